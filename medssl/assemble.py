@@ -1,0 +1,269 @@
+"""From a recipe to the parts of a training, and from an encoder file back to a network that embeds."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from medssl.catalog import build_method
+from medssl.config import Recipe
+from medssl.data.cache import VolumeCache
+from medssl.data.dataset import EpochBatches, ScanDataset
+from medssl.data.manifest import Cohort
+from medssl.data.preprocess import Preprocessing
+from medssl.encoders import build_encoder
+from medssl.encoders.file import load_encoder, read_card, weights_digest
+from medssl.errors import ManifestError, StaleError, UserError
+from medssl.heads.file import load_head, save_head
+from medssl.methods.base import Method
+from medssl.training.run import Run, origin
+from medssl.types import Facts
+from medssl.views.pair import ViewMaker
+from medssl.views.policies import build_policy
+
+_NOT_LABELS = frozenset({"participant_id", "session", "split", "weight", "manifest", "row", "subject"})
+_CODES = ("sex", "site", "dataset", "diagnosis", "subject")
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """Everything that a training needs, built from one recipe."""
+
+    recipe: Recipe
+    cohort: Cohort
+    preprocessing: Preprocessing
+    dataset: ScanDataset
+    method: Method
+    train_rows: np.ndarray
+    info: dict[str, Any]
+
+    def save_projection(self, path: Path) -> None:
+        """Keep the projector beside the encoder, where the method has one (``medssl embed --projection``)."""
+        projector = getattr(self.method, "projector", None)
+        if projector is not None:
+            save_head(projector.cpu(), path, normalise=self.method.normalised)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained encoder with what is needed to use it on scans."""
+
+    encoder: nn.Module
+    head: nn.Module | None
+    digest: str
+    preprocessing: Preprocessing
+    clean: Callable[[Tensor], Tensor]
+    images: tuple[str, ...]
+    cache: str | None
+    manifests: list[dict[str, Any]]
+    seed: int
+
+
+def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
+    """Read the cohort, fill the cache, build encoder, method and views.
+
+    Raises UserError for an empty training split, a missing label column, unequal shapes, unreadable scans.
+    """
+    if not recipe.data.sources:
+        raise UserError("no manifest is given; set data.manifest=PATH (`medssl cohort scan ROOT -o PATH` makes one)")
+    cohort = Cohort.read(recipe.data.sources)
+    rows = cohort.rows("train")
+    if not len(rows):
+        raise ManifestError(f"{_names(cohort)}: no row has split 'train'; mark training scans in the column split")
+    EpochBatches(rows, recipe.data.batch_size, recipe.trainer.seed, accumulate=recipe.trainer.accumulate)
+    preprocessing = Preprocessing.from_dict(recipe.data.preprocessing.model_dump())
+    cache = VolumeCache(recipe.data.cache)
+    used, where = (
+        [cohort.images(int(r), recipe.data.images) for r in rows],
+        [cohort.where(int(r)) for r in rows],
+    )
+    files: list[tuple[Path, ...]] = [()] * len(cohort.table)  # of other rows nothing is ever read
+    for row, group in zip(rows, used, strict=True):
+        files[row] = group
+    _refuse_leaks(cohort)
+    cohort.subset(rows).check_files()
+    cache.build(used, preprocessing, workers=None, progress=progress and process_is_first(), where=where)
+    shape = cache.common_shape(used, preprocessing, where)
+    labels, meta = _columns(cohort, rows)
+    facts = Facts(len(cohort.table), rows, recipe.data.batch_size, tuple(shape), labels)
+    torch.manual_seed(recipe.trainer.seed)
+    encoder = build_encoder(
+        recipe.encoder.name, in_channels=shape[0], shape=tuple(shape[1:]), **recipe.encoder.arguments
+    )
+    method = build_method(recipe.method.name, encoder, facts, recipe.method.arguments)
+    for column in method.reads:
+        if not np.isfinite(labels.get(column, np.full(1, np.nan))).any():
+            raise ManifestError(
+                f"{_names(cohort)}: no training row has a value in column '{column}', but {recipe.method.name} reads "
+                f"it; fill the column, or choose a method that reads no labels, such as simclr"
+            )
+    policy = build_policy(recipe.views.policy)
+    maker = ViewMaker(policy, n_views=method.views, targets=dict(method.wants), seed=recipe.trainer.seed)
+    dataset = ScanDataset(files, cache, preprocessing, meta, maker, policy.clean)
+    info = origin() | {
+        "seed": recipe.trainer.seed,
+        "method": recipe.method.name,
+        "hashes": {
+            "recipe": recipe.digest,
+            "manifest": cohort.digest,
+            "scans": scans_digest(cohort, rows, recipe.data.images),
+        },
+        "training": _training(cohort, rows),
+        "views": policy.to_list(),
+    }
+    return Assembly(recipe, cohort, preprocessing, dataset, method, rows, info)
+
+
+def scans_digest(cohort: Cohort, rows: Iterable[int], images: Sequence[str], times: bool = False) -> str:
+    """sha256 over names and sizes of the scans of these rows; with ``times`` also over when they were changed."""
+    sha = hashlib.sha256()
+    for row in rows:
+        for path in cohort.images(int(row), images):
+            state = path.stat() if path.exists() else None
+            size, changed = (state.st_size, state.st_mtime_ns) if state else (-1, -1)
+            sha.update(f"{path.name} {size} {changed if times else 0}\n".encode())
+    return sha.hexdigest()
+
+
+def _refuse_leaks(cohort: Cohort) -> None:
+    """Raise where one person, or one file, stands on both sides of the split."""
+    table = cohort.table[cohort.table["split"] != ""]
+    for column, what in (("subject", "person"), ("image", "file")):
+        inside = table["split"] == "train"
+        both = sorted(set(table.loc[inside, column]) & set(table.loc[~inside, column]))
+        if both:
+            row = int(table.index[table[column] == both[0]][0])
+            raise ManifestError(
+                f"{cohort.where(row)}: the same {what} stands in train and in a test split ({len(both)} such); keep "
+                f"each {what} on one side (`medssl cohort split` does)"
+            )
+
+
+def process_is_first() -> bool:
+    """True in the process that may write and draw."""
+    from medssl.training.run import process_rank
+
+    return process_rank() == 0
+
+
+def network_of(path: Path, projection: bool) -> Network:
+    """The encoder of a run folder or of an encoder file, with its preprocessing.
+
+    Raises UserError when the run is not finished or has no projector.
+    """
+    file = Run(path).encoder if path.is_dir() else path
+    if path.is_dir() and not file.is_file():
+        raise UserError(f"{path} holds no encoder yet; finish it with `medssl pretrain --resume {path}`")
+    card = read_card(file)
+    if "preprocessing" not in card:
+        raise UserError(f"{file}: its card does not say how scans are prepared; use an encoder that pretrain wrote")
+    head = None
+    if projection:
+        beside = file.with_name("projection.safetensors")
+        if not beside.is_file():
+            raise UserError(f"{beside} does not exist: this method has no projector; leave out --projection")
+        head = load_head(beside)
+    encoder = load_encoder(file)
+    digest = weights_digest(encoder)
+    if path.is_dir() and Run(path).read_info().get("hashes", {}).get("encoder", digest) != digest:
+        raise StaleError(f"{file} is not the encoder that {path} trained; put it back, or name the file instead")
+    recipe = card.get("recipe", {})
+    data = recipe.get("data", {})
+    sources = ([{"path": data["manifest"], "weight": 1.0}] if data.get("manifest") else []) + list(
+        data.get("manifests", [])
+    )
+    return Network(
+        encoder,
+        head,
+        digest,
+        Preprocessing.from_dict(card["preprocessing"]),
+        build_policy(recipe.get("views", {}).get("policy", "none")).clean,
+        tuple(card.get("images", ("image",))),
+        data.get("cache"),
+        sources,
+        int(recipe.get("trainer", {}).get("seed", 0)),
+    )
+
+
+def run_views(parts: Assembly, path: Path, scans: int = 4) -> None:
+    """Middle slices of a few scans and their views, for the report: (scan, 1 + V, plane, H, W)."""
+    pictures, ages = [], []
+    rows = parts.train_rows[np.linspace(0, len(parts.train_rows) - 1, min(scans, len(parts.train_rows))).astype(int)]
+    for row in rows:
+        volume = parts.dataset.volume(int(row))
+        views = parts.dataset[(int(row), 0)]["views"]
+        pictures.append(np.stack([_planes(x.numpy()[0]) for x in (volume, *views)]))
+        ages.append(float(parts.cohort.table["age"].iloc[int(row)]))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, slices=np.stack(pictures).astype(np.float32), ages=np.array(ages), rows=rows)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _planes(x_DHW: np.ndarray) -> np.ndarray:
+    side = max(x_DHW.shape)
+    planes = [np.take(x_DHW, x_DHW.shape[axis] // 2, axis).T[::-1] for axis in range(3)]
+    out = np.full((3, side, side), float(x_DHW.min()), np.float32)
+    for place, plane in zip(out, planes, strict=True):
+        top, left = (side - plane.shape[0]) // 2, (side - plane.shape[1]) // 2
+        place[top : top + plane.shape[0], left : left + plane.shape[1]] = plane
+    return out
+
+
+def _names(cohort: Cohort) -> str:
+    return ", ".join(str(p) for p in cohort.paths)
+
+
+def _columns(cohort: Cohort, rows: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Tensor]]:
+    """Labels of the training rows (NaN elsewhere) for set-up, and the columns that batches carry."""
+    labels, meta = {}, {}
+    inside = np.zeros(len(cohort.table), bool)
+    inside[rows] = True
+    for name in cohort.table.columns:
+        if (name in _NOT_LABELS and name != "subject") or str(name).startswith("image"):
+            continue
+        values = cohort.labels(name)
+        coded = name in _CODES or not pd.api.types.is_numeric_dtype(cohort.table[name])
+        if coded:
+            meta[name] = torch.from_numpy(np.where(np.isnan(values), -1, values).astype(np.int64))
+        else:
+            meta[name] = torch.from_numpy(values.astype(np.float32))
+        if name != "subject":
+            labels[name] = np.where(inside, values, np.nan)
+    return labels, meta
+
+
+def _training(cohort: Cohort, rows: np.ndarray) -> dict[str, Any]:
+    part = cohort.table.iloc[rows]
+    sites = sorted(s for s in part["site"].unique() if s)
+    per_site = [
+        {"site": site, "n": len(group), "age": _span(group["age"])} for site, group in part.groupby("site") if site
+    ]
+    return {
+        "scans": len(rows),
+        "rows_in_manifests": len(cohort.table),
+        "subjects": int(part["subject"].nunique()),
+        "sites": sites,
+        "per_site": per_site,
+        "age": _span(part["age"]),
+        "sex": {str(k): int(v) for k, v in part["sex"].value_counts().items() if k},
+        "manifests": [str(p) for p in cohort.paths],
+    }
+
+
+def _span(ages: pd.Series) -> list[float] | None:
+    """Least, median and greatest age; None where no age is known."""
+    known = ages.dropna()
+    return [float(known.min()), float(known.median()), float(known.max())] if len(known) else None

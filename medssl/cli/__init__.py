@@ -1,0 +1,104 @@
+"""The command ``medssl``: parse, call one stage, print. Heavy imports happen inside commands."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from typing import Any, NoReturn
+
+import typer
+
+from medssl.cli.cohort import app as cohort
+from medssl.cli.demo import demo
+from medssl.cli.methods import methods
+from medssl.cli.run import embed, pretrain, report, score
+
+app = typer.Typer(
+    name="medssl",
+    help="Pre-train 3D brain encoders on healthy cohorts, keep biology, drop the scanner, and score the result.",
+    epilog="Start with `medssl demo`; every command has its own --help with an example. Add --debug for tracebacks.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(cohort, name="cohort")
+app.command()(pretrain)
+app.command()(embed)
+app.command()(score)
+app.command()(report)
+app.command()(methods)
+app.command()(demo)
+
+_STOPPED = 130  # exit status after Ctrl-C
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from medssl import __version__
+
+        typer.echo(f"medssl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point: whatever goes wrong ends in one sentence and a non-zero exit status."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        status = app(prog_name="medssl", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        status = _STOPPED
+    except Exception as problem:
+        if hasattr(problem, "format_message"):  # what click says of a wrong command line
+            _usage(problem)
+        if debug:
+            raise
+        _fail(_sentence(problem), 1)
+    if status == _STOPPED:
+        _fail(
+            "stopped by hand; nothing half-written was kept, and the same command goes on from there",
+            _STOPPED,
+        )
+    raise SystemExit(status if isinstance(status, int) else 0)
+
+
+def _usage(problem: Any) -> NoReturn:
+    if type(problem).__name__ == "NoArgsIsHelpError":
+        problem.show()
+        raise SystemExit(2)
+    context = getattr(problem, "ctx", None)
+    help_of = f"; see `{context.command_path} --help`" if context else ""
+    _fail(f"{problem.format_message().rstrip('.')}{help_of}", 2)
+
+
+def _sentence(problem: Exception) -> str:
+    from medssl.errors import TrainingStopped, UserError
+
+    if isinstance(problem, UserError | TrainingStopped):
+        text = str(problem)
+        if "Original Traceback" in text:  # a worker process raised it; its own sentence stands last
+            text = text.strip().splitlines()[-1].partition(": ")[2]
+        return text
+    if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
+        what = problem.filename or "while writing"
+        return f"no space is left on the disk ({what}); free some or choose another folder"
+    if isinstance(problem, OSError) and problem.filename:
+        return f"{problem.filename}: {(problem.strerror or type(problem).__name__).lower()}"
+    if isinstance(problem, MemoryError) or "out of memory" in str(problem).lower():
+        return "the memory does not suffice; set a smaller data.batch_size (--batch for embed), encoder or shape"
+    return f"unexpected {type(problem).__name__}: {problem}; run again with --debug and report the traceback"
+
+
+def _fail(text: str, status: int) -> NoReturn:
+    typer.echo(f"medssl: error: {' '.join(text.split())}", err=True)
+    raise SystemExit(status)

@@ -1,0 +1,241 @@
+"""Commands around a cohort: scan a folder, check it, make a synthetic one, split it, fill the cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from medssl.cli.parse import pairs, three
+
+app = typer.Typer(
+    help="Manifests: scan a folder, check it, split it by site and person, make a synthetic cohort, fill the cache.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command(short_help="Write a manifest from a folder of scans.")
+def scan(
+    root: Path = typer.Argument(..., metavar="ROOT", help="Folder of the scans (BIDS, flat or plain)."),
+    out: Path = typer.Option(Path("manifest.csv"), "-o", "--out", help="Manifest to write, .csv or .tsv."),
+    suffix: str = typer.Option("T1w", help="Which images: the last part of their names, such as T1w or FLAIR."),
+    derivative: str | None = typer.Option(
+        None, help="A folder below derivatives/, or a part of file names there, such as desc-brain."
+    ),
+    layout: str = typer.Option("auto", help="auto, bids, flat (files and a table) or plain (files only)."),
+    table: Path | None = typer.Option(None, help="Participants table, where it is not ROOT/participants.tsv."),
+    column: list[str] = typer.Option(
+        None,
+        "--column",
+        metavar="NAME=THEIRS",
+        help="Name of a column in that table: age=AGE_AT_SCAN; repeatable.",
+    ),
+    sex: list[str] = typer.Option(
+        None, "--sex", metavar="CODE=M", help="What a code of sex means in that table: 0=F; repeatable."
+    ),
+    pattern: str | None = typer.Option(None, help="Which files of a flat or plain folder, such as '*_brain.nii.gz'."),
+    dataset: str | None = typer.Option(None, help="Fill the column dataset with this name."),
+    site: str | None = typer.Option(None, help="Fill the column site with this name."),
+) -> None:
+    """Write a manifest from a folder of scans.
+
+    Reads participants.tsv and sessions.tsv where they exist, and says which images have no row in them and
+    which rows have no image. Columns that look like names or birth dates are left out.
+
+    \b
+    Examples:
+      medssl cohort scan /data/bids -o manifest.csv
+      medssl cohort scan /data/bids --derivative desc-brain -o brains.csv
+      medssl cohort scan /data/scans --table pheno.csv --column participant_id=ID --column age=AGE -o manifest.csv
+    """
+    from medssl.data.cohorts.bids import scan_folder, write_manifest
+
+    found = scan_folder(
+        root,
+        suffix,
+        derivative,
+        layout,
+        table=table,
+        columns=pairs(column, "--column"),
+        sex=pairs(sex, "--sex"),
+        pattern=pattern,
+    )
+    notes = found.attrs["notes"]
+    for name, value in (("dataset", dataset), ("site", site)):
+        if value is not None:
+            found[name] = value
+    written = write_manifest(found, out)
+    for note in notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"{len(found)} scans of {found['participant_id'].nunique()} participants -> {written}")
+    typer.echo(f"columns: {', '.join(found.columns)}")
+    typer.echo(f"next: medssl cohort check {out}")
+
+
+@app.command(short_help="Find what would break a training.")
+def check(
+    manifest: list[Path] = typer.Argument(..., metavar="MANIFEST", help="One or more manifests."),
+    json_file: Path | None = typer.Option(None, "--json", metavar="FILE", help="Also write the report as JSON."),
+    sample: int = typer.Option(500, min=0, help="Read the voxels of this many scans; headers are read of all."),
+    everything: bool = typer.Option(False, "--all", help="Print every finding, not the first few of each kind."),
+    workers: int | None = typer.Option(None, min=1, help="Processes that read scans; default all cores."),
+    quiet: bool = typer.Option(False, "--quiet", help="No progress bar."),
+) -> None:
+    """Look for what would break or bias a training; exit status 1 where something would break it.
+
+    Broken, empty, 4D or missing scans; orientation, spacing and shape that differ; copies; one person on both
+    sides of a split; odd ages, sexes and sites; age confounded with site.
+
+    \b
+    Examples:
+      medssl cohort check manifest.csv
+      medssl cohort check manifest.csv --json check.json --all
+    """
+    from medssl.cli.findings import print_report
+    from medssl.data.check import check as check_cohort
+    from medssl.data.manifest import Cohort
+
+    cohort = Cohort.read([str(path) for path in manifest])
+    report = check_cohort(cohort, sample=sample, progress=not quiet, workers=workers)
+    if json_file is not None:
+        import json
+
+        from medssl.data.files import write_atomic
+
+        text = json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n"
+        write_atomic(json_file, lambda file: file.write(text.encode()))
+    print_report(report, everything)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command(short_help="Make a synthetic cohort with known truth.")
+def synth(
+    out: Path = typer.Argument(..., metavar="OUT", help="Folder to write into."),
+    subjects: int = typer.Option(300, min=1, help="How many people."),
+    sites: int = typer.Option(10, min=1, help="How many scanners."),
+    seed: int = typer.Option(0, help="Same seed, same bytes."),
+    spacing: float = typer.Option(4.0, help="Voxel size in mm."),
+    confounding: float = typer.Option(0.0, min=0.0, max=1.0, help="How far age depends on the site; 0 is balanced."),
+    external_fraction: float = typer.Option(0.2, help="Share of the sites that is never trained on."),
+    internal_fraction: float = typer.Option(0.2, help="Share of the subjects at the other sites held out for testing."),
+    workers: int | None = typer.Option(None, min=1, help="Threads; default all cores."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace another synthetic cohort in this folder."),
+    quiet: bool = typer.Option(False, "--quiet", help="No progress bar."),
+) -> None:
+    """Make a synthetic cohort: brains that age, at sites with scanners of their own, with known truth.
+
+    \b
+    Examples:
+      medssl cohort synth demo --subjects 300 --sites 10 --seed 1
+      medssl cohort synth confounded --confounding 0.8
+    """
+    from medssl.data.cohorts.synthetic import synthesize
+
+    manifest = synthesize(
+        out,
+        subjects=subjects,
+        sites=sites,
+        seed=seed,
+        spacing=spacing,
+        confounding=confounding,
+        external_fraction=external_fraction,
+        internal_fraction=internal_fraction,
+        progress=not quiet,
+        workers=workers,
+        overwrite=overwrite,
+    )
+    typer.echo(f"{subjects} subjects at {sites} sites -> {manifest}")
+    typer.echo(f"next: medssl cohort check {manifest}")
+
+
+@app.command(short_help="Split by site and person.")
+def split(
+    manifest: Path = typer.Argument(..., metavar="MANIFEST", help="Manifest to split."),
+    out: Path = typer.Option(..., "-o", "--out", help="Manifest to write, with the column split filled anew."),
+    external_sites: str | None = typer.Option(None, metavar="A,B", help="These sites are external; default: drawn."),
+    external_fraction: float = typer.Option(0.2, help="Share of the subjects at drawn external sites, about."),
+    internal_fraction: float = typer.Option(0.2, help="Share of the other subjects held out for testing."),
+    seed: int = typer.Option(0, help="Same seed, same split."),
+) -> None:
+    """Split a manifest: whole sites for the external test, then subjects, evenly along site and age.
+
+    \b
+    Examples:
+      medssl cohort split manifest.csv -o split.csv --seed 1
+      medssl cohort split manifest.csv -o split.csv --external-sites Leiden,Oxford
+    """
+    from medssl.data.cohorts.tables import COLUMNS, read_table, write_manifest
+    from medssl.data.folds import split_cohort
+    from medssl.data.manifest import Cohort
+    from medssl.data.manifest_file import known_name
+
+    cohort = Cohort.read(manifest)
+    sites = [name.strip() for name in external_sites.split(",") if name.strip()] if external_sites is not None else None
+    table = cohort.table.assign(
+        split=split_cohort(cohort.table, sites, external_fraction, internal_fraction, seed=seed)
+    )
+    given = read_table(manifest).rename(columns=known_name)
+    for name in given.columns:
+        if name == "image" or name.startswith("image_"):
+            given[name] = table[name].to_numpy()
+    given["split"] = table["split"].to_numpy()
+    known = [name for name in COLUMNS if name in given.columns]
+    written = write_manifest(given[known + [name for name in given.columns if name not in known]], out)
+    for name in ("train", "internal_test", "external_test", ""):
+        rows = table[table["split"] == name]
+        if len(rows):
+            places = ", ".join(sorted(set(rows["site"]) - {""})) or "no site given"
+            label = name or "unused (other scans of external subjects)"
+            typer.echo(f"{label}: {len(rows)} scans, {rows['subject'].nunique()} subjects; sites: {places}")
+    typer.echo(f"written: {written}")
+
+
+@app.command(short_help="Preprocess scans into the cache.")
+def cache(
+    manifest: list[Path] = typer.Argument(..., metavar="MANIFEST", help="One or more manifests."),
+    spacing: str | None = typer.Option(None, metavar="MM", help="Resample to this voxel size: 2 or 1,1,2."),
+    shape: str | None = typer.Option(None, metavar="N", help="Crop or pad to this many voxels: 96 or 40,48,40."),
+    intensity: str = typer.Option("zscore", help="zscore, percentile or none."),
+    mask: str = typer.Option("nonzero", help="Where intensities are measured: nonzero, otsu or none."),
+    columns: str = typer.Option("image", "--images", metavar="A,B", help="Image columns, the channels of a scan."),
+    folder: Path | None = typer.Option(
+        None, "--cache", metavar="DIR", help="Default $MEDSSL_CACHE or ~/.cache/medssl."
+    ),
+    workers: int | None = typer.Option(None, min=1, help="Processes; default all cores."),
+    prune: bool = typer.Option(False, "--prune", help="Then delete every entry that these scans do not need."),
+    quiet: bool = typer.Option(False, "--quiet", help="No progress bar."),
+) -> None:
+    """Preprocess the scans of a manifest into the cache, so that training starts at once.
+
+    Entries are addressed by file and preprocessing: a changed scan or option never reads an old entry.
+
+    \b
+    Examples:
+      medssl cohort cache manifest.csv --spacing 4 --shape 40,48,40
+      medssl cohort cache manifest.csv --spacing 2 --cache /scratch/medssl --prune
+    """
+    from medssl.data.cache import VolumeCache
+    from medssl.data.manifest import Cohort
+    from medssl.data.preprocess import Preprocessing
+
+    prep = Preprocessing(
+        spacing=three(spacing, float, "--spacing"),
+        shape=three(shape, int, "--shape"),
+        intensity=intensity,
+        mask=mask,
+    )
+    cohort = Cohort.read([str(path) for path in manifest])
+    store = VolumeCache(folder)
+    rows = range(len(cohort.table))
+    wanted = tuple(name.strip() for name in columns.split(","))
+    images = [cohort.images(row, wanted) for row in rows]
+    counts = store.build(images, prep, workers=workers, progress=not quiet, where=[cohort.where(row) for row in rows])
+    typer.echo(f"{counts.built} entries built, {counts.present} were there, in {store.root}")
+    if prune:
+        gone = store.prune({store.key(files, prep) for files in images})
+        typer.echo(f"{gone.entries} other entries deleted, {gone.bytes / 1e6:.1f} MB freed")
+    usage = store.usage()
+    typer.echo(f"the cache holds {usage.entries} entries, {usage.bytes / 1e6:.1f} MB")

@@ -1,0 +1,67 @@
+"""The catalogue on the command line."""
+
+from __future__ import annotations
+
+import typer
+
+
+def methods(
+    name: str | None = typer.Argument(None, help="Show the card and recipe of this method."),
+    as_json: bool = typer.Option(False, "--json", help="For programs."),
+) -> None:
+    """List the methods, or show one: the idea, its arguments, the paper and its recipe.
+
+    \b
+    Examples:
+      medssl methods
+      medssl methods exponential
+      medssl methods --json
+    """
+    import json
+
+    from medssl.catalog import CATALOG, entry
+
+    if name is None:
+        rows = [{"name": e.name, "family": e.family, "line": e.line, "paper": e.paper} for e in CATALOG.values()]
+        if as_json:
+            typer.echo(json.dumps(rows, indent=2))
+            return
+        width = max(len(r["name"]) for r in rows)
+        for family in dict.fromkeys(r["family"] for r in rows):
+            typer.echo(f"\n{family}")
+            for r in (r for r in rows if r["family"] == family):
+                typer.echo(f"  {r['name']:<{width}}  {r['line']}\n  {'':<{width}}  {r['paper']}")
+        return
+    _card(entry(name).name, as_json)
+
+
+def _card(name: str, as_json: bool) -> None:
+    import inspect
+    import json
+
+    from medssl.catalog import entry
+    from medssl.config import recipe_path
+
+    found = entry(name)
+    recipe = recipe_path(name).read_text(encoding="utf-8")
+    arguments = {k: None if p.default is p.empty else p.default for k, p in found.arguments().items()}
+    card = {
+        "name": name,
+        "family": found.family,
+        "line": found.line,
+        "paper": found.paper,
+        "needs": found.load().needs,
+        "views": found.load().views,
+        "fixed": dict(found.fixed),
+        "arguments": arguments,
+        "description": inspect.getdoc(found.load()),
+        "recipe": recipe,
+    }
+    if as_json:
+        typer.echo(json.dumps(card, indent=2, default=str))
+        return
+    typer.echo(f"{name} ({found.family}): {found.line}\n{found.paper}\n\n{card['description']}")
+    typer.echo("\nArguments (method.*):")
+    for key, value in arguments.items():
+        typer.echo(f"  {key} = {value}")
+    typer.echo(f"\nRecipe ({recipe_path(name)}):\n\n{recipe}")

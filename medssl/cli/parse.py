@@ -1,0 +1,36 @@
+"""Values of options that need more than a type: pairs, triples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+
+def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
+    """NAME=VALUE options as a dictionary."""
+    found = {}
+    for text in texts or []:
+        name, _, value = text.partition("=")
+        if not name or not value:
+            raise typer.BadParameter(f"'{text}' must look like NAME=VALUE", param_hint=option)
+        found[name.strip()] = value.strip()
+    wrong = sorted(set(found.values()) - {"M", "F"}) if option == "--sex" else []
+    if wrong:
+        raise typer.BadParameter(f"a code of sex means M or F, not '{wrong[0]}'", param_hint=option)
+    return found
+
+
+def three(text: str | None, kind: type, option: str) -> Any:
+    """Three numbers from "2" or "1,1,2"."""
+    if text is None:
+        return None
+    try:
+        values = [kind(part) for part in text.replace("x", ",").split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 3) or min(values) <= 0:
+        raise typer.BadParameter(
+            f"'{text}' must be one or three positive numbers, such as 4 or 40,48,40", param_hint=option
+        )
+    return tuple(values * 3 if len(values) == 1 else values)

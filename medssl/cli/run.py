@@ -1,0 +1,114 @@
+"""Commands around a run: pretrain, embed, score, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def pretrain(
+    recipe: str | None = typer.Argument(None, help="A recipe file, or a method name such as exponential."),
+    overrides: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="Changes, such as optim.lr=1e-3."),
+    resume: Path | None = typer.Option(None, "--resume", metavar="RUN", help="Continue this run."),
+    show: bool = typer.Option(False, "--print", help="Print the resolved recipe and stop."),
+    quiet: bool = typer.Option(False, "--quiet", help="No progress bars."),
+) -> None:
+    """Train an encoder as a recipe says.
+
+    \b
+    Examples:
+      medssl pretrain exponential data.manifest=cohort/manifest.csv trainer.epochs=50
+      medssl pretrain my.yaml optim.lr=3e-4 encoder.width=32 output=runs/wide
+      medssl pretrain --resume runs/wide
+    """
+    if resume is not None and (recipe or overrides):
+        raise typer.BadParameter("--resume continues a run with its own recipe; leave out the recipe and overrides")
+    if resume is None and recipe is None:
+        raise typer.BadParameter("give a recipe file, a method name, or --resume RUN")
+    if show:
+        from medssl.config import load_recipe
+
+        typer.echo(load_recipe(str(recipe or resume / "recipe.yaml"), overrides or []).to_yaml(), nl=False)  # type: ignore[operator]
+        return
+    from medssl import stages
+    from medssl.errors import TrainingStopped
+
+    try:
+        run = stages.pretrain(recipe, *(overrides or []), resume=resume, progress=not quiet)
+    except KeyboardInterrupt as stop:
+        raise TrainingStopped(str(stop) or "stopped by hand before the training began; nothing is lost") from None
+    typer.echo(f"encoder  {run / 'encoder.safetensors'}\nreport   {run / 'report.html'}")
+
+
+def embed(
+    run: Path = typer.Argument(..., help="A run folder, or an encoder.safetensors file."),
+    manifest: list[Path] = typer.Argument(None, help="Manifests to embed; default: those of the run."),
+    out: Path | None = typer.Option(None, "-o", "--out", help="features .csv, .tsv, .npz or .parquet."),
+    projection: bool = typer.Option(False, "--projection", help="Write z of the projector instead of h."),
+    device: str = typer.Option("auto", help="auto, cpu or cuda."),
+    cache: Path | None = typer.Option(None, help="Folder of the volume cache."),
+    batch: int = typer.Option(32, min=1, help="Scans per forward pass."),
+    workers: int = typer.Option(0, min=0, help="Processes that read volumes."),
+    quiet: bool = typer.Option(False, "--quiet", help="No progress bars."),
+) -> None:
+    """Features of every scan of a manifest, as a table with participant, age, sex, site and split.
+
+    \b
+    Example:
+      medssl embed runs/wide clinic/manifest.csv -o clinic/features.csv
+    """
+    from medssl import stages
+
+    sources = [str(m) for m in manifest] if manifest else None
+    table = stages.embed(
+        run,
+        sources,
+        out,
+        projection=projection,
+        device=device,
+        cache=cache,
+        batch=batch,
+        workers=workers,
+        progress=not quiet,
+    )
+    typer.echo(f"{len(table)} scans x {table.values.shape[1]} features")
+
+
+def score(
+    target: Path = typer.Argument(..., help="A features table, or a run folder (embedded first where needed)."),
+    out: Path | None = typer.Option(None, "-o", "--out", help="Folder for scores.json and predictions.csv."),
+    scale: bool = typer.Option(False, "--scale", help="Standardise on the training rows (the challenge does not)."),
+    references: bool = typer.Option(True, help="Also score voxels and the untrained encoder."),
+    resamples: int = typer.Option(2000, min=0, help="Bootstrap resamples."),
+    as_json: bool = typer.Option(False, "--json", help="Print scores.json instead of a table."),
+    quiet: bool = typer.Option(False, "--quiet", help="No progress bars."),
+) -> None:
+    """Age error on known and unseen sites, and how well the site can be read; beside reference rows.
+
+    \b
+    Examples:
+      medssl score runs/wide
+      medssl score clinic/features.csv -o clinic/
+    """
+    import json
+
+    from medssl import stages
+
+    result = stages.score(target, out, scale=scale, resamples=resamples, references=references, progress=not quiet)
+    typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else result.markdown())
+
+
+def report(
+    run: Path = typer.Argument(..., help="A run folder."),
+    out: Path | None = typer.Option(None, "-o", "--out", help="HTML file; default RUN/report.html."),
+) -> None:
+    """One self-contained HTML file: data, curves, maps, scorecard, errors per site, versions.
+
+    \b
+    Example:
+      medssl report runs/wide
+    """
+    from medssl import stages
+
+    typer.echo(str(stages.report(run, out)))

@@ -1,0 +1,296 @@
+"""YAML -> Recipe. The only place that reads YAML; an unknown key is an error that names the nearest known one."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import sys
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from medssl.catalog import CATALOG, check_arguments, nearest
+from medssl.errors import RecipeError
+from medssl.training.options import MonitorOptions, Optimisation, TrainerOptions
+
+_HERE = Path(__file__).resolve().parent
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ManifestSource(_Strict):
+    """One manifest of several; weight is its share of the draws relative to its number of scans."""
+
+    path: str
+    weight: float = Field(1.0, gt=0)
+
+
+class PreprocessingOptions(_Strict):
+    """See medssl.data.preprocess.Preprocessing."""
+
+    spacing: tuple[float, float, float] | None = None
+    shape: tuple[int, int, int] | None = None
+    intensity: typing.Literal["zscore", "percentile", "none"] = "zscore"
+    mask: typing.Literal["nonzero", "otsu", "none"] = "nonzero"
+
+
+class DataOptions(_Strict):
+    """Which scans, how they are prepared, how many per step and process."""
+
+    manifest: str | None = None
+    manifests: tuple[ManifestSource, ...] = ()
+    images: tuple[str, ...] = ("image",)
+    cache: str | None = None
+    preprocessing: PreprocessingOptions = PreprocessingOptions()
+    batch_size: int = Field(32, ge=1)
+    workers: int = Field(0, ge=0)
+
+    @property
+    def sources(self) -> list[dict[str, Any]]:
+        """Manifests with weights, in order."""
+        first = [{"path": self.manifest, "weight": 1.0}] if self.manifest else []
+        return first + [{"path": s.path, "weight": s.weight} for s in self.manifests]
+
+
+class ViewOptions(_Strict):
+    """How a scan is augmented: a named policy or a list of transforms with probabilities."""
+
+    policy: str | list[str | dict[str, Any]] = "robust"
+
+
+class Named(BaseModel):
+    """A name and its arguments, which the named thing itself checks."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """All keys but the name."""
+        return dict(self.model_extra or {})
+
+
+class Recipe(_Strict):
+    """Everything that decides a pre-training, and nothing else."""
+
+    method: Named
+    encoder: Named = Named(name="resnet18")
+    data: DataOptions = Field(default_factory=lambda: DataOptions.model_validate({}))
+    views: ViewOptions = ViewOptions()
+    optim: Optimisation = Optimisation()
+    trainer: TrainerOptions = TrainerOptions()
+    monitors: MonitorOptions = MonitorOptions()
+    output: str | None = None
+
+    @field_validator("method", "encoder", mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for YAML and JSON."""
+        plain: dict[str, Any] = json.loads(self.model_dump_json())
+        return plain
+
+    def to_yaml(self) -> str:
+        """The resolved recipe as YAML."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+    def absolute(self) -> Recipe:
+        """The same recipe with absolute paths, so that a run can be continued and scored from any folder."""
+
+        def fixed(path: str | None) -> str | None:
+            return None if path is None else str(Path(path).expanduser().resolve())
+
+        sources = tuple(s.model_copy(update={"path": fixed(s.path)}) for s in self.data.manifests)
+        places = {
+            "manifest": fixed(self.data.manifest),
+            "cache": fixed(self.data.cache),
+            "manifests": sources,
+        }
+        data = self.data.model_copy(update=places)
+        return self.model_copy(update={"data": data, "output": fixed(self.output)})
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the resolved recipe without its output folder."""
+        return _digest(self.to_dict())
+
+
+def file_digest(path: Path) -> str:
+    """``Recipe.digest`` of a resolved recipe file, also where a later medssl knows more keys than the file has."""
+    return _digest(_read(path))
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    rest = {k: v for k, v in content.items() if k != "output"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def recipe_path(name: str) -> Path:
+    """A recipe by file name or by catalogue name.
+
+    Raises RecipeError when there is neither a file nor a catalogue name.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if name in CATALOG or name == "demo":
+        for folder in (_HERE.parent / "configs", Path(sys.prefix) / "share" / "medssl" / "configs"):
+            if (folder / "pretrain" / f"{name}.yaml").is_file():
+                return folder / "pretrain" / f"{name}.yaml"
+    if path.suffix in {".yaml", ".yml"} or os.sep in name:
+        raise RecipeError(f"{name} does not exist; give a recipe file or a method name (see `medssl methods`)")
+    raise RecipeError(f"unknown method '{name}'; {nearest(name, list(CATALOG))} (see `medssl methods`)")
+
+
+def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe, apply dotted overrides (``optim.lr=1e-3``) and check everything.
+
+    Raises RecipeError naming the file, the key, the rule and the nearest known key.
+    """
+    path = recipe_path(str(name))
+    content = _read(path)
+    for override in overrides:
+        _apply(content, override)
+    return parse_recipe(content, str(path))
+
+
+def parse_recipe(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """Check a recipe given as plain values."""
+    try:
+        recipe = Recipe.model_validate(dict(content))
+    except ValidationError as problem:
+        raise RecipeError(f"{where}: {_explain(problem, content)}") from None
+    if recipe.method.name not in CATALOG:
+        raise RecipeError(
+            f"{where}: method.name '{recipe.method.name}' is unknown; {nearest(recipe.method.name, list(CATALOG))}"
+        )
+    _check_parts(recipe, where)
+    return recipe
+
+
+def _check_parts(recipe: Recipe, where: str) -> None:
+    """Let method, encoder and views check their own keys now, not after hours of reading scans."""
+    from medssl.encoders import encoder_arguments
+    from medssl.views.policies import build_policy
+
+    try:
+        check_arguments(recipe.method.name, recipe.method.arguments)
+        known = list(encoder_arguments(recipe.encoder.name))
+        for key in recipe.encoder.arguments:
+            if key not in known:
+                raise RecipeError(f"encoder.{key} is no argument of '{recipe.encoder.name}'; {nearest(key, known)}")
+        build_policy(recipe.views.policy)
+    except RecipeError as problem:
+        raise RecipeError(f"{where}: {problem}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = _numbers(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except UnicodeDecodeError:
+        raise RecipeError(f"{path} is no UTF-8 text; save the recipe as plain YAML") from None
+    except yaml.YAMLError as problem:
+        mark = getattr(problem, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise RecipeError(f"{path}{line}: this is no valid YAML ({getattr(problem, 'problem', problem)})") from None
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of keys such as method:, encoder:, data:")
+    return content
+
+
+_SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+
+
+def _numbers(value: Any) -> Any:
+    """YAML reads 1e-3 as text; make it the number that it is meant to be."""
+    if isinstance(value, dict):
+        return {k: _numbers(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_numbers(v) for v in value]
+    return float(value) if isinstance(value, str) and _SCIENTIFIC.fullmatch(value) else value
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"override '{override}' must read key=value, such as optim.lr=1e-3")
+    try:
+        value = _numbers(yaml.safe_load(text))
+    except yaml.YAMLError:
+        raise RecipeError(f"override '{override}': the value is no valid YAML; quote it") from None
+    node: Any = content
+    *parents, last = key.split(".")
+    for name in parents:
+        node = _child(node, name, override)
+    if node is content and last in ("method", "encoder") and isinstance(value, str):
+        value = {"name": value}
+    if isinstance(node, dict):
+        node[last] = value
+    elif isinstance(node, list) and last.isdigit() and int(last) < len(node):
+        node[int(last)] = value
+    else:
+        raise RecipeError(f"override '{override}': '{last}' is not inside a mapping; write the whole value instead")
+
+
+def _child(node: Any, name: str, override: str) -> Any:
+    if isinstance(node, dict):
+        child = node.get(name)
+        if isinstance(child, str) and name in ("method", "encoder"):
+            child = {"name": child}
+        node[name] = {} if child is None else child
+        return node[name]
+    if isinstance(node, list) and name.isdigit() and int(name) < len(node):
+        return node[int(name)]
+    raise RecipeError(f"override '{override}': '{name}' is not inside a mapping; write the whole value instead")
+
+
+def _explain(problem: ValidationError, content: Any) -> str:
+    unknown = ("extra_forbidden", "unexpected_keyword_argument")
+    error = next((e for e in problem.errors() if e["type"] in unknown), problem.errors()[0])
+    where = _written(error["loc"], content)
+    if error["type"] in unknown:
+        return f"unknown key '{'.'.join(where)}'; {nearest(where[-1], _known(where[:-1]))}"
+    if error["type"] == "missing":
+        return f"'{'.'.join([*where, str(error['loc'][-1])])}' is missing; write it"
+    given = error.get("input")
+    return f"'{'.'.join(where)}' is {given!r}, but {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _written(path: Sequence[str | int], content: Any) -> list[str]:
+    """The part of a path that the user wrote; the checker adds the names of alternatives ("int", "str")."""
+    parts: list[str] = []
+    for part in path:
+        listed = isinstance(content, list | tuple) and isinstance(part, int) and part < len(content)
+        if not listed and not (isinstance(content, Mapping) and part in content):
+            break
+        content = content[part]
+        parts.append(str(part))
+    return parts
+
+
+def _known(parents: Sequence[str]) -> list[str]:
+    """Keys that are allowed below a path of keys."""
+    node: Any = Recipe
+    for part in parents:
+        fields = {f: node.model_fields[f].annotation for f in node.model_fields} if _is_model(node) else None
+        annotation = (fields or typing.get_type_hints(node)).get(part, node)
+        inner = [a for a in (annotation, *typing.get_args(annotation)) if _is_model(a) or dataclasses.is_dataclass(a)]
+        if not inner:
+            return []
+        node = inner[0]
+    return list(node.model_fields) if _is_model(node) else [f.name for f in dataclasses.fields(node)]
+
+
+def _is_model(node: Any) -> bool:
+    return isinstance(node, type) and issubclass(node, BaseModel)

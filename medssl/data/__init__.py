@@ -1,0 +1,1 @@
+"""From a manifest to volumes: reading, checking, preprocessing, caching and serving scans."""

@@ -1,0 +1,249 @@
+"""What a look into the image files shows: headers of all, voxels of a sample, copies of one another."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import zlib
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from medssl.data.pool import in_order
+from medssl.data.scan import Header
+from medssl.data.volume import read_header, read_volume
+from medssl.errors import UserError
+
+PARALLEL_FROM = 50
+FORM_TOLERANCE = 0.1  # mm
+NIFTI_HEADER = 352  # bytes before the voxels
+_SLACK = 1 << 20  # bytes that extensions of a header may take
+_GZIP = b"\x1f\x8b"
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What is known of one image file. code, text: the reason why it cannot be used, "" where it can.
+
+    conflict: what sform and qform disagree on. mark: a cheap fingerprint, equal for copies of a file.
+    content: sha256 of the voxels in RAS; "" where they were not read.
+    """
+
+    path: str
+    code: str = ""
+    text: str = ""
+    shape: tuple[int, ...] = ()
+    spacing: tuple[float, ...] = ()
+    orientation: str = ""
+    conflict: str = ""
+    mark: str = ""
+    content: str = ""
+
+
+def examine(job: tuple[str, bool]) -> FileFacts:
+    """Look at one file: its header, and its voxels where the second value is True.
+
+    The length that a gzip file states at its end, or the length of a plain one, is held against the header, so
+    that files cut short are found without unpacking; where they do not fit, the voxels are read after all.
+    """
+    path, deep = Path(job[0]), job[1]
+    facts = FileFacts(str(path))
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return replace(facts, code="missing-file", text="does not exist; correct the path or drop the row")
+    if size == 0:
+        return replace(facts, code="empty", text="is empty (0 bytes); copy it again or drop the row")
+    try:
+        header = read_header(path)
+    except UserError as error:
+        return _unreadable(facts, path, error)
+    shape, spacing = header.ras
+    stored = header.shape[: header.ndim]
+    facts = replace(
+        facts,
+        shape=shape if header.channels == 1 else (header.channels, *shape),
+        spacing=spacing,
+        orientation=header.orientation,
+        conflict=_conflict(header, path),
+        mark=_mark(path, size),
+    )
+    if 0 in stored:
+        return replace(facts, code="empty", text=f"has shape {_by(stored)} and so no voxel; drop the row")
+    if header.ndim > 3 and header.channels == 1:
+        rule = "choose one volume or average them, since scans are 3D"
+        return replace(facts, code="4d", text=f"has shape {_by(stored)}, so {header.ndim} dimensions; {rule}")
+    if not deep and 0 <= _length(path) - _promised(header, path) < _SLACK:
+        return facts
+    try:
+        data = read_volume(path).data
+    except UserError as error:
+        return _unreadable(facts, path, error)
+    code, text = _voxels(data)
+    digest = hashlib.sha256(repr(data.shape).encode() + np.ascontiguousarray(data).tobytes()).hexdigest()
+    return replace(facts, code=code, text=text, content=digest)
+
+
+def _voxels(data: np.ndarray) -> tuple[str, str]:
+    """Reason why the voxels cannot be used, ("", "") where they can."""
+    bad = int(data.size - np.isfinite(data).sum())
+    if bad:
+        kinds = " or ".join(name for name, test in (("NaN", np.isnan), ("Inf", np.isinf)) if test(data).any())
+        share = f"{bad} voxels ({100 * bad / data.size:.2g} %)"
+        return (
+            "not-finite",
+            f"has {share} that are {kinds}; set them to 0 outside the brain and save it again",
+        )
+    low, high = float(data.min()), float(data.max())
+    if low == high == 0:
+        return "empty", "is empty: every voxel is 0; drop the row"
+    if low == high:
+        return "constant", f"is constant: every voxel is {low:g}; drop the row"
+    return "", ""
+
+
+def _unreadable(facts: FileFacts, path: Path, error: UserError) -> FileFacts:
+    if _ends_early(path):
+        return replace(facts, code="truncated", text="is truncated: it ends before its data do; copy it again")
+    return replace(facts, code="unreadable", text=str(error).removeprefix(str(path)).strip())
+
+
+def _ends_early(path: Path) -> bool:
+    """Whether a gzip stream stops in the middle, or there are fewer bytes than the header promises."""
+    length = 0
+    try:
+        with path.open("rb") as raw:
+            packed = raw.read(2) == _GZIP
+        with gzip.open(path) if packed else path.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                length += len(block)
+        return length < _promised(read_header(path), path)
+    except EOFError:
+        return True
+    except (OSError, zlib.error, UserError):
+        return False
+
+
+def _promised(header: Header, path: Path) -> int:
+    """Bytes that a file with this header has at least; 0 for types without a size."""
+    try:
+        voxels = int(np.prod(header.shape, dtype=np.int64)) * np.dtype(header.dtype).itemsize
+    except TypeError:
+        return 0
+    return voxels + (NIFTI_HEADER if path.name.endswith((".nii", ".nii.gz")) else 0)
+
+
+def _length(path: Path) -> int:
+    """Bytes of the file, unpacked; as a gzip file states them at its end (modulo 2^32)."""
+    with path.open("rb") as stream:
+        packed = stream.read(2) == _GZIP
+        size = stream.seek(-4, os.SEEK_END) + 4
+        return int.from_bytes(stream.read(4), "little") if packed else size
+
+
+def _mark(path: Path, size: int) -> str:
+    """Checksum and length from the end of a gzip file, or a digest of three blocks of a plain one."""
+    with path.open("rb") as stream:
+        if stream.read(2) == _GZIP and size > 18:
+            stream.seek(-8, os.SEEK_END)
+            return stream.read(8).hex()
+        digest = hashlib.sha256(str(size).encode())
+        for part in (0.3, 0.5, 0.7):
+            stream.seek(int(part * size))
+            digest.update(stream.read(1 << 16))
+    return digest.hexdigest()
+
+
+def _conflict(header: Header, path: Path) -> str:
+    """How sform and qform disagree, or that neither is set; "" where all is well or the format has none."""
+    if header.form_conflict > FORM_TOLERANCE:
+        return (
+            f"sform and qform place the same voxel up to {header.form_conflict:.1f} mm apart (the sform is used); "
+            "find out which one is right"
+        )
+    if path.name.endswith((".nii", ".nii.gz")) and header.sform is None and header.qform is None:
+        return "neither sform nor qform is set, so left and right are a guess; take the file from its source again"
+    return ""
+
+
+def _by(values: Sequence[float]) -> str:
+    return " x ".join(f"{value:.4g}" for value in values)
+
+
+def survey(paths: Sequence[str], sample: int, progress: bool, workers: int | None = None) -> list[FileFacts]:
+    """Facts of each path: all headers, the voxels of ``sample`` files evenly spread over the list.
+
+    Files whose cheap fingerprints are equal have their voxels read too, so that copies are found among all
+    files and not only in the sample. More than 50 files are read by several processes.
+    """
+    deep = set(np.linspace(0, len(paths) - 1, min(sample, len(paths))).round().astype(int).tolist())
+    jobs = [(path, k in deep) for k, path in enumerate(paths)]
+    facts = _map(jobs, "reading scans", progress, workers)
+    marks = Counter(fact.mark for fact in facts if fact.mark)
+    again = [k for k, fact in enumerate(facts) if not fact.content and not fact.code and marks[fact.mark] > 1]
+    for k, fact in zip(again, _map([(paths[k], True) for k in again], "comparing", progress, workers), strict=True):
+        facts[k] = fact
+    return facts
+
+
+def _map(jobs: list[tuple[str, bool]], title: str, progress: bool, workers: int | None) -> list[FileFacts]:
+    """``examine`` over the jobs, in order; a few are not worth the processes."""
+    try:
+        return in_order(examine, jobs, workers if len(jobs) > PARALLEL_FROM else 1, progress, title)
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a process that read scans was stopped from outside, most often for lack of memory; "
+            "check again with --workers 1"
+        ) from error
+
+
+def duplicates(facts: Sequence[FileFacts]) -> list[list[int]]:
+    """Groups of places in ``facts`` whose voxels are identical; unusable files are left out."""
+    groups: dict[str, list[int]] = {}
+    for k, fact in enumerate(facts):
+        if fact.content and not fact.code:
+            groups.setdefault(fact.content, []).append(k)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def oddities(facts: Sequence[FileFacts]) -> Iterator[tuple[int, str, str]]:
+    """(place in ``facts``, code, text) of headers that conflict, or differ from those of most files."""
+    usable = [k for k, fact in enumerate(facts) if fact.shape and fact.code not in {"4d", "empty"}]
+    for k in usable:
+        if facts[k].conflict:
+            yield k, "sform-qform", facts[k].conflict
+    views: tuple[tuple[str, Callable[[FileFacts], Hashable], Callable[[FileFacts], str], str], ...] = (
+        (
+            "orientation",
+            lambda fact: fact.orientation,
+            lambda fact: fact.orientation,
+            "scans are turned to RAS when read, so make sure that the header is right",
+        ),
+        (
+            "spacing",
+            lambda fact: tuple(round(mm, 2) for mm in fact.spacing),
+            lambda fact: f"{_by(fact.spacing)} mm",
+            "set a spacing in the preprocessing recipe",
+        ),
+        (
+            "shape",
+            lambda fact: fact.shape,
+            lambda fact: _by(fact.shape),
+            "set a shape in the preprocessing recipe",
+        ),
+    )
+    for code, key, say, remedy in views:
+        counts = Counter(key(facts[k]) for k in usable)
+        if len(counts) < 2:
+            continue
+        common, often = counts.most_common(1)[0]
+        example = next(facts[k] for k in usable if key(facts[k]) == common)
+        for k in usable:
+            if key(facts[k]) != common:
+                most = f"most files ({often} of {len(usable)}) have {say(example)}"
+                yield k, code, f"{code} is {say(facts[k])}, {most}; {remedy}"

@@ -1,0 +1,188 @@
+"""Scans as training examples: cached volume -> views, addressed by (row, epoch)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from medssl.data.cache import VolumeCache
+from medssl.data.preprocess import Preprocessing
+from medssl.errors import UserError
+
+Item = dict[str, Any]
+"""{"views": list of (B, C, D, H, W), "index": (B,), "meta": {name: (B,)}, "target": {name: (B, ...)}}."""
+
+
+class Maker(Protocol):
+    """A view maker: deterministic in (scan, epoch)."""
+
+    def __call__(self, x: Tensor, epoch: int, scan: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """Views of one volume (C, D, H, W) and the targets drawn with them."""
+        ...
+
+
+class ScanDataset(Dataset[Item]):
+    """Rows of a cohort as views; an item is a pure function of (row, epoch) and of the view maker's seed.
+
+    images: one tuple of files per row (several files are channels). meta: column -> (scans,) tensor.
+    maker None returns the preprocessed volume alone, as one view, through ``clean`` (what every view of the policy
+    gets for sure, such as its z-score) where that is given.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[tuple[Path, ...]],
+        cache: VolumeCache,
+        preprocessing: Preprocessing,
+        meta: Mapping[str, Tensor],
+        maker: Maker | None = None,
+        clean: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.images, self.cache, self.preprocessing = list(images), cache, preprocessing
+        self.meta, self.maker, self.clean = dict(meta), maker, clean
+
+    def __len__(self) -> int:
+        """Rows of the cohort table."""
+        return len(self.images)
+
+    def volume(self, row: int) -> Tensor:
+        """The preprocessed volume (C, D, H, W) of a row, float32."""
+        return torch.from_numpy(np.array(self.cache.load(self.images[row], self.preprocessing)))
+
+    def _plain(self, x: Tensor) -> tuple[Tensor, ...]:
+        return (x if self.clean is None else self.clean(x),)
+
+    def __getitem__(self, key: tuple[int, int]) -> Item:
+        """One scan: key is (row, epoch)."""
+        row, epoch = key
+        x = self.volume(row)
+        views: tuple[Tensor, ...]
+        target: dict[str, Tensor]
+        if self.maker is None:
+            views, target = self._plain(x), {}
+        else:
+            views, target = self.maker(x, epoch, row)
+        meta = {name: column[row] for name, column in self.meta.items()}
+        return {"views": list(views), "index": torch.tensor(row), "meta": meta, "target": target}
+
+
+class EpochBatches:
+    """Which scans stand in which batch: a pure function of (seed, epoch, weights), split evenly over processes.
+
+    Without weights every row comes once per epoch (what does not fill a batch, or ``accumulate`` of them, is left
+    out); with weights ``len(rows)`` draws with replacement. ``batch`` is per process.
+    """
+
+    def __init__(
+        self, rows: np.ndarray, batch: int, seed: int, rank: int = 0, processes: int = 1, accumulate: int = 1
+    ) -> None:
+        self.rows, self.batch, self.seed = np.asarray(rows), batch, seed
+        self.rank, self.processes = rank, processes
+        self.per_epoch = len(self.rows) // (batch * processes)
+        if self.per_epoch >= accumulate:
+            self.per_epoch -= self.per_epoch % accumulate
+        elif self.per_epoch:
+            raise UserError(
+                f"trainer.accumulate={accumulate} batches of {batch} scans are more than the {len(self.rows)} training "
+                f"scans; set trainer.accumulate={self.per_epoch} or a smaller data.batch_size"
+            )
+        if self.per_epoch == 0:
+            smaller = max(1, len(self.rows) // (2 * processes))
+            raise UserError(
+                f"a batch of {batch} scans on {processes} process(es) needs at least {batch * processes} training "
+                f"scans, but there are {len(self.rows)}; set data.batch_size={smaller}"
+            )
+
+    def batches(self, epoch: int, weights: np.ndarray | None = None) -> list[list[tuple[int, int]]]:
+        """Batches of (row, epoch) for this process."""
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch, 0x5A17]))
+        if weights is None:
+            order = rng.permutation(self.rows)
+        else:
+            share = np.asarray(weights, float)[self.rows]
+            order = rng.choice(self.rows, size=len(self.rows), p=share / share.sum())
+        step, start = self.batch * self.processes, self.rank * self.batch
+        chosen = (order[i * step + start : i * step + start + self.batch] for i in range(self.per_epoch))
+        return [[(int(row), epoch) for row in batch] for batch in chosen]
+
+
+class ResumableLoader:
+    """All batches of a training in one pass; its state is the number of batches that were handed out.
+
+    ``before_epoch(epoch)`` runs in the main process right before the first batch of every epoch is chosen and
+    returns the sampling weights of the rows (scans,) or None.
+    """
+
+    def __init__(
+        self,
+        dataset: ScanDataset,
+        plan: EpochBatches,
+        epochs: int,
+        workers: int,
+        before_epoch: Callable[[int], np.ndarray | None],
+        pin_memory: bool = False,
+    ) -> None:
+        self.plan, self.epochs, self.before_epoch = plan, epochs, before_epoch
+        self.handed_out = 0
+        self._queue: list[list[tuple[int, int]]] = []
+        self._loader: DataLoader[Item] = DataLoader(
+            dataset,
+            batch_sampler=_Pending(self._queue),
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=pin_memory,
+        )
+
+    def __len__(self) -> int:
+        """Batches of the whole training."""
+        return self.epochs * self.plan.per_epoch
+
+    def __iter__(self) -> Iterator[Item]:
+        """Batches from where the state stands."""
+        while self.handed_out < len(self):
+            epoch, offset = divmod(self.handed_out, self.plan.per_epoch)
+            self._queue[:] = self.plan.batches(epoch, self.before_epoch(epoch))[offset:]
+            for item in self._loader:
+                self.handed_out += 1
+                yield item
+
+    def close(self) -> None:
+        """End the worker processes now; left to the garbage collector, each would be waited for 5 s and killed."""
+        iterator, self._loader._iterator = self._loader._iterator, None
+        if iterator is not None:
+            iterator._shutdown_workers()  # type: ignore[attr-defined]
+
+    def state_dict(self) -> dict[str, int]:
+        """Position in the training."""
+        return {"handed_out": self.handed_out}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Continue after ``state``."""
+        self.handed_out = int(state["handed_out"])
+
+
+class _Pending:
+    """A batch sampler over a list that the loader refills before every epoch."""
+
+    def __init__(self, queue: list[list[tuple[int, int]]]) -> None:
+        self.queue = queue
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return iter(list(self.queue))
+
+    def __len__(self) -> int:
+        return len(self.queue)
+
+
+def plain_loader(dataset: ScanDataset, rows: np.ndarray, batch: int, workers: int = 0) -> DataLoader[Item]:
+    """Rows in order, without augmentation, every row once (features, probes, clustering)."""
+    plain = ScanDataset(dataset.images, dataset.cache, dataset.preprocessing, dataset.meta, None, dataset.clean)
+    keys = [(int(row), 0) for row in rows]
+    chunks = [keys[i : i + batch] for i in range(0, len(keys), batch)]
+    return DataLoader(plain, batch_sampler=_Pending(chunks), num_workers=workers)

@@ -1,0 +1,112 @@
+"""File formats of volumes: which are known, how broken files are reported, which shapes are one 3D scan."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from medssl.errors import VolumeError
+
+NIFTI = (".nii", ".nii.gz")
+NIBABEL = (".mgz", ".mgh", ".hdr", ".img", ".img.gz", ".hdr.gz", ".mnc")
+SITK = (".mha", ".mhd", ".nrrd", ".nhdr", ".gipl", ".gipl.gz")
+SUFFIXES = (*NIFTI, *NIBABEL, *SITK, ".npy")
+READERS = ("auto", "nibabel", "sitk")
+AGAIN = "copy or convert it again, or drop its row"
+_BROKEN = (OSError, ValueError, TypeError, KeyError, OverflowError, RuntimeError, MemoryError)
+
+
+def suffix_of(path: Path) -> str:
+    """Suffix in lower case, both parts of ``.nii.gz``."""
+    name = path.name.lower()
+    return next((s for s in sorted(SUFFIXES, key=len, reverse=True) if name.endswith(s)), path.suffix.lower())
+
+
+def check_file(path: Path, reader: str) -> str:
+    """Suffix of a file that exists and has a known format."""
+    if reader not in READERS:
+        raise VolumeError(f'reader "{reader}" is unknown; choose one of {", ".join(READERS)}')
+    suffix = suffix_of(path)
+    if not path.exists():
+        raise VolumeError(f"{path} does not exist; correct the path in the manifest or drop the row")
+    if path.is_dir():
+        raise VolumeError(f"{path} is a folder, not a volume file; give the path of the scan's file")
+    if suffix not in SUFFIXES:
+        raise VolumeError(f"{path} is not a volume file; supported are {', '.join(SUFFIXES)} (convert DICOM first)")
+    return suffix
+
+
+@contextmanager
+def reading(path: Path, also: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Turn what readers (``also``: their own classes) raise on broken files into a VolumeError naming the file."""
+    broken: tuple[type[Exception], ...] = (*_BROKEN, *also)
+    try:
+        if path.stat().st_size == 0:
+            raise VolumeError(f"{path} is empty (0 bytes); {AGAIN}")
+        yield
+    except VolumeError:
+        raise
+    except PermissionError as error:
+        raise VolumeError(f"{path} may not be read (permission denied); change its permissions") from error
+    except EOFError as error:
+        raise VolumeError(f"{path} is truncated (its gzip stream ends early); {AGAIN}") from error
+    except (zlib.error, gzip.BadGzipFile) as error:
+        raise VolumeError(f"{path} is a corrupt gzip file ({error}); {AGAIN}") from error
+    except broken as error:
+        reason = " ".join(str(error).split())[-160:] or type(error).__name__
+        raise VolumeError(f"{path} cannot be read, truncated or corrupt ({reason}); {AGAIN}") from error
+
+
+def unpacked(path: Path) -> bytes:
+    """Content of a file, unpacked where it starts like gzip, whatever its name."""
+    content = path.read_bytes()
+    return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+
+
+def spatial(data: np.ndarray, path: Path) -> np.ndarray:
+    """(X, Y, Z) or, for vectors, (X, Y, Z, C): trailing ones dropped, time series refused."""
+    shape = data.shape
+    while data.ndim > 3 and data.shape[-1] == 1:
+        data = data[..., 0]
+    if data.ndim == 5 and data.shape[3] == 1:
+        data = data[:, :, :, 0]
+    elif data.ndim != 3:
+        raise VolumeError(
+            f"{path} has shape {shape}, but one 3D volume is needed; extract one volume (such as the mean over time), "
+            "or give each modality its own file and column image_<modality>"
+        )
+    if data.size == 0:
+        raise VolumeError(f"{path} has shape {shape} and so no voxel; {AGAIN}")
+    with np.errstate(over="ignore", invalid="ignore"):  # float64 beyond float32 becomes Inf, reported later
+        return data.astype(np.float32)
+
+
+def npy_values(path: Path, mmap: bool = False) -> np.ndarray:
+    """Array (C, D, H, W) of a ``.npy`` file that holds real numbers of shape (D, H, W) or (C, D, H, W)."""
+    data = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+    if data.dtype.kind not in "biuf" or data.ndim not in (3, 4) or data.size == 0:
+        raise VolumeError(
+            f"{path} holds {data.dtype} values of shape {data.shape}; "
+            "save real numbers of shape (D, H, W) or (C, D, H, W)"
+        )
+    return data if data.ndim == 4 else data[None]
+
+
+def storable(data: np.ndarray) -> np.ndarray:
+    """Data in a NIfTI type, channels as a vector axis at the end."""
+    kinds = {
+        "float64": np.float32,
+        "float16": np.float32,
+        "bool": np.uint8,
+        "int64": np.int32,
+        "uint64": np.uint32,
+    }
+    data = data.astype(kinds.get(data.dtype.name, data.dtype))
+    if data.ndim == 3:
+        return data
+    return data[0] if data.shape[0] == 1 else np.moveaxis(data, 0, -1)[:, :, :, None, :]

@@ -1,0 +1,232 @@
+"""A cohort: the rows of one or several manifests as one table, checked once, so that later rooms need not."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medssl.data.manifest_file import SPLITS, read_table, split_name
+from medssl.errors import ManifestError
+
+Source = str | os.PathLike[str] | Mapping[str, Any]
+_LISTED = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Scans of people, one row each; the row number is ``Batch.index``.
+
+    table: DataFrame with a RangeIndex. Always present: participant_id, session, image (absolute path), sex ("M", "F"),
+    site, dataset, split ("train", "internal_test", "external_test"), diagnosis, subject (groups the scans of one
+    person), manifest (path): text, "" when missing; age [years] and weight (sampling weight, 1.0): float, NaN when
+    missing; row: line number in its manifest, the header being line 1. Other columns are kept: image_<modality> as
+    absolute path, columns of plain numbers as float with NaN, everything else as text. Text columns have dtype object.
+    """
+
+    table: pd.DataFrame
+
+    @classmethod
+    def read(cls, source: Source | Sequence[Source], require: Iterable[str] = ()) -> Cohort:
+        """Read one manifest (path) or several (list of paths or of {"path": ..., "weight": ...}), CSV or TSV.
+
+        weight multiplies the column ``weight`` of all its rows. ``subject`` is the manifest's own column where it is
+        filled, else dataset/participant_id, else the id (behind the manifest's number where there are several).
+        require: columns that must hold at least one value. Errors: ManifestError naming file, row and remedy.
+        """
+        sources = [source] if isinstance(source, (str, os.PathLike, Mapping)) else list(source)
+        if not sources:
+            raise ManifestError("the list of manifests is empty; give at least one path")
+        tables: list[pd.DataFrame] = []
+        for number, one in enumerate(sources, start=1):
+            path, weight = _entry(one)
+            table = read_table(path)
+            table["weight"] *= weight
+            prefix = f"manifest{number}/" if len(sources) > 1 else ""
+            named = np.where(table["dataset"] != "", table["dataset"] + "/", prefix) + table["participant_id"]
+            table["subject"] = np.where(table["subject"] != "", table["subject"], named)
+            tables.append(table)
+        cohort = cls(_joined(tables))
+        cohort._refuse_duplicates()
+        cohort.require(require)
+        return cohort
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The manifests, in order."""
+        return tuple(Path(path) for path in self.table["manifest"].unique())
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 hex of the content: every filled column, row by row, with image paths relative to their manifest.
+
+        It stays when a folder is moved as a whole, and changes with any value, row or order of rows.
+        """
+        digest = hashlib.sha256(f"{len(self.table)} rows".encode())
+        folders = [os.path.dirname(path) + os.sep for path in self.table["manifest"]]
+        for name in sorted(self.table.columns):
+            if name in ("manifest", "row") or not self.has(name):
+                continue
+            values = self.table[name].tolist()
+            if name.startswith("image"):
+                values = [v.removeprefix(folder) for v, folder in zip(values, folders, strict=True)]
+            digest.update(f"\x1d{name}\x1e".encode() + "\x1f".join(map(str, values)).encode())
+        return digest.hexdigest()
+
+    @property
+    def has_split(self) -> bool:
+        """Whether any row names a split."""
+        return self.has("split")
+
+    def has(self, column: str) -> bool:
+        """Whether a column exists and holds any value."""
+        return column in self.table.columns and bool((~_missing(self.table[column])).any())
+
+    def require(self, columns: Iterable[str]) -> None:
+        """Check that every column holds at least one value. Errors: ManifestError with the nearest known column."""
+        for name in columns:
+            self._known(name)
+            if not self.has(name):
+                raise ManifestError(
+                    f'{self._names()} has no value in column "{name}", which is needed; fill the column, or choose a '
+                    "method or label that does not read it"
+                )
+
+    def rows(self, split: str | None = None) -> np.ndarray:
+        """Row numbers (n,) of a split, all for None; "train" is all rows where no row names a split."""
+        if split is None or (split_name(split) == "train" and not self.has_split):
+            return np.arange(len(self.table))
+        wanted = split_name(split)
+        if wanted is None:
+            raise ManifestError(f'split "{split}" is unknown; allowed are {", ".join(SPLITS)}')
+        return np.flatnonzero((self.table["split"] == wanted).to_numpy())
+
+    def labels(self, column: str) -> np.ndarray:
+        """A column as float (scans,), NaN when missing: numbers as they are, text as position in ``levels``."""
+        self._known(column)
+        values = self.table[column]
+        if pd.api.types.is_numeric_dtype(values):
+            return values.to_numpy(dtype=float)
+        codes = pd.Categorical(values, categories=self.levels(column)).codes.astype(float)
+        codes[codes < 0] = np.nan
+        return codes
+
+    def levels(self, column: str) -> list[str]:
+        """The different values of a text column, sorted; the codes of ``labels`` count along this list."""
+        self._known(column)
+        values = self.table[column]
+        if pd.api.types.is_numeric_dtype(values):
+            raise ManifestError(f'column "{column}" holds numbers, which have no levels; choose a text column')
+        return sorted(set(values) - {""})
+
+    def where(self, row: int) -> str:
+        """What messages call a row: "manifest.csv row 7 (sub-07)"."""
+        file, line, person = (self.table[name].iloc[row] for name in ("manifest", "row", "participant_id"))
+        return f"{os.path.basename(file)} row {line} ({person})"
+
+    def images(self, row: int, columns: Sequence[str] = ("image",)) -> tuple[Path, ...]:
+        """Files of a row, one per column. Errors: ManifestError where a cell is empty or a column unknown."""
+        files = []
+        for name in columns:
+            self._known(name)
+            file = self.table[name].iloc[row]
+            if not isinstance(file, str) or not file:
+                raise ManifestError(
+                    f'{self.where(row)}: "{name}" names no file; fill it, drop the row, or read other columns'
+                )
+            files.append(Path(file))
+        return tuple(files)
+
+    def subset(self, rows: Sequence[int] | np.ndarray) -> Cohort:
+        """The cohort of some rows, numbered anew."""
+        return Cohort(self.table.iloc[np.asarray(rows)].reset_index(drop=True))
+
+    def check_files(self) -> None:
+        """Check that every named image exists. Errors: ManifestError naming up to 5 rows."""
+        absent = []
+        for name in [c for c in self.table.columns if c == "image" or c.startswith("image_")]:
+            absent += [(k, file) for k, file in enumerate(self.table[name]) if file and not os.path.exists(file)]
+        if absent:
+            shown = "; ".join(f"{self.where(k)}: {file}" for k, file in sorted(absent)[:_LISTED])
+            more = f"; and {len(absent) - _LISTED} more" if len(absent) > _LISTED else ""
+            raise ManifestError(
+                f"{len(absent)} image file{'s do' if len(absent) > 1 else ' does'} not exist: {shown}{more}; paths "
+                "count from the manifest's folder: correct them, move the manifest, or drop the rows"
+            )
+
+    def _known(self, column: str) -> None:
+        """Refuse a column that the table lacks, naming the nearest one."""
+        if column not in self.table.columns:
+            close = difflib.get_close_matches(column, self.table.columns, n=1, cutoff=0.5)
+            hint = f'did you mean "{close[0]}"?' if close else f"it has {', '.join(self.table.columns)}"
+            raise ManifestError(f'{self._names()} has no column "{column}"; {hint}')
+
+    def _names(self) -> str:
+        return ", ".join(path.name for path in self.paths) or "the cohort"
+
+    def _refuse_duplicates(self) -> None:
+        """Two rows with the same participant, session and image are one scan counted twice."""
+        keys = ["participant_id", "session", "image"]
+        again = self.table.duplicated(keys, keep="first")
+        if again.any():
+            row = int(np.flatnonzero(again.to_numpy())[0])
+            same = (self.table[keys] == self.table[keys].iloc[row]).all(axis=1)
+            first = int(np.flatnonzero(same.to_numpy())[0])
+            raise ManifestError(
+                f"{self.where(row)} repeats {self.where(first)} (same participant_id, session and image; "
+                f"{int(again.sum())} such rows in all); drop one of them"
+            )
+
+
+def _entry(source: Source) -> tuple[Path, float]:
+    """Path and weight of one element of a list of manifests."""
+    if not isinstance(source, Mapping):
+        return Path(source), 1.0
+    unknown = sorted(set(source) - {"path", "weight"})
+    if unknown or "path" not in source:
+        wrong = f'has the unknown key "{unknown[0]}"' if unknown else "has no path"
+        raise ManifestError(f"manifest {dict(source)} {wrong}; write {{path: FILE, weight: NUMBER}}")
+    weight = source.get("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < np.inf:
+        raise ManifestError(f"weight of manifest {source['path']} is {weight!r}; it must be a number above 0")
+    return Path(source["path"]), float(weight)
+
+
+def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """One table; a column that only some manifests have is missing in the rows of the others."""
+    numeric = {
+        name
+        for table in tables
+        for name in table.columns
+        if pd.api.types.is_numeric_dtype(table[name])
+        and all(pd.api.types.is_numeric_dtype(t[name]) for t in tables if name in t)
+    }
+    names = list(dict.fromkeys(name for table in tables for name in table.columns))
+    parts = [table.reindex(columns=names) for table in tables]
+    whole: dict[str, Any] = {}
+    for name in names:
+        if name in numeric:
+            whole[name] = np.concatenate([part[name].to_numpy(dtype=float) for part in parts])
+        else:
+            whole[name] = np.concatenate([_as_text(part[name]) for part in parts])
+    table = pd.DataFrame({name: pd.Series(v, dtype=float if name in numeric else object) for name, v in whole.items()})
+    return table.assign(row=table["row"].astype(int))
+
+
+def _as_text(values: pd.Series) -> np.ndarray:
+    """Text with "" when missing, of a column that holds numbers in one manifest and text in another."""
+    if pd.api.types.is_numeric_dtype(values):
+        return np.array(["" if v != v else f"{v:g}" for v in values], dtype=object)
+    return values.fillna("").to_numpy(dtype=object)
+
+
+def _missing(values: pd.Series) -> pd.Series:
+    return values.isna() | (values == "")

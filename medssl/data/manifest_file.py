@@ -1,0 +1,203 @@
+"""One manifest file as a checked table: encoding, separator, columns, and the meaning of every cell."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from medssl.errors import ManifestError
+
+SPLITS = ("train", "internal_test", "external_test")
+TEXT = ("participant_id", "session", "image", "sex", "site", "dataset", "split", "diagnosis", "subject")
+"""Columns that are text whatever they look like."""
+_ORDER = (*TEXT[:3], "age", *TEXT[3:], "weight")
+_RESERVED = ("manifest", "row")
+_ABSENT = ("", "n/a", "na", "nan")
+_ALIASES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(
+        ("internal_test", "internal", "val", "validation", "test", "internal_val"),
+        "internal_test",
+    ),
+    **dict.fromkeys(("external_test", "external", "external_val"), "external_test"),
+}
+_SEXES = {**dict.fromkeys(("m", "male"), "M"), **dict.fromkeys(("f", "female"), "F")}
+_SEXES |= dict.fromkeys(("o", "other", "u", "unknown"), "")
+_NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
+_PADDED = r"[+-]?0\d+"
+
+
+def split_name(value: str) -> str | None:
+    """The split that a word means (internal, val, validation and test are internal_test), None for no split."""
+    return _ALIASES.get(value.strip().lower())
+
+
+def known_name(name: str) -> str:
+    """The name of a column, in lower case where that is a column with a meaning (Age is age)."""
+    return name.lower() if name.lower() in _ORDER else name
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """All rows of a manifest, as ``Cohort`` describes them; ``subject`` only where the file has that column.
+
+    Errors: ManifestError naming the file and, where there is one, the row (line number, the header is line 1).
+    """
+    text = _decoded(path)
+    separator, header = _header(path, text)
+    raw = _cells(path, text, separator, header)
+    missing = [name for name in ("participant_id", "image") if name not in header]
+    if missing:
+        raise ManifestError(
+            f'{path} has no column "{missing[0]}" (it has {", ".join(header)}); add it, or write a manifest with '
+            "`medssl cohort scan ROOT -o manifest.csv`"
+        )
+    if raw.empty:
+        raise ManifestError(f"{path} has a header but no rows; add one row per scan")
+    for name in ("participant_id", "image"):
+        _refuse(path, raw, raw[name] == "", name, "is empty, but every row needs one; fill it or drop the row")
+    table = pd.DataFrame(index=raw.index)
+    for name in _ORDER:
+        table[name] = raw[name] if name in header else pd.Series("", index=raw.index, dtype=object)
+    table["age"] = _numbers(path, raw, "age", np.nan, "write years such as 62.5, or n/a")
+    table["weight"] = _numbers(path, raw, "weight", 1.0, "write a sampling weight such as 1 or 0.5")
+    _refuse(path, raw, table["weight"] < 0, "weight", "is negative; write a sampling weight of at least 0")
+    table["sex"] = _translated(path, raw, "sex", _SEXES, "write M or F, or n/a")
+    table["split"] = _translated(path, raw, "split", _ALIASES, f"allowed are {', '.join(SPLITS)}, or empty")
+    for name in header:
+        if name not in _ORDER and name not in _RESERVED:
+            table[name] = raw[name] if name.startswith("image_") else _plain_numbers(raw[name])
+    folder = os.path.dirname(os.path.abspath(path))
+    for name in [c for c in table.columns if c == "image" or c.startswith("image_")]:
+        joined = [os.path.normpath(os.path.join(folder, v)) if v else "" for v in table[name]]
+        table[name] = pd.Series(joined, index=table.index, dtype=object)
+    table["manifest"] = pd.Series(os.path.abspath(path), index=table.index, dtype=object)
+    table["row"] = raw["row"]
+    return table.reset_index(drop=True)
+
+
+def _decoded(path: Path) -> str:
+    """Text of the file."""
+    if path.is_dir():
+        raise ManifestError(
+            f"{path} is a folder, not a manifest; write one with `medssl cohort scan {path} -o manifest.csv`"
+        )
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ManifestError(f"manifest {path} does not exist; correct the path") from error
+    except OSError as error:
+        raise ManifestError(f"manifest {path} cannot be read ({error.strerror}); check its permissions") from error
+    if not content.strip():
+        raise ManifestError(f"{path} is empty; it needs a header line and one row per scan")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ManifestError(
+            f"{path} row {line} is not UTF-8 text (byte 0x{content[error.start]:02x}); save the table as CSV in UTF-8"
+        ) from error
+    if "\x00" in text:
+        raise ManifestError(f"{path} is not a text file; save the table as CSV in UTF-8")
+    return text
+
+
+def _header(path: Path, text: str) -> tuple[str, list[str]]:
+    """Separator (suffix first, then whichever the header line holds most of) and the names of the columns."""
+    line = text.splitlines()[0]
+    preferred = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
+    counts = {mark: line.count(mark) for mark in (preferred, ",", "\t", ";")}
+    separator = preferred if counts[preferred] else max(counts, key=lambda mark: counts[mark])
+    if not counts[separator]:
+        separator = preferred
+    names = [name.strip() for name in next(csv.reader([line], delimiter=separator))]
+    names = [known_name(name) for name in names]
+    while names and not names[-1]:
+        names.pop()
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or "" in names:
+        wrong = f'the column "{twice[0]}" twice' if twice else "a column without a name"
+        raise ManifestError(f"{path} row 1 has {wrong}; give every column its own name")
+    return separator, names
+
+
+def _cells(path: Path, text: str, separator: str, header: list[str]) -> pd.DataFrame:
+    """Every cell as stripped text, "" when missing, and the line number as column ``row``; blank lines are dropped."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pd.errors.ParserWarning)  # surplus cells are reported below
+            raw = pd.read_csv(
+                io.StringIO(text),
+                sep=separator,
+                header=None,
+                skiprows=1,
+                names=[*header, "\x00more"],
+                dtype=object,
+                na_filter=False,
+                skip_blank_lines=False,
+                index_col=False,
+            )
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame({name: pd.Series(dtype=object) for name in [*header, "row"]})
+    except (pd.errors.ParserError, ValueError) as error:
+        reason = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
+        raise ManifestError(
+            f"{path} cannot be parsed ({reason}); check the number of cells and the quotes in that line"
+        ) from error
+    raw = raw.fillna("").astype(object)
+    row = np.arange(len(raw)) + 2
+    if '"' in text:  # quoted cells may hold line breaks
+        breaks = sum(raw[name].str.count("\n").astype(int) for name in raw.columns)
+        row = row + np.concatenate([[0], np.cumsum(np.asarray(breaks))[:-1]])
+    for name in raw.columns:
+        stripped = raw[name].str.strip()
+        raw[name] = stripped.mask(stripped.str.lower().isin(_ABSENT), "").astype(object)
+    raw["row"] = row
+    more = raw.pop("\x00more")
+    rule = f"stands behind the last of {len(header)} columns; quote cells that hold the separator"
+    _refuse(path, raw.assign(value=more), more != "", "value", rule)
+    return raw[(raw[header] != "").any(axis=1)]
+
+
+def _numbers(path: Path, raw: pd.DataFrame, name: str, default: float, remedy: str) -> pd.Series:
+    """A column as float, ``default`` when missing."""
+    if name not in raw:
+        return pd.Series(default, index=raw.index, dtype=float)
+    filled = raw[name].where(raw[name] != "", str(default))
+    values = pd.to_numeric(filled, errors="coerce").astype(float)
+    _refuse(path, raw, (raw[name] != "") & ~np.isfinite(values), name, f"is not a number; {remedy}")
+    return values
+
+
+def _translated(path: Path, raw: pd.DataFrame, name: str, meaning: dict[str, str], remedy: str) -> pd.Series:
+    """A column of known words in their one spelling."""
+    if name not in raw:
+        return pd.Series("", index=raw.index, dtype=object)
+    values = raw[name].str.lower().map({**meaning, "": ""})
+    _refuse(path, raw, values.isna(), name, f"is unknown; {remedy}")
+    return values.astype(object)
+
+
+def _plain_numbers(values: pd.Series) -> pd.Series:
+    """Float where every filled cell is a plain number without leading zeros, else the text."""
+    filled = values[values != ""]
+    if filled.empty or not filled.str.fullmatch(_NUMBER).all() or filled.str.fullmatch(_PADDED).any():
+        return values
+    return pd.to_numeric(values, errors="coerce").astype(float)
+
+
+def _refuse(path: Path, raw: pd.DataFrame, wrong: pd.Series, name: str, rule: str) -> None:
+    """Raise for the first row where ``wrong``: file, row, participant, value, rule."""
+    if not wrong.any():
+        return
+    k = int(np.flatnonzero(wrong.to_numpy())[0])
+    person = raw["participant_id"].iloc[k] if "participant_id" in raw else ""
+    value = raw[name].iloc[k]
+    shown = f'{name} "{value}"' if value else name
+    more = f" ({int(wrong.sum())} such rows)" if wrong.sum() > 1 else ""
+    raise ManifestError(f"{path} row {raw['row'].iloc[k]}{f' ({person})' if person else ''}: {shown} {rule}{more}")

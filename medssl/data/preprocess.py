@@ -1,0 +1,180 @@
+"""The declared, deterministic way from a scan to the array an encoder reads."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medssl.data.resample import centred, nonzero_mask, otsu_mask
+from medssl.data.volume import Volume
+from medssl.errors import RecipeError, StaleError, VolumeError
+
+PREPROCESSING_VERSION = 1
+"""Grows whenever the same recipe gives other numbers, so that no cache or encoder mixes the two."""
+INTENSITIES = ("zscore", "percentile", "none")
+MASKS = ("nonzero", "otsu", "none")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """RAS, then resample, crop or pad about the image centre, then intensities.
+
+    spacing: voxel size (3,) in mm, along the scan's own axes (oblique scans are not rotated); None keeps each
+    scan's. shape: (D, H, W) in voxels; None keeps what results. One number stands for all three axes.
+    intensity: "zscore" (mean 0, std 1 inside the mask, exactly 0 outside), "percentile" (percentiles 1 and 99
+    inside the mask become 0 and 1, clipped; 0 outside) or "none" (as stored; the mask is not used).
+    mask: "nonzero" (skull-stripped scans), "otsu" (head before air), "none" (the whole field of view). It is found
+    before resampling and follows it, so smoothing never widens it; padding is always outside.
+    Every channel is treated by itself. Errors: RecipeError for other values.
+    """
+
+    spacing: tuple[float, float, float] | None = None
+    shape: tuple[int, int, int] | None = None
+    intensity: str = "zscore"
+    mask: str = "nonzero"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spacing", _triple("spacing", self.spacing, whole=False))
+        object.__setattr__(self, "shape", _triple("shape", self.shape, whole=True))
+        _choice("intensity", self.intensity, INTENSITIES)
+        _choice("mask", self.mask, MASKS)
+
+    @property
+    def version(self) -> int:
+        """Version of the computation."""
+        return PREPROCESSING_VERSION
+
+    @property
+    def digest(self) -> str:
+        """sha256 hex of the recipe and its version."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, version included."""
+        return {
+            "spacing": None if self.spacing is None else list(self.spacing),
+            "shape": None if self.shape is None else list(self.shape),
+            "intensity": self.intensity,
+            "mask": self.mask,
+            "version": self.version,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
+        """Inverse of ``to_dict``; the version may be left out. Errors: RecipeError, StaleError (other version)."""
+        known = ("spacing", "shape", "intensity", "mask", "version")
+        for key in values:
+            if key not in known:
+                raise RecipeError(f'preprocessing has no key "{key}"; {_nearest(str(key), known)}')
+        given = dict(values)
+        version = given.pop("version", PREPROCESSING_VERSION)
+        if version != PREPROCESSING_VERSION:
+            raise StaleError(
+                f"made with preprocessing version {version}, but this medssl computes version {PREPROCESSING_VERSION}; "
+                "use the medssl that made it, or preprocess and train again"
+            )
+        return cls(**given)
+
+    def output_shape(self, shape: Sequence[int], spacing: Sequence[float] | np.ndarray) -> tuple[int, int, int]:
+        """(D, H, W) of the result for a RAS scan of this shape and spacing [mm]."""
+        if self.shape is not None:
+            return self.shape
+        sizes = [
+            max(1, math.floor(n / step + 0.5)) if abs(step - 1) > 1e-3 else int(n)
+            for n, step in zip(shape, self._ratio(spacing), strict=True)
+        ]
+        return sizes[0], sizes[1], sizes[2]
+
+    def apply(self, volume: Volume) -> np.ndarray:
+        """Preprocess a scan; returns float32 (C, D, H, W), the same bytes for the same input.
+
+        Errors: VolumeError naming the source where voxels are NaN or infinite, the scan is constant, or the mask is
+        empty or constant.
+        """
+        bad = int(volume.data.size - np.count_nonzero(np.isfinite(volume.data)))
+        if bad:
+            raise VolumeError(
+                f"{volume.source} has {bad} voxels that are NaN or infinite; replace them (by 0 outside the brain) "
+                "and save it again, or drop its row"
+            )
+        ratio = self._ratio(volume.spacing)
+        shape = self.output_shape(volume.data.shape[1:], volume.spacing)
+        return np.stack([self._channel(x_DHW, ratio, shape, volume.source) for x_DHW in volume.data])
+
+    def _ratio(self, spacing: Sequence[float] | np.ndarray) -> list[float]:
+        """New over old spacing, per axis."""
+        new = spacing if self.spacing is None else self.spacing
+        return [float(a) / float(b) for a, b in zip(new, spacing, strict=True)]
+
+    def _channel(self, x_DHW: np.ndarray, ratio: list[float], shape: Sequence[int], source: str) -> np.ndarray:
+        if x_DHW.min() == x_DHW.max():
+            raise VolumeError(f"{source} is constant (every voxel is {x_DHW.flat[0]:g}); repair it or drop its row")
+        y_DHW = centred(x_DHW, ratio, shape)
+        if self.intensity == "none":
+            return np.ascontiguousarray(y_DHW)
+        inside = centred(self._mask(x_DHW), ratio, shape) >= 0.5
+        values = y_DHW[inside].astype(np.float64)
+        if values.size == 0:
+            raise VolumeError(
+                f'{source} has no voxel inside the mask "{self.mask}" after cropping to {tuple(shape)}; choose another '
+                "preprocessing.mask or a larger preprocessing.shape, or drop its row"
+            )
+        low, width = self._scale(values)
+        if not width > 1e-7 * max(1e-30, float(np.abs(values).max())):
+            raise VolumeError(
+                f'{source} is constant inside the mask "{self.mask}" ({values.size} voxels), so its intensities cannot '
+                'be scaled; set preprocessing.mask to "none" for a binary image, or drop its row'
+            )
+        scaled = (values - low) / width
+        out = np.zeros(y_DHW.shape, np.float32)
+        out[inside] = scaled if self.intensity == "zscore" else np.clip(scaled, 0, 1)
+        return out
+
+    def _mask(self, x_DHW: np.ndarray) -> np.ndarray:
+        """Mask (D, H, W) on the scan's own grid."""
+        if self.mask == "nonzero":
+            return nonzero_mask(x_DHW)
+        return otsu_mask(x_DHW) if self.mask == "otsu" else np.ones(x_DHW.shape, bool)
+
+    def _scale(self, values: np.ndarray) -> tuple[float, float]:
+        """What becomes 0 and what becomes 1 above it."""
+        if self.intensity == "zscore":
+            return float(values.mean()), float(values.std())
+        low, high = np.percentile(values, [1, 99])
+        return float(low), float(high - low)
+
+
+def _triple(name: str, value: Any, whole: bool) -> tuple[Any, Any, Any] | None:
+    """Three positive numbers, from three or from one."""
+    if value is None:
+        return None
+    rule = "whole numbers of voxels above 0" if whole else "numbers of mm above 0"
+    parts = [value] * 3 if isinstance(value, (int, float, np.number)) else value
+    try:
+        numbers = [float(part) for part in parts]
+    except (TypeError, ValueError):
+        numbers = []
+    good = len(numbers) == 3 and all(math.isfinite(n) and n > 0 and (not whole or n == int(n)) for n in numbers)
+    if not good or isinstance(value, (bool, str)):
+        raise RecipeError(
+            f"preprocessing.{name} is {value!r}, but it must be three {rule} (or one for all axes), or null"
+        )
+    a, b, c = (int(n) for n in numbers) if whole else numbers
+    return a, b, c
+
+
+def _choice(name: str, value: Any, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise RecipeError(f"preprocessing.{name} is {value!r}; {_nearest(str(value), allowed)}")
+
+
+def _nearest(value: str, allowed: Sequence[str]) -> str:
+    close = difflib.get_close_matches(value, allowed, n=1, cutoff=0.5)
+    return (f'did you mean "{close[0]}"? ' if close else "") + f"allowed are {', '.join(allowed)}"

@@ -1,0 +1,261 @@
+"""NIfTI and other volumes in and out: nibabel and SimpleITK behind one function, always (C, D, H, W) in RAS.
+
+Which reader: nibabel's header and arrays on bytes that are unpacked at once (0.4 ms for a 4 mm brain, where
+SimpleITK takes 1.4 ms; the gzip checksum is verified on the way), SimpleITK for the formats nibabel lacks.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+from nibabel.affines import voxel_sizes
+from nibabel.filebasedimages import ImageFileError
+from nibabel.orientations import aff2axcodes, apply_orientation, inv_ornt_aff, io_orientation
+from nibabel.spatialimages import HeaderDataError
+
+from medssl.data.files import write_atomic
+from medssl.data.formats import (
+    AGAIN,
+    NIFTI,
+    SITK,
+    check_file,
+    npy_values,
+    reading,
+    spatial,
+    storable,
+    suffix_of,
+    unpacked,
+)
+from medssl.data.scan import Header, Volume
+from medssl.errors import VolumeError
+
+_NIBABEL_ERRORS = (ImageFileError, HeaderDataError)
+_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+class _Raw(NamedTuple):
+    """Content in file order: data (X, Y, Z) or (X, Y, Z, C) float32, affine (4, 4)."""
+
+    data: np.ndarray
+    affine: np.ndarray
+
+
+def read_volume(path: str | Path, reader: str = "auto") -> Volume:
+    """Read one scan and turn it to RAS.
+
+    reader: "auto" (nibabel where it knows the format, else SimpleITK), "nibabel", "sitk". NIfTI intensities are
+    scaled by scl_slope and scl_inter. Trailing axes of length 1 are dropped; NIfTI vectors (X, Y, Z, 1, C) and
+    multi-component images become C channels. ``.npy`` holds (D, H, W) or (C, D, H, W), taken as RAS, spacing 1 mm.
+    Errors: VolumeError naming the file where it is absent, empty, truncated, corrupt, of an unknown format, not
+    three-dimensional, complex or RGB, or has an affine that cannot be inverted. NaN and Inf pass (see preprocess).
+    """
+    path = Path(path)
+    suffix = check_file(path, reader)
+    with reading(path, _NIBABEL_ERRORS):
+        if suffix == ".npy":
+            data_CDHW = np.ascontiguousarray(npy_values(path), dtype=np.float32)
+            return Volume(data_CDHW, np.eye(4), np.ones(3), str(path))
+        raw = _read_sitk(path) if _uses_sitk(suffix, reader) else _read_nibabel(path, suffix)
+    data, affine = canonical(raw.data, _usable(raw.affine, path))
+    data = np.moveaxis(data, 3, 0) if data.ndim == 4 else data[None]
+    data_CDHW = np.ascontiguousarray(data, dtype=np.float32)
+    return Volume(data_CDHW, affine, voxel_sizes(affine), str(path))
+
+
+def read_header(path: str | Path) -> Header:
+    """Read geometry and type of one file without its intensities. Errors: VolumeError, as ``read_volume``."""
+    path = Path(path)
+    suffix = check_file(path, "auto")
+    with reading(path, _NIBABEL_ERRORS):
+        if suffix == ".npy":
+            array = npy_values(path, mmap=True)
+            return _header((*array.shape[1:], 1, array.shape[0]), np.eye(4), array.dtype, path)
+        if _uses_sitk(suffix, "auto"):
+            return _sitk_header(path)
+        header = _nifti_header(path) if suffix in NIFTI else nib.load(path).header
+        affine = header.get_best_affine() if hasattr(header, "get_best_affine") else nib.load(path).affine
+        forms: list[tuple[np.ndarray | None, int]] = [(None, 0), (None, 0)]
+        if isinstance(header, nib.Nifti1Header):
+            forms = [header.get_sform(coded=True), header.get_qform(coded=True)]
+        return _header(header.get_data_shape(), affine, header.get_data_dtype(), path, *forms)
+
+
+def write_volume(path: str | Path, data: np.ndarray, affine: np.ndarray) -> None:
+    """Write ``.nii`` or ``.nii.gz``: data (D, H, W) or (C, D, H, W), affine (4, 4) voxel -> mm RAS.
+
+    Atomic; the same input gives the same bytes. float64 becomes float32, bool uint8; several channels are stored
+    as a NIfTI vector (D, H, W, 1, C), which ``read_volume`` understands. Errors: VolumeError for another suffix or
+    number of axes, UserError where the disk is full.
+    """
+    path, data = Path(path), np.asarray(data)
+    if suffix_of(path) not in NIFTI:
+        raise VolumeError(f"{path} cannot be written: volumes are written as .nii or .nii.gz; change the name")
+    if data.ndim not in (3, 4):
+        raise VolumeError(f"{path} cannot be written: data has shape {data.shape}; give (D, H, W) or (C, D, H, W)")
+    image = nib.Nifti1Image(storable(data), None)
+    image.header.set_xyzt_units("mm")
+    if data.ndim == 4 and data.shape[0] > 1:
+        image.header.set_intent("vector")
+    image.set_sform(np.asarray(affine, float), 1)
+    image.set_qform(np.asarray(affine, float), 1)
+    content = image.to_bytes()
+    if suffix_of(path) == ".nii.gz":
+        packed = io.BytesIO()
+        with gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=packed, mtime=0) as stream:
+            stream.write(content)
+        content = packed.getvalue()
+    write_atomic(path, lambda file: file.write(content))
+
+
+def canonical(data: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Permute and flip the first three axes to the nearest RAS; nothing is interpolated, oblique stays oblique."""
+    turn = io_orientation(affine)
+    turned = apply_orientation(data, turn)
+    return turned, affine @ inv_ornt_aff(turn, data.shape[:3])
+
+
+def _uses_sitk(suffix: str, reader: str) -> bool:
+    return suffix in SITK or (reader == "sitk" and suffix != ".npy")
+
+
+def _nifti_class(start: bytes, path: Path) -> Any:
+    """nibabel's image class (NIfTI-1 or -2) for the first bytes of a file."""
+    for kind in (nib.Nifti1Image, nib.Nifti2Image):
+        if len(start) >= kind.header_class.sizeof_hdr and kind.header_class.may_contain_header(start):
+            return kind
+    raise VolumeError(f"{path} is not a NIfTI file, or its header is corrupt; {AGAIN}")
+
+
+def _nifti_header(path: Path) -> Any:
+    """NIfTI header without reading further than needed."""
+    with open(path, "rb") as plain:
+        packed = plain.read(2) == b"\x1f\x8b"
+        plain.seek(0)
+        stream: Any = gzip.GzipFile(fileobj=plain) if packed else plain
+        start = stream.read(544)
+    return _nifti_class(start, path).header_class.from_fileobj(io.BytesIO(start), check=False)
+
+
+def _read_nibabel(path: Path, suffix: str) -> _Raw:
+    if suffix in NIFTI:
+        content = unpacked(path)
+        image = _nifti_class(content[:544], path).from_bytes(content)
+    else:
+        image = nib.load(path)
+    values_like = image.header.get_data_dtype()
+    if values_like.kind not in "biuf":
+        raise VolumeError(f"{path} holds {_kind(values_like)} values; convert it to a scalar intensity image")
+    proxy: Any = image.dataobj
+    if hasattr(proxy, "get_unscaled"):
+        data, slope, inter = np.asanyarray(proxy.get_unscaled()), proxy.slope, proxy.inter
+        if slope != 1 or inter != 0:
+            data = data.astype(np.float64) * slope + inter
+    else:
+        data = np.asanyarray(proxy)
+    return _Raw(spatial(data, path), image.affine)
+
+
+def _read_sitk(path: Path) -> _Raw:
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    image = sitk.ReadImage(str(path))
+    if "complex" in image.GetPixelIDTypeAsString():
+        raise VolumeError(f"{path} holds complex values; convert it to a scalar intensity image")
+    data = sitk.GetArrayViewFromImage(image)
+    if suffix_of(path) in (*NIFTI, ".gipl", ".gipl.gz"):
+        _refuse_torn(path, image)
+    components = image.GetNumberOfComponentsPerPixel()
+    axes = list(range(image.GetDimension()))[::-1]
+    data = data.transpose([*axes, len(axes)] if components > 1 else axes)
+    if components > 1:
+        data = data.reshape(*data.shape[:3], *([1] if len(axes) == 3 else data.shape[3:-1]), components)
+    affine = _sitk_affine(image, image.GetDimension())
+    return _Raw(spatial(data, path), affine)
+
+
+def _refuse_torn(path: Path, image: Any) -> None:
+    """SimpleITK fills what a torn file lacks with zeros: verify the gzip stream and that all voxels are there."""
+    needed = int(np.prod(image.GetSize())) * image.GetNumberOfComponentsPerPixel() * image.GetSizeOfPixelComponent()
+    if suffix_of(path) in NIFTI:
+        header = _nifti_header(path)
+        needed = int(np.prod(header.get_data_shape())) * header.get_data_dtype().itemsize + header.get_data_offset()
+    held = len(unpacked(path))
+    if held < needed:
+        raise VolumeError(f"{path} is truncated ({held} of {needed} bytes); {AGAIN}")
+
+
+def _sitk_affine(image: Any, ndim: int) -> np.ndarray:
+    """Affine (4, 4) voxel -> mm RAS of a SimpleITK image or reader, which thinks in LPS."""
+    affine = np.eye(4)
+    n = min(3, ndim)
+    direction = np.array(image.GetDirection(), float).reshape(ndim, ndim)[:n, :n]
+    affine[:n, :n] = direction * np.array(image.GetSpacing(), float)[:n]
+    affine[:n, 3] = np.array(image.GetOrigin(), float)[:n]
+    return _LPS @ affine
+
+
+def _sitk_header(path: Path) -> Header:
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    components = reader.GetNumberOfComponents()
+    shape = tuple(int(n) for n in reader.GetSize())
+    shape = (*shape, *[1] * (4 - len(shape)), components) if components > 1 else shape
+    kind = _sitk_type(sitk.GetPixelIDValueAsString(reader.GetPixelID()))
+    return _header(shape, _sitk_affine(reader, reader.GetDimension()), kind, path)
+
+
+def _sitk_type(words: str) -> str:
+    """numpy's name of a SimpleITK pixel type such as "vector of 16-bit unsigned integer"."""
+    bits = words.split("-bit")[0].split()[-1]
+    kind = "float" if "float" in words else "uint" if "unsigned" in words else "int"
+    return "complex" if "complex" in words else f"{kind}{bits}"
+
+
+def _header(
+    shape: Any, affine: np.ndarray, dtype: Any, path: Path, sform: Any = (None, 0), qform: Any = (None, 0)
+) -> Header:
+    """Assemble a Header; sform and qform are (affine or None, code)."""
+    sizes = tuple(int(n) for n in shape)
+    affine = _usable(np.asarray(affine, float), path)
+    a, b, c = (float(s) for s in voxel_sizes(affine))
+    ndim = len(sizes)
+    while ndim > 3 and sizes[ndim - 1] == 1:
+        ndim -= 1
+    orientation = "".join(aff2axcodes(affine))
+    kept = [None if form is None else np.asarray(form, float) for form in (sform[0], qform[0])]
+    return Header(
+        sizes,
+        (a, b, c),
+        orientation,
+        affine,
+        kept[0],
+        kept[1],
+        int(sform[1]),
+        int(qform[1]),
+        str(dtype),
+        ndim,
+    )
+
+
+def _usable(affine: np.ndarray, path: Path) -> np.ndarray:
+    """The affine, refused where it is not finite or squashes an axis."""
+    affine = np.asarray(affine, float)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        raise VolumeError(
+            f"{path} has an affine that cannot be inverted, so its orientation is unknown; repair its header"
+        )
+    return affine
+
+
+def _kind(dtype: np.dtype) -> str:
+    return "complex" if dtype.kind == "c" else "RGB" if dtype.fields else str(dtype)

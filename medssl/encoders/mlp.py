@@ -1,0 +1,57 @@
+"""A perceptron as encoder, for tables of regional measures and as the plainest of references."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+from torch import Tensor
+
+from medssl.encoders.base import Encoder
+from medssl.errors import RecipeError
+from medssl.heads.blocks import wholes
+from medssl.heads.mlp import MLP
+from medssl.types import Features
+
+
+class VectorEncoder(Encoder):
+    """Flatten each scan to a vector and run a perceptron; see ``mlp``."""
+
+    provides: ClassVar[frozenset[str]] = frozenset({"pooled"})
+
+    def __init__(
+        self, in_channels: int, shape: Sequence[int] | None, hidden: Sequence[int], norm: str, act: str
+    ) -> None:
+        if shape is None:
+            raise RecipeError("encoder mlp needs shape: the number of values per scan, or its (D, H, W)")
+        sizes = wholes("hidden", hidden)
+        super().__init__(in_channels, sizes[-1])
+        self.values = in_channels * math.prod(wholes("shape", shape, (1, 3)))
+        self.net = MLP((self.values, *sizes), norm=norm, act=act)
+
+    def forward(self, x: Tensor) -> Features:
+        """(N, C, D, H, W) or (N, F) -> pooled (N, E)."""
+        rows = x.flatten(1)
+        if rows.shape[1] != self.values:
+            raise RecipeError(
+                f"encoder mlp expects {self.values} values per scan, but got {rows.shape[1]} "
+                f"(input {tuple(x.shape)}); set shape and in_channels to those of the data"
+            )
+        return Features(self.net(rows))
+
+
+def mlp(
+    in_channels: int,
+    shape: Sequence[int] | None,
+    *,
+    hidden: Sequence[int] = (512, 256),
+    norm: str = "batch",
+    act: str = "relu",
+) -> VectorEncoder:
+    """Perceptron on shape (a number of values, or D, H, W) times in_channels inputs; bring them to unit scale first.
+
+    hidden: sizes of the layers, the last one is the width of the features and has neither norm nor activation.
+    norm: batch | layer | group | none. act: relu | gelu | leaky_relu | tanh | none. Torch's default start.
+    """
+    return VectorEncoder(in_channels, shape, hidden, norm, act)

@@ -1,0 +1,27 @@
+"""The few exception classes. What a user wrote wrongly is a ValueError with one clear sentence."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """Something the user wrote or supplied breaks a rule; the message names it, the rule and the remedy."""
+
+
+class ManifestError(UserError):
+    """A manifest cannot be read or breaks a rule; the message names the file and the row."""
+
+
+class VolumeError(UserError):
+    """A scan cannot be used; the message names the file."""
+
+
+class RecipeError(UserError):
+    """A recipe or an override has an unknown key, a wrong type or an impossible combination."""
+
+
+class StaleError(UserError):
+    """An artefact was made from other parents (recipe, manifest, encoder) than the ones at hand."""
+
+
+class TrainingStopped(RuntimeError):
+    """Training ended early; the message names the step and the likely cause."""

@@ -1,0 +1,140 @@
+"""Encoder + manifest -> features table, in parts that survive an interruption."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+
+from medssl.data.cache import VolumeCache
+from medssl.data.dataset import ScanDataset, plain_loader
+from medssl.data.manifest import Cohort
+from medssl.data.preprocess import Preprocessing
+from medssl.errors import StaleError, UserError
+from medssl.features.files import check_target
+from medssl.features.table import FeatureTable
+
+PART = 256
+_META = ("participant_id", "session", "age", "sex", "site", "dataset", "split", "diagnosis", "subject")
+
+
+def embed_rows(
+    forward: Callable[[Tensor], Tensor],
+    dataset: ScanDataset,
+    rows: np.ndarray,
+    device: torch.device | str = "cpu",
+    batch: int = 32,
+    workers: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Run ``forward`` over rows without augmentation and gradient: index (N,) int64 and out (N, D), on the CPU."""
+    index, out = [], []
+    with torch.no_grad():
+        for item in plain_loader(dataset, rows, batch, workers):
+            index.append(item["index"])
+            out.append(forward(item["views"][0].to(device)).float().cpu())
+    return torch.cat(index), torch.cat(out)
+
+
+def embed_cohort(
+    encoder: nn.Module,
+    cohort: Cohort,
+    preprocessing: Preprocessing,
+    out: Path,
+    *,
+    provenance: Mapping[str, Any],
+    head: nn.Module | None = None,
+    clean: Callable[[Tensor], Tensor] | None = None,
+    images: tuple[str, ...] = ("image",),
+    cache: VolumeCache | None = None,
+    device: str = "cpu",
+    batch: int = 32,
+    workers: int = 0,
+    progress: bool = True,
+) -> FeatureTable:
+    """Embed every row of a cohort and write the table.
+
+    encoder: set to eval mode here. head: maps pooled features (N, E) to z (N, D); without one the encoder's pooled
+    output h is written. clean: applied to every preprocessed volume (``Policy.clean``). provenance: names of the
+    parents (encoder, manifest, recipe); parts of an interrupted run are reused only where they have the same
+    parents, and a finished table of the same parents is returned as it is.
+    Raises UserError for a scan that cannot be read or that gives features that are no numbers.
+    """
+    check_target(out)
+    kept = _finished(out, provenance)
+    if kept is not None:
+        return kept
+    cache = cache or VolumeCache(None)
+    files = [cohort.images(row, images) for row in range(len(cohort.table))]
+    where = [cohort.where(row) for row in range(len(files))]
+    cache.build(files, preprocessing, workers=None, progress=progress, where=where)
+    cache.common_shape(files, preprocessing, where)
+    dataset = ScanDataset(files, cache, preprocessing, {}, None, clean)
+    encoder = encoder.to(device).eval()
+    head = head.to(device).eval() if head is not None else None
+
+    def forward(x: Tensor) -> Tensor:
+        h = encoder(x).pooled
+        return h if head is None else head(h)
+
+    parts = _open_parts(out, provenance)
+    starts = range(0, len(files), PART)
+    for start in track(starts, "embedding", disable=not (progress and os.isatty(2)), console=_stderr()):
+        part = parts / f"part-{start:08d}.npy"
+        if part.is_file():
+            continue
+        rows = np.arange(start, min(start + PART, len(files)))
+        _, values = embed_rows(forward, dataset, rows, device, batch, workers)
+        bad = rows[~np.isfinite(values.numpy()).all(1)]
+        if len(bad):
+            raise UserError(
+                f"{cohort.where(int(bad[0]))}: its features are not finite ({len(bad)} scans in all); run "
+                f"`medssl cohort check` and compare its preprocessing with the encoder's"
+            )
+        temporary = part.with_suffix(".tmp")
+        with temporary.open("wb") as file:
+            np.save(file, values.numpy())
+        os.replace(temporary, part)
+    matrix = np.concatenate([np.load(parts / f"part-{s:08d}.npy", allow_pickle=False) for s in starts])
+    table = FeatureTable(cohort.table[[c for c in _META if c in cohort.table]], matrix, dict(provenance))
+    table.write(out)
+    shutil.rmtree(parts)
+    return table
+
+
+def _stderr() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _key(provenance: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(dict(provenance), sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _finished(out: Path, provenance: Mapping[str, Any]) -> FeatureTable | None:
+    if not out.is_file():
+        return None
+    try:
+        table = FeatureTable.read(out)
+    except StaleError:
+        return None
+    return table if table.provenance and _key(table.provenance) == _key(provenance) else None
+
+
+def _open_parts(out: Path, provenance: Mapping[str, Any]) -> Path:
+    parts = out.with_name(f".{out.name}.parts")
+    label = parts / "parents.txt"
+    if parts.is_dir() and not (label.is_file() and label.read_text() == _key(provenance)):
+        shutil.rmtree(parts)
+    parts.mkdir(parents=True, exist_ok=True)
+    label.write_text(_key(provenance))
+    return parts

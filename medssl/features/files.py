@@ -1,0 +1,251 @@
+"""Feature tables on disk: reading and writing of CSV, TSV, npz and parquet, and the record beside the file."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+
+from medssl.errors import StaleError, UserError
+from medssl.features.table import META, SUFFIXES, FeatureTable, feature_columns, known_names, text, tidy
+
+_ID_LIKE = ("id", "subject", "session", "run")
+
+
+def write_table(table: FeatureTable, path: Path) -> Path:
+    """Write ``table`` in the format of the suffix; see ``FeatureTable.write``."""
+    suffix = _suffix(path)
+    record = record_of(path)
+    if suffix == ".npz":
+        _replace(path, lambda file: _write_npz(table, file))
+        record.unlink(missing_ok=True)
+        return path
+    record.unlink(missing_ok=True)  # first: a table may lack its record, but must never have a foreign one
+    if suffix == ".parquet":
+        _need_pyarrow(path)
+        frame = table.frame()
+        _replace(path, lambda file: frame.to_parquet(file, engine="pyarrow", index=False))
+    else:
+        _replace(path, lambda file: _write_text(table, file, "\t" if suffix == ".tsv" else ","))
+    content = {
+        "file": path.name,
+        "sha256": sha256(path),
+        "rows": len(table),
+        "features": int(table.values.shape[1]),
+        "provenance": table.provenance,
+    }
+    _replace(record, lambda file: file.write(_json(content, path)))
+    return path
+
+
+def check_target(path: Path) -> None:
+    """UserError where a table could not be written under this name, before hours are spent on its content."""
+    if _suffix(path) == ".parquet":
+        _need_pyarrow(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, but a feature table needs a file name such as {path / 'features.csv'}")
+
+
+def read_table(path: Path, prefix: str | None = None) -> FeatureTable:
+    """Read a table; see ``FeatureTable.read``."""
+    suffix = _suffix(path)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; write a table with `medssl embed` or correct the path")
+    if suffix == ".npz":
+        return _read_npz(path)
+    provenance = _read_record(path)
+    if suffix == ".parquet":
+        _need_pyarrow(path)
+        try:
+            frame = pd.read_parquet(path, engine="pyarrow")
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} is not a readable parquet file ({error}); write it again") from error
+        return FeatureTable.from_frame(frame, provenance, prefix=prefix)
+    return _read_text(path, "\t" if suffix == ".tsv" else ",", prefix, provenance)
+
+
+def record_of(path: Path) -> Path:
+    """The file beside a table that says where it comes from: ``<path>.json``."""
+    return path.with_name(path.name + ".json")
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of the bytes of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _suffix(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UserError(f"{path}: a feature table must end in {', '.join(SUFFIXES)}, not {suffix or 'nothing'!r}")
+    return suffix
+
+
+def _need_pyarrow(path: Path) -> None:
+    if find_spec("pyarrow") is None:
+        raise UserError(
+            f"{path}: parquet needs pyarrow, which is not installed; pip install pyarrow, or use .csv or .npz"
+        )
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """Provenance of a text or parquet table; {} without a record, StaleError where the table has changed."""
+    record = record_of(path)
+    if not record.is_file():
+        return {}
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{record} is not readable JSON ({error}); delete it or write the table again") from error
+    if not isinstance(content, dict) or content.get("sha256") != sha256(path):
+        raise StaleError(
+            f"{path} is not the table that {record.name} describes (its sha256 differs): it was changed after it "
+            f"was written; write it again with `medssl embed`, or delete {record.name} to use it without provenance"
+        )
+    provenance = content.get("provenance")
+    return provenance if isinstance(provenance, dict) else {}
+
+
+def _write_text(table: FeatureTable, file: IO[bytes], separator: str) -> None:
+    wrapper = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    writer = csv.writer(wrapper, delimiter=separator, lineterminator="\n")
+    frame = table.frame()
+    writer.writerow(frame.columns)
+    cells = [[_cell(v) for v in table.meta[name].tolist()] for name in table.meta.columns]
+    for i, row in enumerate(table.values):
+        writer.writerow([*(column[i] for column in cells), *[f"{v:.9g}" for v in row.tolist()]])
+    wrapper.flush()
+    wrapper.detach()
+
+
+def _cell(value: object) -> str:
+    """A meta cell in text: "" where missing, floats with all their digits, text as it is."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float | np.floating):
+        return "" if np.isnan(value) else repr(float(value))
+    return "" if value is None or value is pd.NA or value is pd.NaT else str(value)
+
+
+def _read_text(path: Path, separator: str, prefix: str | None, provenance: dict[str, Any]) -> FeatureTable:
+    cells: list[list[str]] = []
+    values: list[np.ndarray] = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=separator)
+            header = known_names([name.strip() for name in next(reader, [])])
+            if len(set(header)) < len(header):
+                twice = next(name for i, name in enumerate(header) if name in header[:i])
+                raise UserError(f"{path} has two columns called {twice!r}; rename one of them")
+            chosen = set(feature_columns(header, prefix=prefix, source=str(path)))
+            meta_at = [i for i, name in enumerate(header) if name not in chosen]
+            feature_at = [i for i, name in enumerate(header) if name in chosen]
+            for row in reader:
+                if row and len(row) != len(header):
+                    raise UserError(
+                        f"{path} row {reader.line_num} has {len(row)} cells but the header has {len(header)}; "
+                        "quote text that holds the separator, or write the file again if it was cut off"
+                    )
+                if row:
+                    cells.append([row[i] for i in meta_at])
+                    values.append(_numbers(path, reader.line_num, header, row, feature_at))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as a table ({error}); write it as UTF-8 CSV or TSV") from error
+    if not values:
+        raise UserError(f"{path} has a header but no row; a feature table needs at least one scan")
+    meta = pd.DataFrame(cells, columns=[header[i] for i in meta_at], dtype=object)
+    for name in meta.columns:
+        if name not in (*META, "subject"):
+            meta[name] = _numbers_if_all(name, meta[name])
+    return FeatureTable(tidy(meta, str(path)), np.stack(values), provenance)
+
+
+def _numbers(path: Path, line: int, header: list[str], row: list[str], feature_at: list[int]) -> np.ndarray:
+    """Features of one line, float32; an empty cell is NaN, a word is an error."""
+    try:
+        return np.array([float(row[i]) for i in feature_at], dtype=np.float32)
+    except ValueError:
+        out = np.full(len(feature_at), np.nan, dtype=np.float32)
+        for k, i in enumerate(feature_at):
+            number = pd.to_numeric(text(row[i]) or "nan", errors="coerce")
+            if text(row[i]) and np.isnan(number):
+                raise UserError(
+                    f"{path} row {line}: {header[i]} is {row[i]!r}, not a number; features must be numeric"
+                ) from None
+            out[k] = number
+        return out
+
+
+def _numbers_if_all(name: str, column: pd.Series) -> Any:
+    """A further column as numbers where every cell is one (no leading zeros, no id), else as text."""
+    cells = [text(v) for v in column.tolist()]
+    given = [c for c in cells if c]
+    padded = any(len(c) > 1 and c.lstrip("+-")[:1] == "0" and c.lstrip("+-")[1:2].isdigit() for c in given)
+    if not given or padded or name.lower().endswith(_ID_LIKE):
+        return np.array(cells, dtype=object)
+    numbers = pd.to_numeric(pd.Series([c or "nan" for c in cells], dtype=object), errors="coerce")
+    if int(numbers.notna().sum()) != len(given):
+        return np.array(cells, dtype=object)
+    return np.array([int(c) for c in cells]) if all(c.lstrip("+-").isdigit() for c in cells) else numbers.to_numpy()
+
+
+def _write_npz(table: FeatureTable, file: IO[bytes]) -> None:
+    arrays: dict[str, np.ndarray] = {"values": table.values}
+    arrays["columns"] = np.array([str(c) for c in table.meta.columns], dtype=str)
+    for i, name in enumerate(table.meta.columns):
+        column = table.meta[name].to_numpy()
+        if column.dtype.kind not in "fiub":
+            column = np.array([_cell(v) for v in column.tolist()], dtype=str)
+        arrays[f"meta{i:03d}"] = column
+    arrays["provenance"] = np.array(_json(table.provenance, None).decode())
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def _read_npz(path: Path) -> FeatureTable:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            columns = [str(c) for c in arrays["columns"]]
+            meta = {name: arrays[f"meta{i:03d}"] for i, name in enumerate(columns)}
+            values = arrays["values"]
+            provenance = json.loads(str(arrays["provenance"]))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        raise UserError(
+            f"{path} is not a feature table in npz ({error}); write it again with `medssl embed`"
+        ) from error
+    lists = {name: a.astype(object) if a.dtype.kind in "US" else a for name, a in meta.items()}
+    return FeatureTable(pd.DataFrame(lists), values, provenance)
+
+
+def _json(content: dict[str, Any], path: Path | None) -> bytes:
+    try:
+        return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+    except (TypeError, ValueError) as error:
+        where = f"{path}: " if path else ""
+        raise UserError(f"{where}provenance must hold JSON values only ({error})") from error
+
+
+def _replace(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Write to a temporary name in the same folder, then take the final name at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,208 @@
+"""A table of features as one file: who was scanned where, then one column per feature.
+
+CSV and TSV are for people, npz is for speed, parquet where pyarrow is installed. Where the numbers come from
+(encoder, manifest, recipe) stands beside a text table in ``<file>.json`` together with the digest of the table,
+so that a table that was edited afterwards is refused and not scored under a wrong name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from medssl.errors import UserError
+
+META = ("participant_id", "session", "age", "sex", "site", "dataset", "split", "diagnosis")
+SUFFIXES = (".csv", ".tsv", ".npz", ".parquet")
+MISSING = frozenset({"", "n/a", "na", "nan", "<na>"})
+_PATTERNS = (re.compile(r"f\d+"), re.compile(r"e\d+"))
+_SEX = {"m": "M", "male": "M", "f": "F", "female": "F"}
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureTable:
+    """Features of N scans beside what is known of the scans.
+
+    meta: DataFrame with RangeIndex and the columns of ``META`` (text with "" where missing; age in years as
+    float with NaN where missing), "subject" where it was given, then any others. values: (N, F) float32.
+    provenance: JSON values that name the encoder, the manifest and the recipe. Raises UserError where the two
+    parts do not fit.
+    """
+
+    meta: pd.DataFrame
+    values: np.ndarray
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        values = np.ascontiguousarray(self.values, dtype=np.float32)
+        if values.ndim != 2 or values.shape[1] == 0:
+            raise UserError(f"features have shape {values.shape}; a table needs (scans, features), at least 1 feature")
+        if len(self.meta) != len(values):
+            raise UserError(
+                f"{len(self.meta)} rows of meta data but {len(values)} rows of features; "
+                "row i of both must be the same scan"
+            )
+        object.__setattr__(self, "meta", tidy(self.meta))
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "provenance", dict(self.provenance))
+
+    def __len__(self) -> int:
+        """Number of scans N."""
+        return len(self.values)
+
+    @property
+    def names(self) -> list[str]:
+        """Column names of the features, f0000 and on."""
+        return [f"f{i:04d}" for i in range(self.values.shape[1])]
+
+    def frame(self) -> pd.DataFrame:
+        """Meta columns, then the features, as one DataFrame."""
+        taken = sorted(set(self.meta.columns) & set(self.names))
+        if taken:
+            raise UserError(f"the meta data have a column {taken[0]}, the name of a feature; rename or drop it")
+        return pd.concat([self.meta, pd.DataFrame(self.values, columns=self.names)], axis=1)
+
+    def subset(self, rows: ArrayLike) -> FeatureTable:
+        """The rows with these numbers (or this mask), in this order, with the same provenance."""
+        chosen = np.arange(len(self))[np.asarray(rows)]
+        return FeatureTable(self.meta.iloc[chosen], self.values[chosen], self.provenance)
+
+    @classmethod
+    def from_frame(
+        cls, frame: pd.DataFrame, provenance: Mapping[str, Any] | None = None, *, prefix: str | None = None
+    ) -> FeatureTable:
+        """Split a DataFrame into meta data and features; ``feature_columns`` says which is which."""
+        frame = frame.set_axis(known_names([str(c) for c in frame.columns]), axis=1)
+        chosen = feature_columns(list(frame.columns), prefix=prefix)
+        try:
+            values = frame[chosen].to_numpy(dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"a feature is not a number ({error}); features must be numeric columns") from error
+        return cls(frame.drop(columns=chosen), values, dict(provenance or {}))
+
+    def write(self, path: Path | str) -> Path:
+        """Write .csv, .tsv, .npz or .parquet by the suffix, atomically; returns the path.
+
+        Float32 features survive exactly (nine significant digits in text). Text tables and parquet get their
+        provenance in ``<path>.json``; npz carries it inside.
+        """
+        from medssl.features.files import write_table
+
+        return write_table(self, Path(path))
+
+    @classmethod
+    def read(cls, path: Path | str, *, prefix: str | None = None) -> FeatureTable:
+        """Read a table written here, or any CSV, TSV or parquet with numbered feature columns.
+
+        prefix: features are the columns that begin with it (default: f<digits>, or else e<digits>). Ids stay
+        text. StaleError where ``<path>.json`` records another file; without that file provenance is {}.
+        """
+        from medssl.features.files import read_table
+
+        return read_table(Path(path), prefix)
+
+
+def feature_columns(columns: list[str], *, prefix: str | None = None, source: str = "the table") -> list[str]:
+    """Names that are features, in the order of the table; UserError where there is none.
+
+    With a prefix: every column that begins with it, known meta columns excepted. Without: f<digits>, or, where
+    there is no such column, e<digits>; UserError where a table has both, unless the first are f0000, f0001 and
+    on without a gap, as they are written here.
+
+    >>> feature_columns(["site", "e1", "e0"])
+    ['e1', 'e0']
+    """
+    known = {*META, "subject"}
+    if prefix is not None:
+        chosen = [name for name in columns if name.startswith(prefix) and name not in known]
+    else:
+        by_pattern = [[name for name in columns if p.fullmatch(name)] for p in _PATTERNS]
+        chosen = next((names for names in by_pattern if names), [])
+        first, second = by_pattern
+        if first and second and sorted(first) != [f"f{i:04d}" for i in range(len(first))]:
+            raise UserError(
+                f"{source} has two groups of feature columns, {_group(first)} and {_group(second)}; "
+                f'rename or drop one of them, or read it with FeatureTable.read(path, prefix="{second[0][0]}")'
+            )
+    if not chosen:
+        rule = f"a name that begins with {prefix!r}" if prefix is not None else "a name like f0000 (or e000)"
+        shown = ", ".join(columns[:8]) + (", ..." if len(columns) > 8 else "")
+        raise UserError(
+            f"{source} has no feature column: none of ({shown}) has {rule}; "
+            "rename the feature columns or give their prefix"
+        )
+    return chosen
+
+
+def known_names(columns: list[str]) -> list[str]:
+    """Names with those of ``META`` in lower case (Age is age), unless the table has that name too.
+
+    >>> known_names(["Site", "AGE", "age", "Note"])
+    ['site', 'AGE', 'age', 'Note']
+    """
+    lower = [name.lower() for name in columns]
+    known = {name for name in (*META, "subject") if lower.count(name) == 1}
+    return [low if low in known else name for name, low in zip(columns, lower, strict=True)]
+
+
+def _group(names: list[str]) -> str:
+    """The columns of a group in few words: "e000 to e127 (128 columns)"."""
+    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]} ({len(names)} columns)"
+
+
+def tidy(meta: pd.DataFrame, source: str = "the table") -> pd.DataFrame:
+    """Meta data with the columns of ``META`` first, ids as text, age as float; UserError for an age in words."""
+    meta = meta.reset_index(drop=True)
+    meta = meta.set_axis([str(c) for c in meta.columns], axis=1)
+    order = [*META, *(["subject"] if "subject" in meta.columns else [])]
+    others = [c for c in meta.columns if c not in order]
+    columns: dict[str, Any] = {}
+    for name in order:
+        if name == "age":
+            columns[name] = _ages(meta, source)
+        elif name in meta.columns:
+            cells = [text(v) for v in meta[name].tolist()]
+            columns[name] = [_SEX.get(c.lower(), c) for c in cells] if name == "sex" else cells
+        else:
+            columns[name] = [""] * len(meta)
+    tidied = pd.DataFrame({**columns, **{c: meta[c] for c in others}}, index=pd.RangeIndex(len(meta)))
+    return tidied.astype({name: object for name in order if name != "age"})
+
+
+def text(value: object) -> str:
+    """A cell as text: "" where missing, whole numbers without ".0", outer blanks removed.
+
+    >>> text(3.0), text("007"), text("n/a")
+    ('3', '007', '')
+    """
+    if value is None or (isinstance(value, float | np.floating) and np.isnan(value)):
+        return ""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        value = int(value)
+    cell = str(value).strip()
+    return "" if cell.lower() in MISSING else cell
+
+
+def _ages(meta: pd.DataFrame, source: str) -> np.ndarray:
+    """Ages as float64, NaN where missing."""
+    ages = np.full(len(meta), np.nan)
+    if "age" not in meta.columns:
+        return ages
+    for i, value in enumerate(meta["age"].tolist()):
+        cell = text(value)
+        try:
+            ages[i] = float(value) if not isinstance(value, str) and cell else float(cell or "nan")
+        except ValueError as error:
+            who = text(meta["participant_id"].iloc[i]) if "participant_id" in meta.columns else ""
+            raise UserError(
+                f"{source} row {i + 2}{f' ({who})' if who else ''}: age {cell!r} is not a number; "
+                "write years, or leave it empty"
+            ) from error
+    return ages

@@ -1,0 +1,188 @@
+"""Weakly supervised contrastive losses: positives by degree, w_ik = K(y_i, y_k), given as log-weights.
+
+All take ``sim_NM`` (similarity / temperature), ``logw_NM`` (log-weights; -1e9 or -inf is weight zero) and
+``valid_NM`` (False: never used). A(i) are the valid candidates of anchor i, W_ik = w_ik / sum_{t in A} w_it.
+An anchor counts when it has a term with w > 0 and a denominator. Candidates may be more than the anchors
+(gathered rows, a queue) except for ``threshold(variant="isbi_code")``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from medssl.errors import UserError
+from medssl.losses.contrastive import check_shapes, weighted_nt_xent
+from medssl.losses.lse import (
+    NO_WEIGHT,
+    carries,
+    leave_one_out_lse,
+    masked_lse,
+    prefix_lse,
+    softmax_over,
+    wide,
+)
+
+
+def y_aware(sim_NM: Tensor, logw_NM: Tensor, valid_NM: Tensor) -> Tensor:
+    r"""y-aware InfoNCE: -sum_k W_ik log( e^{s_ik} / sum_{t in A} e^{s_it} ), mean over anchors.
+
+    The weights are normalised per row, as printed; the authors' code divides by column sums and returns twice the
+    mean. Limits: delta kernel, NT-Xent; class kernel, SupCon L_out; box kernel, a hard threshold on the label;
+    sigma -> inf, uniform weights. s -> s + c changes nothing. Source: Dufumier et al. 2021, arXiv 2106.08808.
+
+    >>> sim, logw = torch.tensor([[9.0, 2.0, 1.0]]), torch.tensor([[0.0, 0.0, -0.5]])
+    >>> round(y_aware(sim, logw, torch.tensor([[False, True, True]])).item(), 4)
+    0.6908
+    """
+    sim_NM, logw_NM = _checked(sim_NM, logw_NM, valid_NM)
+    weight_NM = softmax_over(logw_NM, valid_NM).to(sim_NM.dtype)
+    den_N1 = masked_lse(sim_NM, valid_NM)[:, None]
+    return weighted_nt_xent(sim_NM, weight_NM, den_N1, valid_NM & carries(logw_NM))
+
+
+def threshold(
+    sim_NM: Tensor,
+    logw_NM: Tensor,
+    valid_NM: Tensor,
+    *,
+    norm: Literal["anchor", "slide"] = "anchor",
+    variant: Literal["slide", "isbi_code"] = "slide",
+    ratio_max: float | None = None,
+) -> Tensor:
+    r"""L_thr: -sum_k [w_k / Z_k] log( e^{s_k} / sum_{t in A, w_t < w_k} e^{s_t} ), mean over anchors.
+
+    Z_k = sum_{t in A} w_t (``norm="anchor"``) or sum_{w_t < w_k} w_t (``"slide"``, as printed, whose ratio
+    explodes for narrow kernels; it stops at ``ratio_max``, or else where its square overflows). Ties neither
+    attract nor repel each other; a k with no less similar partner is dropped, without renormalising.
+    w in {0, 1}: decoupled SupCon; delta kernel, two views: DCL; all labels equal: 0. Exact, by one sort per row:
+    O(N M log M) time, O(N M) memory. ``isbi_code``: see ``_threshold_isbi``. Source: Barbano et al. 2023,
+    arXiv 2211.08326.
+
+    >>> sim, logw = torch.tensor([[9.0, 2.0, 1.0]]), torch.tensor([[0.0, 0.0, -0.5]])
+    >>> round(threshold(sim, logw, torch.tensor([[False, True, True]])).item(), 4)
+    -0.6225
+    """
+    _check_threshold(norm, variant, ratio_max)
+    sim_NM, logw_NM = _checked(sim_NM, logw_NM, valid_NM)
+    if variant == "isbi_code":
+        return _threshold_isbi(sim_NM, logw_NM, valid_NM)
+    below_NM, order_NM = _less_similar(logw_NM, valid_NM)
+    sim_NM, logw_NM, valid_NM = (x.gather(1, order_NM) for x in (sim_NM, logw_NM, valid_NM))
+    if norm == "anchor":
+        weight_NM = softmax_over(logw_NM, valid_NM)
+    else:
+        most = math.log(ratio_max) if ratio_max else math.log(torch.finfo(sim_NM.dtype).max) / 2
+        weight_NM = (logw_NM - prefix_lse(logw_NM, valid_NM, below_NM)).clamp(max=most).exp()
+    den_NM = prefix_lse(sim_NM, valid_NM, below_NM)
+    return weighted_nt_xent(sim_NM, weight_NM.to(sim_NM.dtype), den_NM, valid_NM & (below_NM > 0))
+
+
+def _check_threshold(norm: str, variant: str, ratio_max: float | None) -> None:
+    _one_of("norm", norm, ("anchor", "slide"))
+    _one_of("variant", variant, ("slide", "isbi_code"))
+    if variant == "isbi_code" and norm != "anchor":
+        raise UserError("threshold: variant isbi_code divides by all weights of the anchor; leave norm at anchor")
+    if ratio_max is not None and not ratio_max > 0:
+        raise UserError(f"threshold: ratio_max is {ratio_max}; it must be positive, or None for no limit")
+
+
+def _less_similar(logw_NM: Tensor, valid_NM: Tensor) -> tuple[Tensor, Tensor]:
+    """Per row, sorted by weight: how many valid partners are strictly less similar, and the sorting order."""
+    key_NM, order_NM = torch.where(valid_NM, logw_NM, math.inf).sort(dim=1, stable=True)
+    return torch.searchsorted(key_NM, key_NM), order_NM
+
+
+def _threshold_isbi(sim_NM: Tensor, logw_NM: Tensor, valid_NM: Tensor) -> Tensor:
+    r"""What the published L_thr code computes: -sum_k W_ik (s_ik - log sum_{t in A} c_it e^{s_it}).
+
+    c_it = #{c : w_tc < w_ti} is counted in the row of t, not of the anchor, so both must be the same rows. An
+    anchor all of whose counts are 0 (log 0 in that code) is left out. Weights are compared as logarithms, so two
+    weights that underflow to 0 still differ here. Source: the ISBI 2023 authors' code, method "threshold".
+    """
+    if sim_NM.shape[0] != sim_NM.shape[1]:
+        raise UserError(
+            f"threshold: variant isbi_code counts in the rows of the candidates and needs a square matrix, got "
+            f"{tuple(sim_NM.shape)}; use variant slide with a queue or several processes"
+        )
+    key_NN = torch.where(valid_NM, logw_NM, math.inf).sort(dim=1).values
+    count_NN = torch.searchsorted(key_NN, logw_NM.contiguous()).T
+    repels_NN = valid_NM & (count_NN > 0)
+    log_count_NN = count_NN.clamp(min=1).to(sim_NM.dtype).log()
+    den_N1 = masked_lse(sim_NM + log_count_NN, repels_NN)[:, None]
+    usable_NN = valid_NM & carries(logw_NM) & repels_NN.any(1, keepdim=True)
+    return weighted_nt_xent(sim_NM, softmax_over(logw_NM, valid_NM).to(sim_NM.dtype), den_N1, usable_NN)
+
+
+def exponential(
+    sim_NM: Tensor,
+    logw_NM: Tensor,
+    valid_NM: Tensor,
+    *,
+    variant: Literal["slide", "include_k", "isbi_code"] = "slide",
+) -> Tensor:
+    r"""L_exp: -sum_k W_ik log( e^{s_k} / sum_{t in A, t != k} e^{s_t (1 - w_t)} ), mean over anchors.
+
+    A sample with w = 1 is never repelled. ``include_k`` sums over all t in A. ``isbi_code`` is what the published
+    code runs: ``include_k`` with s - m_i in place of s, where m_i is the maximum of the whole row of ``sim_NM``,
+    the anchor itself included (1/tau), without gradient. These are different losses, since L_exp changes under
+    s -> s + c. Delta kernel, two views: DCL (``slide``). Needs two candidates (``slide``) to have a denominator.
+    Source: Barbano et al. 2023, arXiv 2211.08326.
+
+    >>> sim, logw = torch.tensor([[9.0, 2.0, 1.0]]), torch.tensor([[0.0, 0.0, -0.5]])
+    >>> round(exponential(sim, logw, torch.tensor([[False, True, True]])).item(), 4)
+    -1.3775
+    """
+    _one_of("variant", variant, ("slide", "include_k", "isbi_code"))
+    sim_NM, logw_NM = _checked(sim_NM, logw_NM, valid_NM)
+    if variant == "isbi_code":
+        sim_NM = sim_NM - sim_NM.detach().amax(1, keepdim=True)
+    repelled_NM = sim_NM * -torch.expm1(logw_NM.to(sim_NM.dtype))
+    if variant == "slide":
+        den = leave_one_out_lse(repelled_NM, valid_NM)
+    else:
+        den = masked_lse(repelled_NM, valid_NM)[:, None]
+    enough_N1 = valid_NM.sum(1, keepdim=True) >= (2 if variant == "slide" else 1)
+    weight_NM = softmax_over(logw_NM, valid_NM).to(sim_NM.dtype)
+    return weighted_nt_xent(sim_NM, weight_NM, den, valid_NM & carries(logw_NM) & enough_N1)
+
+
+def effective_positives(logw_NM: Tensor, valid_NM: Tensor) -> Tensor:
+    """exp of the entropy of the weights, mean over anchors with any: how many positives an anchor really has.
+
+    >>> effective_positives(torch.tensor([[0.0, 0.0, -1e9]]), torch.ones(1, 3, dtype=torch.bool)).item()
+    2.0
+    """
+    weight_NM = softmax_over(logw_NM.detach(), valid_NM)
+    has_N = weight_NM.sum(1) > 0
+    count_N = torch.special.entr(weight_NM).sum(1).exp()
+    return torch.where(has_N, count_N, 0.0).sum() / has_N.sum().clamp(min=1)
+
+
+def threshold_dropped(logw_NM: Tensor, valid_NM: Tensor) -> Tensor:
+    """Share of the weight that ``threshold`` drops (no less similar partner), mean over anchors with any weight.
+
+    >>> threshold_dropped(torch.tensor([[0.0, 0.0, -1e9]]), torch.ones(1, 3, dtype=torch.bool)).item()
+    0.0
+    """
+    logw_NM = wide(logw_NM.detach()).clamp(min=NO_WEIGHT)
+    below_NM, order_NM = _less_similar(logw_NM, valid_NM)
+    weight_NM = softmax_over(logw_NM, valid_NM)
+    dropped_N = torch.where(below_NM == 0, weight_NM.gather(1, order_NM), 0.0).sum(1)
+    has_N = weight_NM.sum(1) > 0
+    return torch.where(has_N, dropped_N, 0.0).sum() / has_N.sum().clamp(min=1)
+
+
+def _checked(sim_NM: Tensor, logw_NM: Tensor, valid_NM: Tensor) -> tuple[Tensor, Tensor]:
+    check_shapes(sim_NM, valid_NM, logw=logw_NM)
+    sim_NM = wide(sim_NM)
+    logw_NM = logw_NM.to(torch.promote_types(sim_NM.dtype, logw_NM.dtype))  # no digit of either is lost
+    return sim_NM, logw_NM.clamp(min=NO_WEIGHT)
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UserError(f"{name} is {value!r}; it is one of {', '.join(known)}")

@@ -1,0 +1,1 @@
+"""Methods by chapter; base.py holds their contract."""

@@ -1,0 +1,1 @@
+"""Games between an encoder, a generator and a critic."""

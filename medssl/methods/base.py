@@ -1,0 +1,94 @@
+"""The contract of every method: what is computed on a batch, and what is remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from medssl.types import Batch, Embed, Facts, Features, Progress, Step
+
+
+class Method(nn.Module):
+    """An algorithm on top of an encoder. ``encoder`` is the only part that is kept after training.
+
+    Class attributes say what a method asks for before anything is built: ``views`` (views per scan), ``needs``
+    (what the encoder must return: "pooled", "map" or "tokens"). Instances refine ``reads`` (manifest columns;
+    a method that reads a label through a kernel knows its name only then) and ``wants`` (answers that the view
+    maker draws, by name and shape per scan, such as ``{"latent": (64,)}``), so that a step itself draws nothing.
+    """
+
+    views: ClassVar[int] = 2
+    needs: ClassVar[str] = "pooled"
+    normalised: ClassVar[bool] = True  # whether ``project`` returns rows of length 1
+
+    def __init__(self, encoder: nn.Module, facts: Facts) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.width = int(encoder.dim)  # type: ignore[arg-type]  # E, the size of the pooled features
+        self.reads: tuple[str, ...] = ()
+        self.wants: Mapping[str, tuple[int, ...]] = {}
+        self.chance: float | None = None  # the loss of an uninformative representation, where it is known
+
+    def step(self, batch: Batch, progress: Progress) -> Step:
+        """Compute one loss per player. Reads memory, never moves it, draws no randomness but dropout's."""
+        raise TypeError(f"{type(self).__name__} must define step()")
+
+    def after_step(self, step: Step, batch: Batch, progress: Progress) -> None:
+        """Move memory, once per optimiser step: EMA, queue, bank."""
+
+    def before_epoch(self, embed: Embed, progress: Progress) -> None:
+        """Look at the whole cohort before an epoch: k-means, optimal transport."""
+
+    def players(self) -> Mapping[str, Iterable[nn.Parameter]]:
+        """Who is optimised on which loss; one player called "loss" unless a method is a game."""
+        return {"loss": [p for p in self.parameters() if p.requires_grad]}
+
+    def scan_weights(self) -> Tensor | None:
+        """Sampling weights of all rows (scans,) for the next epoch, or None for every scan once."""
+        return None
+
+    def project(self, features: Features) -> Tensor:
+        """z (N, D) that the loss compares, for ``medssl embed --projection``; the pooled h where there is none."""
+        return features.pooled
+
+
+def stack_views(encoder: nn.Module, views: tuple[Tensor, ...]) -> Features:
+    """One forward pass over all views, stacked view-major: row r = v * B + b (zoo.md section 0)."""
+    features: Features = encoder(torch.cat(views))
+    return features
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Run modules without collecting gradient for their parameters (inputs still receive theirs)."""
+    parameters = [p for m in modules for p in m.parameters() if p.requires_grad]
+    for p in parameters:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in parameters:
+            p.requires_grad_(True)
+
+
+def gather(x_ND: Tensor, *, own_first: bool = True) -> Tensor:
+    """Rows of all processes with gradient; the same tensor where there is one process.
+
+    own_first: this process's rows come first, so that column r < N is anchor r (losses); otherwise in the order of
+    ranks, which is the same everywhere (queues and banks must agree).
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return x_ND
+    from torch.distributed.nn.functional import all_gather
+
+    parts = list(all_gather(x_ND.contiguous()))
+    rank = dist.get_rank()
+    return torch.cat([parts[rank], *parts[:rank], *parts[rank + 1 :]] if own_first else parts)

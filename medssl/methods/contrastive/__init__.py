@@ -1,0 +1,1 @@
+"""Instances as their own classes: two views attract, other scans repel."""

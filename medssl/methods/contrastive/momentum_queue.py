@@ -1,0 +1,102 @@
+"""MoCo: a slowly moving encoder fills a queue of keys that act as negatives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medssl.heads.mlp import MLP
+from medssl.losses.contrastive import nt_xent
+from medssl.losses.pairs import queue_pairs
+from medssl.memory.ema import EMA
+from medssl.memory.queue import Queue
+from medssl.methods.base import Method, gather
+from medssl.types import Batch, Facts, Features, Progress, Step
+
+
+class MomentumQueue(Method):
+    """Find the other view of a scan among the keys of many earlier scans.
+
+    Views: 2 (query, key). Labels: none; keys of the same person are ignored. State: momentum encoder and projector,
+    FIFO queue of keys with subject and step. Collapse: prevented by the queue. Papers: He et al. 2020, arXiv
+    1911.05722 (MoCo); Chen et al. 2020, arXiv 2003.04297 (v2: MLP projector). 3D: a queue of 256 to 4096 keys, at
+    most as many as there are training scans outside one batch, and group norm instead of shuffled batch norm.
+
+    queue: keys kept (paper 65536); None: the largest of at most 1024 that the cohort allows. momentum: 0.99 (paper
+    0.999 with 200 epochs of ImageNet). temperature: 0.2 (v2). symmetric: also query with the second view.
+    projector: hidden and output sizes; norm: batch | layer | group | none.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        facts: Facts,
+        *,
+        queue: int | None = None,
+        momentum: float = 0.99,
+        temperature: float = 0.2,
+        symmetric: bool = True,
+        projector: Sequence[int] = (512, 128),
+        norm: str = "none",
+    ) -> None:
+        super().__init__(encoder, facts)
+        self.projector = MLP((self.width, *projector), norm=norm)
+        outside = max(facts.batch, len(facts.train) - facts.batch)
+        self.teacher = EMA(nn.ModuleList([encoder, self.projector]), momentum, end_momentum="same")
+        keys = min(1024, outside) if queue is None else queue
+        self.queue = Queue(keys, projector[-1], seed=0)  # random keys until it is full
+        self.temperature, self.symmetric = temperature, symmetric
+        self.chance = math.log(len(self.queue) + 1)
+
+    def step(self, batch: Batch, progress: Progress) -> Step:
+        """InfoNCE of each query against its key and the queue."""
+        first, second = batch.views
+        q1_BD, k2_BD = self.project(self.encoder(first)), self._key(second)
+        loss = self._contrast(q1_BD, k2_BD, batch)
+        z_ND = torch.cat([q1_BD, k2_BD])
+        if self.symmetric:
+            q2_BD, k1_BD = self.project(self.encoder(second)), self._key(first)
+            loss = (loss + self._contrast(q2_BD, k1_BD, batch)) / 2
+            z_ND = torch.cat([q1_BD, q2_BD])
+        ages = self.queue.age(progress.step)
+        log = {
+            "queue_filled": self.queue.filled.float().mean(),
+            "queue_age": ages.float().mean() if len(ages) else torch.zeros(()),
+            "teacher_distance": self.teacher.distance(self._online()),
+        }
+        return Step({"loss": loss}, log, {"z": z_ND.detach(), "keys": k2_BD})
+
+    def after_step(self, step: Step, batch: Batch, progress: Progress) -> None:
+        """Push the keys of all processes, then move the momentum encoder."""
+        keys, subjects = (gather(x, own_first=False) for x in (step.carry["keys"], batch.meta["subject"]))
+        self.queue.push(keys, subjects, step=progress.step)
+        self.teacher.update(self._online(), progress.fraction)
+
+    def project(self, features: Features) -> Tensor:
+        """z (N, D), L2-normalised."""
+        return F.normalize(self.projector(features.pooled), dim=1)
+
+    def _online(self) -> nn.Module:
+        return nn.ModuleList([self.encoder, self.projector])
+
+    @torch.no_grad()
+    def _key(self, x: Tensor) -> Tensor:
+        encoder, projector = self.teacher.module.children()
+        key: Tensor = F.normalize(projector(encoder(x).pooled), dim=1)
+        return key
+
+    def _contrast(self, query_BD: Tensor, key_BD: Tensor, batch: Batch) -> Tensor:
+        pairs = queue_pairs(
+            query_BD,
+            key_BD,
+            self.queue.keys,
+            subject_N=batch.meta["subject"],
+            subject_K=self.queue.ids,
+            filled_K=torch.ones_like(self.queue.filled),
+            temperature=self.temperature,
+        )
+        return nt_xent(*pairs)

@@ -1,0 +1,68 @@
+"""SimCLR: two augmented views of a scan attract, everybody else repels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medssl.errors import RecipeError
+from medssl.heads.mlp import MLP
+from medssl.losses.contrastive import nt_xent
+from medssl.losses.pairs import cosine, tile, view_masks
+from medssl.methods.base import Method, gather, stack_views
+from medssl.types import Batch, Embed, Facts, Features, Progress, Step
+
+
+class TwoView(Method):
+    """Tell the two views of a scan from all other scans of the batch.
+
+    Views: 2, independently augmented. Labels: none; ``subject`` keeps two scans of one person from repelling each
+    other. State: none. Collapse: prevented by the other scans, so the batch must not be tiny (16 or more).
+    Paper: Chen et al. 2020, arXiv 2002.05709 (SimCLR). 3D: batch 32 to 64 and Adam(W) instead of 4096 and LARS.
+
+    temperature: 0.1 (paper 0.1 to 0.5). projector: hidden and output sizes behind the encoder's width (paper: one
+    hidden layer as wide as the encoder, output 128). norm: batch | layer | group | none inside the projector.
+    relatives: what other scans of the same person are: positive | ignore | negative.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        facts: Facts,
+        *,
+        temperature: float = 0.1,
+        projector: Sequence[int] = (512, 128),
+        norm: str = "none",
+        relatives: Literal["positive", "ignore", "negative"] = "ignore",
+    ) -> None:
+        super().__init__(encoder, facts)
+        if facts.batch < 2:
+            raise RecipeError("simclr needs other scans to repel, but data.batch_size is 1; set it to 16 or more")
+        self.projector = MLP((self.width, *projector), norm=norm)
+        self.temperature, self.relatives = temperature, relatives
+        self.chance = math.log(2 * facts.batch - 1)
+
+    def before_epoch(self, embed: Embed, progress: Progress) -> None:
+        """Before the first step: spread the embeddings of the cohort."""
+        if progress.step == 0:
+            self.projector.calibrate_(embed(lambda x: self.encoder(x).pooled)[1])
+
+    def step(self, batch: Batch, progress: Progress) -> Step:
+        """NT-Xent over all views of the batch."""
+        z_ND = self.project(stack_views(self.encoder, batch.views))
+        scan_N, subject_N = (tile(x, len(batch.views)) for x in (batch.index, batch.meta["subject"]))
+        z_MD, scan_M, subject_M = gather(z_ND), gather(scan_N), gather(subject_N)
+        pos_NM, valid_NM = view_masks(scan_N, scan_M, subject_N, subject_M, relatives=self.relatives)
+        sim_NM = cosine(z_ND, z_MD, self.temperature)
+        loss = nt_xent(sim_NM, pos_NM, valid_NM)
+        best_N = sim_NM.detach().masked_fill(~valid_NM, -math.inf).argmax(1, keepdim=True)
+        found = pos_NM.gather(1, best_N).float().mean()
+        return Step({"loss": loss}, {"pair_accuracy": found}, {"z": z_ND.detach()})
+
+    def project(self, features: Features) -> Tensor:
+        """z (N, D), L2-normalised."""
+        return F.normalize(self.projector(features.pooled), dim=1)

@@ -1,0 +1,1 @@
+"""Part of the scan is hidden and predicted from the rest."""

@@ -1,0 +1,1 @@
+"""Supervised baselines in the same trainer."""

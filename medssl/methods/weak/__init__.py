@@ -1,0 +1,1 @@
+"""Weak labels (age, sex, site) say how much two scans attract."""

@@ -1,0 +1,115 @@
+"""y-aware, L_thr and L_exp: attraction and repulsion by how alike two labels are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medssl.errors import RecipeError
+from medssl.heads.mlp import MLP
+from medssl.kernels import build_kernel
+from medssl.losses.kernel import effective_positives, exponential, threshold, y_aware
+from medssl.losses.pairs import cosine, label_weights, same, tile
+from medssl.methods.base import Method, gather, stack_views
+from medssl.types import Batch, Embed, Facts, Features, Progress, Step
+
+_AGE = {"age": {"kernel": "rbf", "bandwidth": 5.0}}
+_CODES = frozenset({"sex", "site", "dataset", "diagnosis"})
+
+
+class KernelContrast(Method):
+    """Scans attract each other as much as a kernel on their labels says.
+
+    Views: 2. Labels: those named under ``kernels`` (default age); a missing label makes a scan attract only its own
+    other view (``missing: self``) or leaves the scan out (``drop``). State: none. Collapse: prevented by repulsion,
+    as in SimCLR. Papers: y-aware: Dufumier et al. 2021, arXiv 2106.08808; L_thr, L_exp: Barbano et al. 2023,
+    arXiv 2211.08326. 3D: the papers are 3D; batch 32 to 64.
+
+    loss: y_aware | threshold | exponential. kernels: column -> {kernel: rbf | cauchy | box | delta | categorical,
+    bandwidth: number in label units, scott or silverman}; several columns multiply. temperature: 0.1 (papers).
+    variant: slide | isbi_code | include_k (what the published code computes instead; see the loss). norm: of
+    L_thr, anchor | slide (which needs ratio_max, the limit of its weight ratios). projector: sizes behind the
+    encoder's width (papers: one hidden layer of the encoder's width, output 128); projector_norm as
+    in simclr.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        facts: Facts,
+        *,
+        loss: str,
+        kernels: Mapping[str, Mapping[str, Any]] | None = None,
+        temperature: float = 0.1,
+        variant: str = "slide",
+        norm: str = "anchor",
+        ratio_max: float | None = None,
+        missing: Literal["self", "drop"] = "self",
+        projector: Sequence[int] = (512, 128),
+        projector_norm: str = "none",
+    ) -> None:
+        super().__init__(encoder, facts)
+        if facts.batch < 2:
+            raise RecipeError(f"{loss} compares scans, but data.batch_size is 1; set it to 16 or more")
+        self.kernels = {c: _kernel(c, dict(k), facts) for c, k in (kernels or _AGE).items()}
+        self.reads = tuple(self.kernels)
+        self.loss = _loss(loss, variant, norm, ratio_max)
+        self.temperature, self.missing = temperature, missing
+        self.projector = MLP((self.width, *projector), norm=projector_norm)
+        self.chance = math.log(2 * facts.batch - 1) if loss == "y_aware" else None
+
+    def before_epoch(self, embed: Embed, progress: Progress) -> None:
+        """Before the first step: spread the embeddings of the cohort."""
+        if progress.step == 0:
+            self.projector.calibrate_(embed(lambda x: self.encoder(x).pooled)[1])
+
+    def step(self, batch: Batch, progress: Progress) -> Step:
+        """The kernel loss over all views of the batch."""
+        z_ND = self.project(stack_views(self.encoder, batch.views))
+        views = len(batch.views)
+        labels_N = {c: tile(batch.meta[c], views) for c in self.kernels}
+        subject_N = tile(batch.meta["subject"], views)
+        z_MD = gather(z_ND)
+        labels_M = {c: gather(y) for c, y in labels_N.items()}
+        own_NM = same(subject_N, gather(subject_N))
+        logw_NM, usable_NM, _ = label_weights(self.kernels, labels_N, labels_M, own_NM, self.missing)
+        valid_NM = usable_NM.clone()
+        valid_NM.fill_diagonal_(False)
+        loss = self.loss(cosine(z_ND, z_MD, self.temperature), logw_NM, valid_NM)
+        log = {"effective_positives": effective_positives(logw_NM, valid_NM).detach()}
+        return Step({"loss": loss}, log, {"z": z_ND.detach()})
+
+    def project(self, features: Features) -> Tensor:
+        """z (N, D), L2-normalised."""
+        return F.normalize(self.projector(features.pooled), dim=1)
+
+
+def _kernel(column: str, options: dict[str, Any], facts: Facts) -> Any:
+    name = options.pop("kernel", "categorical" if column in _CODES else "rbf")
+    width = options.pop("bandwidth", None)
+    if column not in facts.labels:
+        raise RecipeError(f"method.kernels names the column '{column}', but the manifest has no such column; add it")
+    return build_kernel(str(name), width, options, facts.labels[column])
+
+
+def _loss(name: str, variant: str, norm: str, ratio_max: float | None) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    if name == "y_aware":
+        if variant != "slide":
+            raise RecipeError(f"method.variant '{variant}' does not exist for y_aware; leave it out")
+        return y_aware
+    allowed = ("slide", "isbi_code") if name == "threshold" else ("slide", "include_k", "isbi_code")
+    if variant not in allowed or norm not in ("anchor", "slide"):
+        raise RecipeError(f"{name}: variant '{variant}' must be one of {allowed}, norm '{norm}' anchor or slide")
+    if name == "threshold":
+        if norm == "slide" and ratio_max is None:
+            raise RecipeError(
+                "method.norm 'slide' divides by sums of weights that may vanish; set method.ratio_max (such as 100), "
+                "or keep method.norm=anchor"
+            )
+        return partial(threshold, norm=norm, variant=variant, ratio_max=ratio_max)  # type: ignore[arg-type]
+    return partial(exponential, variant=variant)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Numbers that judge predictions and representations: numpy only, float64, no state."""

@@ -1,0 +1,216 @@
+"""What the meta data of a feature table say to a scorecard: which rows fit the probes, which judge them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from medssl.errors import UserError
+
+INTERNAL, EXTERNAL = "internal_test", "external_test"
+SPLITS = {
+    "": "",
+    "train": "train",
+    "training": "train",
+    **dict.fromkeys((INTERNAL, "internal", "val", "validation", "test", "internal_val"), INTERNAL),
+    **dict.fromkeys((EXTERNAL, "external", "external_val"), EXTERNAL),
+}
+MISSING = frozenset({"", "n/a", "na", "nan", "<na>"})
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The N rows of a table. Text arrays hold "" where missing; age is in years, NaN where missing.
+
+    train, internal, external: masks (N,). sites: sorted sites of the training rows. notes: what was left out.
+    """
+
+    participant: NDArray[np.object_]
+    session: NDArray[np.object_]
+    subject: NDArray[np.object_]
+    site: NDArray[np.object_]
+    split: NDArray[np.object_]
+    age: NDArray[np.float64]
+    train: NDArray[np.bool_]
+    internal: NDArray[np.bool_]
+    external: NDArray[np.bool_]
+    sites: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def test(self) -> NDArray[np.bool_]:
+        """Internal and external test rows."""
+        return self.internal | self.external
+
+    @property
+    def aged(self) -> NDArray[np.bool_]:
+        """Rows with an age."""
+        return np.isfinite(self.age)
+
+    @property
+    def site_scored(self) -> NDArray[np.bool_]:
+        """Internal test rows of a site that the probe has seen; none where training has fewer than two sites."""
+        if len(self.sites) < 2:
+            return np.zeros(len(self.age), dtype=bool)
+        return self.internal & np.isin(self.site.astype(str), np.array(self.sites, dtype=str))
+
+    def where(self, row: int) -> str:
+        """Row for a message: its line in a file with a header, and who it is."""
+        return where(row, self.participant)
+
+    def count(self) -> dict[str, int]:
+        """Numbers of scans, people and sites per part, and of what is missing."""
+        out: dict[str, int] = {}
+        for name, mask in (("train", self.train), (INTERNAL, self.internal), (EXTERNAL, self.external)):
+            out[name] = int(mask.sum())
+            out[f"subjects_{name}"] = len(set(self.subject[mask]))
+            out[f"sites_{name}"] = len(set(self.site[mask]) - {""})
+            out[f"age_missing_{name}"] = int((mask & ~self.aged).sum())
+        out["site_scored"] = int(self.site_scored.sum())
+        out["unassigned"] = int((self.split == "").sum())
+        return out
+
+
+def read_rows(meta: pd.DataFrame) -> Rows:
+    """Read splits, ages, sites and people; UserError without a split, without test rows, or with a leak."""
+    participant = _text(meta, "participant_id")
+    split = _splits(_text(meta, "split"), participant)
+    train, internal, external = split == "train", split == INTERNAL, split == EXTERNAL
+    site, age = _text(meta, "site"), _ages(meta, participant)
+    subject, anonymous = _subjects(meta, participant)
+    _no_leak(subject, split, participant)
+    sites = tuple(sorted(set(site[train]) - {""}))
+    notes = _notes(split, site, age, sites)
+    if anonymous:
+        notes.append(f"{anonymous} rows have no participant_id; each is taken as another person")
+    session = _text(meta, "session")
+    return Rows(participant, session, subject, site, split, age, train, internal, external, sites, tuple(notes))
+
+
+def where(row: int, participant: NDArray[np.object_]) -> str:
+    """``row 7 (sub-07)``, counted as lines of a file whose header is row 1."""
+    who = participant[row]
+    return f"row {row + 2} ({who})" if who else f"row {row + 2}"
+
+
+def _splits(given: NDArray[np.object_], participant: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Splits by their one name; UserError for an unknown one and where a part is absent."""
+    split = np.empty(len(given), dtype=object)
+    for i, name in enumerate(given):
+        if name.lower() not in SPLITS:
+            raise UserError(f"{where(i, participant)}: split is {name!r}; use train, internal_test or external_test")
+        split[i] = SPLITS[name.lower()]
+    remedy = "run `medssl cohort split` on the manifest and embed again"
+    if not (split != "").any():
+        raise UserError(f"no row has a split, so nothing says what to train the probes on; {remedy}")
+    if not (split == "train").any():
+        raise UserError(f"no row has split train, so there is nothing to fit the probes on; {remedy}")
+    if not np.isin(split.astype(str), [INTERNAL, EXTERNAL]).any():
+        raise UserError(f"every row with a split is train, so there is nothing to score; {remedy}")
+    return split
+
+
+def _subjects(meta: pd.DataFrame, participant: NDArray[np.object_]) -> tuple[NDArray[np.object_], int]:
+    """Who a row is: subject, or else dataset and participant_id, or else the row; and how many of the last."""
+    subject, dataset = _text(meta, "subject"), _text(meta, "dataset")
+    anonymous = 0
+    for i in range(len(subject)):
+        if subject[i]:
+            continue
+        if participant[i]:
+            subject[i] = f"{dataset[i]}/{participant[i]}" if dataset[i] else participant[i]
+        else:
+            subject[i] = f"row {i + 2} without an id"
+            anonymous += 1
+    return subject, anonymous
+
+
+def _no_leak(subject: NDArray[np.object_], split: NDArray[np.object_], participant: NDArray[np.object_]) -> None:
+    first: dict[str, int] = {}
+    for row in np.flatnonzero(split == "train"):
+        first.setdefault(subject[row], int(row))
+    leaks = [int(i) for i in np.flatnonzero(split != "train") if split[i] and subject[i] in first]
+    if leaks:
+        i = leaks[0]
+        more = f" (and {len(leaks) - 1} more test rows)" if len(leaks) > 1 else ""
+        raise UserError(
+            f"subject {subject[i]} is in train ({where(first[subject[i]], participant)}) and in {split[i]} "
+            f"({where(i, participant)}){more}: a person must be on one side of the split; "
+            "run `medssl cohort split` again or correct the split column"
+        )
+
+
+def _notes(
+    split: NDArray[np.object_], site: NDArray[np.object_], age: NDArray[np.float64], sites: tuple[str, ...]
+) -> list[str]:
+    """What a reader of the scores must know of the cohort."""
+    train, internal, external = split == "train", split == INTERNAL, split == EXTERNAL
+    notes = []
+    if not internal.any():
+        notes.append("no internal_test rows: internal scores, the site score and the challenge score are empty")
+    if not external.any():
+        notes.append("no external_test rows: external scores and the challenge score are empty")
+    if (split == "").any():
+        notes.append(f"{int((split == '').sum())} rows without a split are ignored")
+    for name, mask in (("train", train), (INTERNAL, internal), (EXTERNAL, external)):
+        if missing := int((mask & ~np.isfinite(age)).sum()):
+            notes.append(f"{missing} of {int(mask.sum())} {name} rows have no age and are left out of the age scores")
+    if not (train & np.isfinite(age)).any():
+        notes.append("no training row has an age: the age scores are empty")
+    if len(sites) < 2:
+        known = "one site" if sites else "no site"
+        notes.append(f"training rows name {known}: the site score and the challenge score are empty")
+        return notes
+    seen = set(sites)
+    if missing := int((train & (site == "")).sum()):
+        notes.append(f"{missing} train rows have no site and are left out of the site probe")
+    if dropped := sum(s not in seen for s in site[internal]):
+        notes.append(f"{dropped} internal_test rows of no or an unseen site are left out of the site score")
+    present = len({s for s in site[internal] if s in seen})
+    if 0 < present < len(sites):
+        notes.append(
+            f"internal_test holds {present} of the {len(sites)} training sites: site_bacc is their mean recall"
+        )
+    if both := sorted(seen & set(site[external])):
+        notes.append(
+            f"external_test rows of {len(both)} sites that are also in train (first: {both[0]}) are not unseen"
+        )
+    return notes
+
+
+def _text(meta: pd.DataFrame, name: str) -> NDArray[np.object_]:
+    """A column as text, "" where missing or absent; 3.0 reads as 3."""
+    out = np.full(len(meta), "", dtype=object)
+    if name in meta.columns:
+        out[:] = [_cell(value) for value in meta[name].tolist()]
+    return out
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float | np.floating):
+        if np.isnan(value):
+            return ""
+        value = int(value) if float(value).is_integer() else value
+    cell = "" if value is None else str(value).strip()
+    return "" if cell.lower() in MISSING else cell
+
+
+def _ages(meta: pd.DataFrame, participant: NDArray[np.object_]) -> NDArray[np.float64]:
+    age = np.full(len(meta), np.nan)
+    if "age" in meta.columns:
+        age[:] = [_years(value, i, participant) for i, value in enumerate(meta["age"].tolist())]
+    age[~np.isfinite(age)] = np.nan
+    return age
+
+
+def _years(value: Any, row: int, participant: NDArray[np.object_]) -> float:
+    try:
+        return float(_cell(value) or "nan") if isinstance(value, str) else float(value)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{where(row, participant)}: age {value!r} is not a number; write years or leave it empty"
+        ) from error

@@ -1,0 +1,216 @@
+"""The OpenBHB-style scorecard on any cohort: how well is age known, how much of the scanner is left.
+
+Probes are fitted on the train rows only and judged on internal (same sites) and external (other sites) test
+rows, beside references that say what a number is worth: constant features, the true age, the median age of the
+site, and whatever the caller adds (voxels, the untrained encoder).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from medssl.errors import UserError
+from medssl.probes.age import fit_age
+from medssl.probes.judge import Prediction, Verdict, difference, judge
+from medssl.probes.rows import EXTERNAL, INTERNAL, Rows, read_rows
+from medssl.probes.scores import Scores
+from medssl.probes.site import fit_site
+
+ENCODER = "encoder"
+EXPECTED = ("ridge_voxels", "untrained")
+OWN = (ENCODER, "constant", "age_oracle", "site_median")
+
+
+class Table(Protocol):
+    """What a scorecard reads of a ``medssl.features.table.FeatureTable``."""
+
+    @property
+    def meta(self) -> pd.DataFrame:
+        """Columns participant_id, session, age, site, split, subject, dataset; N rows."""
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """Features, (N, F)."""
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where the features come from."""
+
+
+def scorecard(
+    table: Table,
+    extra: Mapping[str, NDArray[Any]] | None = None,
+    *,
+    seed: int = 0,
+    scale: bool = False,
+    resamples: int = 2000,
+    n_jobs: int = 1,
+) -> Scores:
+    """Score a feature table by the protocol of the OpenBHB challenge (see ``fit_age``, ``fit_site``, ``challenge``).
+
+    table: features with age, site and split. extra: more reference rows, name -> (N, F) in the order of the
+    table ("ridge_voxels" and "untrained" are expected; without them the scores say that they are missing).
+    seed: of the site probe's solver and of the bootstrap. scale: standardise features inside the folds, which
+    is not the challenge's protocol and is recorded. resamples: bootstrap samples (0: no intervals). n_jobs: threads.
+    Raises UserError without a split, where a person is on both sides of it, and for features that are not finite.
+    """
+    rows = read_rows(table.meta)
+    matrices = {ENCODER: _checked(ENCODER, table.values, rows)}
+    for name, values in (extra or {}).items():
+        if name in OWN:
+            raise UserError(f"extra features are called {name!r}, the name of a built-in row; choose another name")
+        matrices[name] = _checked(name, values, rows)
+    everyone = np.ones(len(rows.age), dtype=bool)
+    predictions = {ENCODER: _probe(rows, matrices.pop(ENCODER), everyone, seed, scale, n_jobs)}
+    predictions["constant"] = _probe(rows, np.ones((len(rows.age), 1)), everyone, seed, scale, n_jobs)
+    oracle = np.where(rows.aged, rows.age, 0.0)[:, None]
+    predictions["age_oracle"] = _probe(rows, oracle, rows.aged, seed, scale, n_jobs)
+    predictions["site_median"] = _site_median(rows)
+    for name in [*(n for n in EXPECTED if n in matrices), *(n for n in matrices if n not in EXPECTED)]:
+        predictions[name] = _probe(rows, matrices[name], everyone, seed, scale, n_jobs)
+    verdicts = {name: judge(rows, p, seed=seed, resamples=resamples) for name, p in predictions.items()}
+    chance = 1.0 / len(rows.sites) if len(rows.sites) > 1 else None
+    lines = {name: _line(v, predictions[name], chance) for name, v in verdicts.items()}
+    main = lines.pop(ENCODER)
+    absent = {name: {"missing": "not given to this scorecard"} for name in EXPECTED if name not in predictions}
+    notes = dict.fromkeys([*rows.notes, *(note for p in predictions.values() for note in p.notes)])
+    if scale:
+        notes["features were standardised inside the folds: not the challenge's protocol"] = None
+    return Scores(
+        main=main,
+        references={**lines, **absent},
+        differences={name: difference(verdicts[ENCODER], v) for name, v in verdicts.items() if name != ENCODER},
+        per_site=_per_site(rows, predictions),
+        n=rows.count(),
+        notes=tuple(notes),
+        protocol={
+            "age": "GridSearchCV(Ridge, alpha 1e-2..1e2, KFold 5, r2)",
+            "site": "GridSearchCV(LogisticRegression saga 150, C 1e-2..1e2, StratifiedKFold 5, balanced accuracy)",
+            "challenge": "site_bacc^0.3 * mae_external, lower is better",
+            "scale": scale,
+            "seed": seed,
+            "resamples": resamples,
+        },
+        provenance=dict(table.provenance),
+        predictions=_predictions(rows, predictions),
+    )
+
+
+def _checked(name: str, values: NDArray[Any], rows: Rows) -> NDArray[np.float64]:
+    """Features as float64 (N, F); UserError for another length and for values that are not finite."""
+    features = np.asarray(values, dtype=np.float64)
+    if features.ndim != 2 or len(features) != len(rows.age) or not features.shape[1]:
+        raise UserError(
+            f"{name} features have shape {features.shape} for {len(rows.age)} rows; "
+            "pass a matrix with one row per row of the table, in its order"
+        )
+    used = rows.split != ""
+    bad = np.flatnonzero(used & ~np.isfinite(features).all(axis=1))
+    if bad.size:
+        shown = ", ".join(rows.where(int(i)) for i in bad[:5]) + (", ..." if bad.size > 5 else "")
+        raise UserError(
+            f"{name} features of {bad.size} rows are NaN or infinite: {shown}; "
+            "embed these scans again or take them out of the table"
+        )
+    return features
+
+
+def _probe(
+    rows: Rows,
+    features_NF: NDArray[np.float64],
+    usable: NDArray[np.bool_],
+    seed: int,
+    scale: bool,
+    n_jobs: int,
+) -> Prediction:
+    """Fit both probes on the usable train rows and predict the usable test rows."""
+    age = np.full(len(rows.age), np.nan)
+    site = np.full(len(rows.age), "", dtype=object)
+    notes: list[str] = []
+    alpha = c = None
+    fit = rows.train & rows.aged & usable
+    test = rows.test & usable
+    if fit.any():
+        ridge = fit_age(features_NF[fit], rows.age[fit], scale=scale, n_jobs=n_jobs)
+        age[test] = ridge.predict(features_NF[test])
+        notes += ridge.notes
+        alpha = ridge.alpha
+    fit = rows.train & (rows.site != "") & usable
+    asked = rows.site_scored & usable
+    if asked.any() and len(set(rows.site[fit])) > 1:
+        logistic = fit_site(features_NF[fit], rows.site[fit], seed=seed, scale=scale, n_jobs=n_jobs)
+        site[asked] = logistic.predict(features_NF[asked])
+        notes += logistic.notes
+        c = logistic.c
+    return Prediction(age, site, tuple(notes), alpha, c)
+
+
+def _site_median(rows: Rows) -> Prediction:
+    """Median training age of the row's site; of all training rows where the site is unseen."""
+    age = np.full(len(rows.age), np.nan)
+    known = rows.train & rows.aged
+    if known.any():
+        age[rows.test] = np.median(rows.age[known])
+        for name in set(rows.site[known]) - {""}:
+            at = rows.site == name
+            age[rows.test & at] = np.median(rows.age[known & at])
+    return Prediction(age, np.full(len(age), "", dtype=object))
+
+
+def _line(verdict: Verdict, prediction: Prediction, chance: float | None) -> dict[str, Any]:
+    """One row of the scorecard."""
+    return {
+        **verdict.metric,
+        "site_chance": chance,
+        "ci": verdict.intervals(),
+        "probe": {"alpha": prediction.alpha, "C": prediction.c},
+    }
+
+
+def _per_site(rows: Rows, predictions: Mapping[str, Prediction]) -> list[dict[str, Any]]:
+    """Errors of every test site: n, MAE, MAE of constant features, bias (mean of predicted minus true)."""
+    out: list[dict[str, Any]] = []
+    constant = predictions["constant"].age
+    predicted = predictions[ENCODER].age
+    for split, mask in ((INTERNAL, rows.internal), (EXTERNAL, rows.external)):
+        for name in sorted(set(rows.site[mask])):
+            at = mask & (rows.site == name) & rows.aged & np.isfinite(predicted)
+            if at.any():
+                error = predicted[at] - rows.age[at]
+                out.append(
+                    {
+                        "site": name,
+                        "split": split,
+                        "n": int(at.sum()),
+                        "mae": float(np.abs(error).mean()),
+                        "mae_constant": float(np.abs(constant[at] - rows.age[at]).mean()),
+                        "bias": float(error.mean()),
+                    }
+                )
+    return out
+
+
+def _predictions(rows: Rows, predictions: Mapping[str, Prediction]) -> pd.DataFrame:
+    """Test rows of every line of the scorecard, in the order of the table."""
+    test = np.flatnonzero(rows.test)
+    frames = [
+        pd.DataFrame(
+            {
+                "participant_id": rows.participant[test],
+                "session": rows.session[test],
+                "site": rows.site[test],
+                "split": rows.split[test],
+                "age": rows.age[test],
+                "predicted": prediction.age[test],
+                "features": name,
+                "site_predicted": prediction.site[test],
+            }
+        )
+        for name, prediction in predictions.items()
+    ]
+    return pd.concat(frames, ignore_index=True)

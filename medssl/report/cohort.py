@@ -1,0 +1,155 @@
+"""Who is in the training and in the tests: counts, ages and sites, from whatever the run folder holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medssl.report.read import RunFiles
+from medssl.report.words import count, listing, natural
+
+TESTS = ("internal_test", "external_test")
+_DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Group:
+    """The scans of one split; frame has participant_id, dataset, age, sex, site; source names the file."""
+
+    frame: pd.DataFrame
+    source: str
+
+
+def of_encoder(files: RunFiles) -> pd.DataFrame | None:
+    """Rows of predictions.csv that were made from the trained encoder."""
+    table = files.predictions
+    if table is None or table.empty:
+        return None
+    mine = table[table["features"] == "encoder"]
+    return None if mine.empty else mine.reset_index(drop=True)
+
+
+def groups(files: RunFiles) -> dict[str, Group]:
+    """Split -> its scans, for the splits that the folder knows.
+
+    Training scans come from features.csv, else from the last map, and only when their number is the one that
+    run.json states: otherwise the table belongs to other scans.
+    """
+    training = files.facts.get("training")
+    expected = training.get("scans") if isinstance(training, dict) else None
+    found: dict[str, Group] = {}
+    scans = files.scans
+    if scans is not None:
+        mine = scans[scans["split"] == "train"] if (scans["split"] != "").any() else scans
+        if len(mine) and expected in (None, len(mine)):
+            found["train"] = Group(mine, "features.csv")
+    if "train" not in found and files.maps and expected == len(files.maps[-1][1]):
+        found["train"] = Group(files.maps[-1][1].assign(dataset=""), "the last map")
+    predicted = of_encoder(files)
+    for split in TESTS:
+        if scans is not None and (scans["split"] == split).any():
+            found[split] = Group(scans[scans["split"] == split], "features.csv")
+        elif predicted is not None and (predicted["split"] == split).any():
+            mine = predicted[predicted["split"] == split]
+            found[split] = Group(mine.assign(sex="", dataset=""), "predictions.csv")
+    return found
+
+
+def describe(training: Mapping[str, Any], group: Group | None) -> str:
+    """Counts and ages in one sentence part, from run.json where it states them, else from the scans themselves."""
+    parts = []
+    scans = training.get("scans") if isinstance(training.get("scans"), int) else len(group.frame) if group else None
+    if scans is None:
+        return ""
+    parts.append(count(scans, "scan"))
+    people = training.get("subjects")
+    if not isinstance(people, int) and group is not None and (group.frame["participant_id"] != "").all():
+        people = len(group.frame[["dataset", "participant_id"]].drop_duplicates())
+    if isinstance(people, int):
+        parts.append(f"of {count(people, 'person', 'people')}")
+    sites = training.get("sites")
+    number = (
+        len(sites) if isinstance(sites, list) else group.frame["site"].replace("", np.nan).nunique() if group else 0
+    )
+    if number:
+        parts.append(f"from {count(number, 'site')}")
+    text = " ".join(parts)
+    span = ages_text(training.get("age")) or (ages_text(_span(group.frame["age"])) if group else "")
+    if span:
+        text += f"; age {span}"
+    sexes = training.get("sex")
+    if not isinstance(sexes, dict) and group is not None:
+        sexes = {k: int(v) for k, v in group.frame["sex"].value_counts().items() if k in ("F", "M")}
+    if isinstance(sexes, dict) and sexes:
+        names = {"F": "women", "M": "men"}
+        text += "; " + listing([f"{v} {names.get(str(k), str(k))}" for k, v in sorted(sexes.items())])
+    return text
+
+
+def _span(age: pd.Series) -> list[float] | None:
+    known = age[np.isfinite(age)]
+    return [float(known.min()), float(known.median()), float(known.max())] if len(known) else None
+
+
+def ages_text(span: Any, unit: str = " years") -> str:
+    """[min, median, max] in words; "" when it is not known.
+
+    >>> ages_text([6.2, 41.0, 88.4])
+    '6 to 88 years (median 41)'
+    """
+    if not isinstance(span, list) or len(span) != 3:
+        return ""
+    if not all(isinstance(v, int | float) and np.isfinite(v) for v in span):
+        return ""
+    low, middle, high = (f"{v:.0f}" for v in span)
+    return f"{low} to {high}{unit} (median {middle})" if low != high else f"{low}{unit}"
+
+
+def site_rows(training: Mapping[str, Any], found: Mapping[str, Group]) -> list[dict[str, Any]]:
+    """A row per site: name and, per split, number of scans and ages; training sites first."""
+    cells: dict[str, dict[str, tuple[int, str]]] = {}
+    listed = training.get("per_site")
+    for entry in listed if isinstance(listed, list) else []:
+        if isinstance(entry, dict) and isinstance(entry.get("n"), int):
+            cells.setdefault(str(entry.get("site", "")), {})["train"] = (
+                entry["n"],
+                ages_text(entry.get("age"), ""),
+            )
+    for split, group in found.items():
+        if split == "train" and cells:
+            continue
+        for site, part in group.frame.groupby("site"):
+            cells.setdefault(str(site), {})[split] = (len(part), ages_text(_span(part["age"]), ""))
+    if not cells and isinstance(training.get("sites"), list):
+        return [{"site": str(s), "cells": {}} for s in training["sites"]]
+    order = sorted(cells, key=lambda s: ("train" not in cells[s], "internal_test" not in cells[s], natural(s)))
+    return [{"site": s or "(no site)", "cells": cells[s]} for s in order]
+
+
+def site_errors(table: pd.DataFrame) -> pd.DataFrame:
+    """Per split and site: n, mean absolute error with a 95 % bootstrap interval, mean signed error [years]."""
+    rows = []
+    for (split, site), part in table.groupby(["split", "site"]):
+        error = (part["predicted"] - part["age"]).to_numpy()
+        low = high = np.nan
+        if len(error) >= 5:
+            draws = np.random.default_rng(0).integers(0, len(error), (_DRAWS, len(error)))
+            low, high = np.percentile(np.abs(error)[draws].mean(axis=1), (2.5, 97.5))
+        rows.append(
+            {
+                "site": site,
+                "split": split,
+                "n": len(error),
+                "mae": float(np.abs(error).mean()),
+                "bias": float(error.mean()),
+                "low": low,
+                "high": high,
+            }
+        )
+    frame = pd.DataFrame(rows)
+    frame["place"] = frame["split"].map({s: i for i, s in enumerate(reversed(TESTS))})
+    return frame.sort_values(["place", "mae", "site"], kind="stable").drop(columns="place").reset_index(drop=True)

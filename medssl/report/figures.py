@@ -1,0 +1,284 @@
+"""How figures look, how they are saved, and the 2-D map that the training monitor draws too.
+
+Object-oriented matplotlib only: a ``Figure`` is made, never a global one; the same input gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from medssl.errors import UserError
+from medssl.report.words import natural
+
+P = ParamSpec("P")
+WIDTH = 7.6
+"""Width of a figure in inches: the text column of an A4 page, and of a laptop screen after scaling."""
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
+"""Okabe and Ito's palette for all kinds of colour vision, without yellow (too faint on white)."""
+BLUE, RED, GREEN, GREY = COLOURS[0], COLOURS[1], COLOURS[2], "#8a8a8a"
+MARKERS = ("o", "s", "^", "D", "v")
+MANY = 500
+"""From so many points on, a scatter is stored as pixels inside the vector picture."""
+_TALL = 0.85  # height of a map over its width
+_FORMATS = ("png", "svg", "pdf")
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "axes.titlesize": 9.0,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#777777",
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.formatter.useoffset": False,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "xtick.labelcolor": "#222222",
+    "ytick.labelcolor": "#222222",
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "legend.fontsize": 8.0,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "svg.hashsalt": "medssl",
+    "svg.fonttype": "path",
+    "text.usetex": False,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure for the page: data URI, text for those who cannot see it, caption."""
+
+    uri: str
+    alt: str
+    caption: str
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw in the look of the report, whatever the user's matplotlib settings are."""
+
+    @wraps(draw)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with matplotlib.rc_context(_STYLE):
+            return draw(*args, **kwargs)
+
+    return inside
+
+
+def plain(text: object, limit: int = 26) -> str:
+    """A user's word as a label: no mathematics, no control characters, not too long."""
+    word = "".join(c if c.isprintable() else " " for c in str(text)).strip()
+    word = word if len(word) <= limit else word[: limit - 1] + "…"
+    word = word.replace("\\", "/").replace("$", r"\$")
+    return f" {word}" if word.startswith("_") else word or "(none)"
+
+
+def figure_bytes(fig: Figure, kind: str, dpi: int = 200) -> bytes:
+    """The figure as a file's content; no dates and no random ids inside."""
+    metadata: dict[str, Any] = {
+        "svg": {"Date": None, "Creator": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+        "png": {"Software": None},
+    }[kind]
+    out = io.BytesIO()
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # letters that the font lacks are drawn as boxes
+        _settle(fig)
+        fig.savefig(out, format=kind, metadata=metadata, dpi=dpi)
+    return out.getvalue()
+
+
+def _settle(fig: Figure) -> None:
+    """Arrange the figure and round the places, since the layout solver's last digits differ between runs."""
+    engine = fig.get_layout_engine()
+    if engine is None:
+        return
+    engine.execute(fig)
+    fig.set_layout_engine("none")
+    for axes in fig.axes:
+        left, bottom, width, height = (round(float(v), 4) for v in axes.get_position(original=True).bounds)
+        axes.set_position((left, bottom, width, height))
+    for text in fig.texts:
+        text.set_position((round(float(text.get_position()[0]), 4), round(float(text.get_position()[1]), 4)))
+
+
+def picture(fig: Figure, alt: str, caption: str = "") -> Picture:
+    """A figure as a data URI, as vectors; scripts inside an image never run."""
+    content = base64.b64encode(figure_bytes(fig, "svg")).decode("ascii")
+    return Picture(f"data:image/svg+xml;base64,{content}", alt, caption)
+
+
+def save_figure(fig: Figure, path: str | os.PathLike[str]) -> Path:
+    """Write a figure whole or not at all; the ending says the format (png, svg, pdf).
+
+    Raises UserError for another ending or when the file cannot be written.
+    """
+    path = Path(path)
+    kind = path.suffix.lower().lstrip(".")
+    if kind not in _FORMATS:
+        raise UserError(f"{path}: figures are written as .png, .svg or .pdf, not as '{path.suffix}'")
+    write_whole(path, figure_bytes(fig, kind, dpi=150))
+    return path
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write beside, then rename; a file under its final name is always complete.
+
+    Raises UserError naming the file and the reason.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as problem:
+        raise UserError(
+            f"{path} cannot be written ({problem.strerror or problem}); choose another place or make room"
+        ) from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def no_ticks(axes: Axes) -> None:
+    """A frame without numbers, for pictures and maps without units."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(False)
+
+
+@styled
+def scatter_map(
+    points: np.ndarray, age: np.ndarray, site: Iterable[str], sex: Iterable[str], title: str = ""
+) -> Figure:
+    """A 2-D map of scans three times: coloured by age [years], by site and by sex.
+
+    points (N, 2); age (N,) with NaN where unknown; site and sex (N,) texts with "" where unknown. Points that
+    are not finite are left out. Raises UserError when the lengths differ.
+    """
+    points_N2 = np.asarray(points, dtype=float)
+    age_N = np.asarray(age, dtype=float)
+    site_N, sex_N = np.asarray(_texts(site), dtype=object), np.asarray(_texts(sex), dtype=object)
+    if points_N2.ndim != 2 or points_N2.shape[1] != 2 or {len(age_N), len(site_N), len(sex_N)} != {len(points_N2)}:
+        raise UserError(
+            f"a map needs points (N, 2) and one age, site and sex per point, not {points_N2.shape} and "
+            f"{len(age_N)}, {len(site_N)}, {len(sex_N)} values"
+        )
+    fine_N = np.isfinite(points_N2).all(axis=1)
+    fig = Figure(figsize=(WIDTH, 3.3), layout="constrained")
+    if title:
+        fig.suptitle(plain(title, 90), x=0.01, ha="left", fontsize=9.5)
+    left, middle, right = fig.subplots(1, 3)
+    fig.get_layout_engine().set(wspace=0.04)  # type: ignore[union-attr,call-arg]
+    for axes, name in ((left, "by age"), (middle, "by site"), (right, "by sex")):
+        axes.set_title(name)
+        no_ticks(axes)
+        _frame(axes, points_N2[fine_N])
+    _by_age(left, points_N2[fine_N], age_N[fine_N])
+    sites = _by_group(middle, points_N2[fine_N], site_N[fine_N], "site unknown")
+    sexes = _by_group(right, points_N2[fine_N], sex_N[fine_N], "sex unknown")
+    if sites:
+        sites = _by_row(sites)
+        fig.set_figheight(3.05 + 0.19 * -(-len(sites) // _columns(sites)))
+        fig.legend(sites, [str(h.get_label()) for h in sites], loc="outside lower center", ncols=_columns(sites),
+                   handletextpad=0.1, columnspacing=0.9)  # fmt: skip
+    if sexes:
+        right.legend(sexes, [str(h.get_label()) for h in sexes], loc="upper center", bbox_to_anchor=(0.5, -0.02),
+                     ncols=3, handletextpad=0.1, columnspacing=0.9)  # fmt: skip
+    return fig
+
+
+def _texts(values: Iterable[str]) -> list[str]:
+    return ["" if v is None or v != v else str(v) for v in values]
+
+
+def dot_size(count: int) -> float:
+    """Area of a dot in points squared, so that a thousand dots are still told apart."""
+    return float(np.clip(4500.0 / max(count, 1), 3.0, 20.0))
+
+
+def _frame(axes: Axes, points_N2: np.ndarray) -> None:
+    """Limits that hold all points, with the same scale in both directions."""
+    axes.set_box_aspect(_TALL)
+    if len(points_N2):
+        low_2, high_2 = points_N2.min(axis=0), points_N2.max(axis=0)
+        (x, y), half_2 = (low_2 + high_2) / 2, (high_2 - low_2) / 2
+        half = 1.07 * max(half_2[0], half_2[1] / _TALL, 1e-9)
+        axes.set_xlim(x - half, x + half)
+        axes.set_ylim(y - _TALL * half, y + _TALL * half)
+
+
+def _columns(handles: Sequence[Line2D]) -> int:
+    """How many legend entries stand beside each other, so that the lines are about equally full."""
+    longest = max(len(str(h.get_label())) for h in handles)
+    most = max(1, int(WIDTH / (0.085 * longest + 0.38)))
+    return -(-len(handles) // -(-len(handles) // most))
+
+
+def _by_row(handles: Sequence[Line2D]) -> list[Line2D]:
+    """Legends fill columns first; put into the order that then reads from left to right."""
+    columns, count = _columns(handles), len(handles)
+    return [handles[i] for c in range(columns) for i in range(c, count, columns)]
+
+
+def _by_age(axes: Axes, points_N2: np.ndarray, age_N: np.ndarray) -> None:
+    known_N = np.isfinite(age_N)
+    size, pixels = dot_size(len(points_N2)), len(points_N2) > MANY
+    x_N, y_N = points_N2[~known_N].T
+    axes.scatter(x_N, y_N, s=size, c="#d0d0d0", linewidths=0, rasterized=pixels)
+    if known_N.any():
+        mixed = np.random.default_rng(0).permutation(np.flatnonzero(known_N))  # no age lies on top of the others
+        x_N, y_N = points_N2[mixed].T
+        drawn = axes.scatter(x_N, y_N, s=size, c=age_N[mixed], cmap="viridis", linewidths=0, rasterized=pixels)
+        place = axes.inset_axes((0.02, -0.075, 0.96, 0.04))
+        bar = axes.figure.colorbar(drawn, cax=place, orientation="horizontal")
+        bar.set_label("age (years)", labelpad=1)
+        bar.outline.set_visible(False)
+
+
+def _by_group(axes: Axes, points_N2: np.ndarray, group_N: np.ndarray, unknown: str) -> list[Line2D]:
+    """Draw groups by colour and shape; returns what a legend needs."""
+    names, counts = np.unique(group_N[group_N != ""].astype(str), return_counts=True)
+    room = len(COLOURS) * len(MARKERS)
+    if len(names) > room:
+        keep = np.sort(np.argsort(-counts, kind="stable")[: room - 1])
+        names = names[keep]
+    looks = [
+        (n, COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS)]) for i, n in enumerate(sorted(names, key=natural))
+    ]
+    size, pixels, handles = dot_size(len(points_N2)), len(points_N2) > MANY, []
+    rest_N = ~np.isin(group_N.astype(str), names)
+    if rest_N.any():
+        label = unknown if not (group_N[rest_N] != "").any() else "others"
+        x_N, y_N = points_N2[rest_N].T
+        axes.scatter(x_N, y_N, s=size, c="#c4c4c4", marker="o", linewidths=0, rasterized=pixels)
+        handles.append(Line2D([], [], ls="", marker="o", color="#c4c4c4", ms=4.5, label=label))
+    for name, colour, marker in looks:
+        mine_N = group_N == name
+        x_N, y_N = points_N2[mine_N].T
+        axes.scatter(x_N, y_N, s=size, c=colour, marker=marker, linewidths=0, alpha=0.85, rasterized=pixels)
+        handles.append(Line2D([], [], ls="", marker=marker, color=colour, ms=4.5, label=plain(name, 16)))
+    return handles

@@ -1,0 +1,129 @@
+"""Reads text, JSON and tables of a run folder; what is broken is named in one sentence."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medssl.errors import UserError
+
+
+def read_text(path: Path) -> str | None:
+    """Content of a UTF-8 text file; None where there is none.
+
+    Raises UserError naming the file when it cannot be read.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is no UTF-8 text; it is damaged, remove it or write it again") from None
+    except OSError as problem:
+        raise UserError(f"{path} cannot be read ({problem.strerror or problem})") from None
+
+
+def read_object(path: Path, remedy: str) -> dict[str, Any]:
+    """A JSON object; {} where there is no file.
+
+    Raises UserError naming file and line, ending in ``remedy``.
+    """
+    text = read_text(path)
+    if text is None:
+        return {}
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as problem:
+        raise UserError(f"{path} line {problem.lineno} is no valid JSON ({problem.msg}); {remedy}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no JSON object; {remedy}")
+    return content
+
+
+def read_table(path: Path, text: str | None, needs: tuple[str, ...], numeric: tuple[str, ...]) -> pd.DataFrame | None:
+    """A CSV as text columns, some of them turned into numbers (empty is NaN); None where there is no text.
+
+    Raises UserError naming the file for what is no table, lacks a column of ``needs`` or holds a wrong number.
+    """
+    if text is None:
+        return None
+    try:
+        table = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False, index_col=False).fillna("")
+    except (pd.errors.EmptyDataError, pd.errors.ParserError) as problem:
+        raise UserError(f"{path} is no readable table ({str(problem).strip()}); remove it or write it again") from None
+    absent = [c for c in needs if c not in table.columns]
+    if absent:
+        raise UserError(f"{path} lacks the column '{absent[0]}'; remove it or write it again")
+    for column in numeric:
+        if column in table.columns:
+            table[column] = numbers(path, table[column])
+    return table
+
+
+def numbers(path: Path, column: pd.Series) -> pd.Series:
+    """Text cells as floats, NaN where empty.
+
+    Raises UserError naming file, line and column of the first cell that is no number.
+    """
+    empty = column.str.strip().str.lower().isin(["", "n/a", "na", "nan", "none", "null"])
+    values = pd.to_numeric(column.where(~empty), errors="coerce")
+    wrong = np.flatnonzero((values.isna() & ~empty).to_numpy())
+    if wrong.size:
+        at = int(wrong[0])
+        raise UserError(f"{path} line {at + 2}: {column.name} is '{column.iloc[at]:.40}', which is no number; "
+                        "correct it or write the file again")  # fmt: skip
+    return values.astype(float)
+
+
+def _whole_lines(path: Path) -> str | None:
+    """Text without a last line that a killed process left unfinished."""
+    text = read_text(path)
+    return None if text is None else text[: text.rfind("\n") + 1]
+
+
+def read_log(folder: Path, name: str, needs: tuple[str, ...]) -> pd.DataFrame | None:
+    """A training log from CSV, else from JSON lines; of repeated steps (after a resume) the last one counts."""
+    table_path, lines_path = folder / f"{name}.csv", folder / f"{name}.jsonl"
+    text = _whole_lines(table_path)
+    if text:
+        table = read_table(table_path, text, needs, ())
+        assert table is not None
+        table = pd.DataFrame({c: numbers(table_path, table[c]) for c in table.columns})
+    elif lines_path.is_file():
+        rows = read_lines(lines_path)
+        table = pd.DataFrame(rows)
+        absent = [c for c in needs if c not in table.columns]
+        if rows and absent:
+            raise UserError(f"{lines_path} lacks the key '{absent[0]}'; remove it or write it again")
+        table = table.apply(pd.to_numeric, errors="coerce") if rows else table
+    else:
+        return None
+    if table.empty:
+        return None
+    key = needs[0]
+    table = table[np.isfinite(table[key])].drop_duplicates(key, keep="last").sort_values(key)
+    return None if table.empty else table.reset_index(drop=True)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """JSON objects, one per line.
+
+    Raises UserError naming file and line.
+    """
+    rows = []
+    for i, line in enumerate((_whole_lines(path) or "").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as problem:
+            raise UserError(f"{path} line {i} is no valid JSON ({problem.msg}); correct or remove the line") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{path} line {i} holds no JSON object; correct or remove the line")
+        rows.append(row)
+    return rows

@@ -1,0 +1,283 @@
+"""The flow on one screen: pretrain, embed, score, report. The command line only parses and calls these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from medssl.assemble import (
+    Assembly,
+    assemble,
+    network_of,
+    run_views,
+    scans_digest,
+)
+from medssl.config import Recipe, file_digest, load_recipe, parse_recipe
+from medssl.data.cache import VolumeCache
+from medssl.data.check import check
+from medssl.data.cohorts.synthetic import synthesize
+from medssl.data.manifest import Cohort
+from medssl.encoders.base import recalibrate_
+from medssl.encoders.file import load_encoder, read_card, save_encoder, weights_digest
+from medssl.errors import TrainingStopped, UserError
+from medssl.features.embed import embed_cohort
+from medssl.features.table import FeatureTable
+from medssl.probes.scorecard import Scores, scorecard
+from medssl.references import batched, reference_features
+from medssl.report.build import build_report
+from medssl.report.figures import save_figure, scatter_map
+from medssl.training.checkpoints import how_to_continue, list_checkpoints, newest_checkpoint
+from medssl.training.run import Run, now, process_rank
+
+LICENCE = "not stated"
+DEMO = (600, 30, 24)  # people, scanners (a fifth of them unseen in training), epochs
+
+
+def synthetic_cohort(out: str | Path, subjects: int = 300, sites: int = 10, seed: int = 0, **options: Any) -> Path:
+    """Write a synthetic multi-site cohort and return the path of its manifest (see ``medssl cohort synth``)."""
+    return synthesize(Path(out), subjects=subjects, sites=sites, seed=seed, **options)
+
+
+def pretrain(
+    recipe: Recipe | str | Path | Mapping[str, Any] | None = None,
+    *overrides: str,
+    resume: str | Path | None = None,
+    progress: bool = True,
+) -> Path:
+    """Train an encoder as a recipe says, or continue a run; returns the run folder.
+
+    recipe: a Recipe, its plain values, a YAML file or a catalogue name; overrides: "optim.lr=1e-3".
+    Raises UserError for what the user wrote, TrainingStopped where the loss is no number, and KeyboardInterrupt with a
+    sentence that says how to go on.
+    """
+    from medssl.training.session import train  # Lightning is slow to import
+
+    if resume is not None:
+        run = Run(resume)
+        checkpoint = newest_checkpoint(run.folder)
+        recipe = load_recipe(run.recipe)
+    else:
+        recipe = _recipe(recipe, overrides).absolute()
+        run, checkpoint = Run(recipe.output or f"runs/{recipe.method.name}-{recipe.digest[:8]}"), None
+    parts = assemble(recipe, progress=progress)
+    if resume is not None:
+        _same_parents(run, parts)
+    elif process_rank() == 0:
+        run.start(recipe.to_yaml(), parts.info)
+    try:
+        train(
+            parts.method,
+            parts.dataset,
+            parts.train_rows,
+            parts.cohort.table,
+            run.folder,
+            title=recipe.method.name,
+            batch=recipe.data.batch_size,
+            workers=recipe.data.workers,
+            optim=recipe.optim,
+            trainer=recipe.trainer,
+            monitors=recipe.monitors,
+            draw=_draw_map,
+            resume=checkpoint,
+            progress=progress,
+        )
+        if process_rank() == 0:
+            _finish(parts, run)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(how_to_continue(run.folder)) from None
+    return run.folder
+
+
+def embed(
+    run: str | Path,
+    manifest: str | Path | Sequence[str | Path] | None = None,
+    out: str | Path | None = None,
+    *,
+    projection: bool = False,
+    device: str = "auto",
+    cache: str | Path | None = None,
+    batch: int = 32,
+    workers: int = 0,
+    progress: bool = True,
+) -> FeatureTable:
+    """Features of every scan of a manifest (default: the run's own manifests, into RUN/features.csv).
+
+    run: a run folder or an encoder file. projection: z of the projector instead of the encoder's h.
+    """
+    network = network_of(Path(run), projection)
+    sources = network.manifests if manifest is None else manifest
+    if not sources:
+        raise UserError(f"{run} does not say which manifest it was trained on; give one")
+    if out is None and manifest is not None:
+        raise UserError("say where the features of this manifest go, such as -o features.csv")
+    if out is None:
+        out = Run(run).features if Path(run).is_dir() else Path("features.csv")
+        out = out.with_name("features-z.csv") if projection else out
+    cohort = Cohort.read(sources)
+    if manifest is None:
+        _own_cohort(Path(run), cohort)
+    scans = scans_digest(cohort, range(len(cohort.table)), network.images, times=True)
+    provenance = {
+        "run": str(Path(run).resolve()),
+        "encoder": network.digest,
+        "features": "projection" if projection else "encoder",
+        "manifest": cohort.digest,
+        "scans": scans,
+        "manifests": [str(Path(p).resolve()) for p in cohort.paths],
+        "preprocessing": network.preprocessing.to_dict(),
+    }
+    if device not in ("auto", "cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
+        raise UserError(f"device '{device}' is not to be had here; use auto, cpu, or cuda where there is a GPU")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return embed_cohort(
+        network.encoder,
+        cohort,
+        network.preprocessing,
+        Path(out),
+        provenance=provenance,
+        head=network.head,
+        clean=network.clean,
+        images=network.images,
+        cache=VolumeCache(cache or network.cache),
+        device=device,
+        batch=batch,
+        workers=workers,
+        progress=progress,
+    )
+
+
+def score(
+    target: str | Path,
+    out: str | Path | None = None,
+    *,
+    scale: bool = False,
+    resamples: int = 2000,
+    seed: int = 0,
+    references: bool = True,
+    progress: bool = True,
+) -> Scores:
+    """OpenBHB-style scorecard of a features table or of a run (which is embedded first where needed).
+
+    Writes scores.json and predictions.csv beside the table or into the run folder. references: also compute
+    ridge on down-sampled voxels and the untrained encoder, where the scans can still be read.
+    """
+    target = Path(target)
+    table = embed(target, progress=progress) if target.is_dir() else FeatureTable.read(target)
+    extra = reference_features(table, progress) if references else {}
+    result = scorecard(table, extra, seed=seed, scale=scale, resamples=resamples)
+    result.write(Path(out) if out else (target if target.is_dir() else target.parent))
+    return result
+
+
+def report(run: str | Path, out: str | Path | None = None) -> Path:
+    """One self-contained HTML file about a run; returns its path."""
+    return build_report(Path(run), Path(out) if out else None)
+
+
+def demo(
+    out: str | Path,
+    *,
+    seed: int = 0,
+    quick: bool = False,
+    progress: bool = True,
+    say: Callable[[str], None] = print,
+) -> tuple[Scores, Path]:
+    """Synthetic cohort, check, pre-train, embed, score, report; what is already there is not made again."""
+    out = Path(out)
+    subjects, sites, epochs = (72, 9, 2) if quick else DEMO
+    say(f"1/5  synthetic cohort: {subjects} people, {sites} scanners")
+    manifest = synthesize(out / "cohort", subjects=subjects, sites=sites, seed=seed, progress=progress)
+    say("2/5  check")
+    found = check(Cohort.read(manifest), progress=progress)
+    if not found.ok:
+        raise UserError(f"{manifest} did not pass the check; run `medssl cohort check {manifest}`")
+    folder = out / "run"
+    say("3/5  pre-train with L_exp")
+    if list_checkpoints(Run(folder).checkpoints):
+        if Run(folder).read_info()["state"] != "finished":
+            pretrain(resume=folder, progress=progress)
+    else:
+        changes = [f"data.manifest={manifest.resolve()}", f"data.cache={(out / 'cache').resolve()}"]
+        changes += [f"output={folder}", f"trainer.epochs={epochs}", f"trainer.seed={seed}"]
+        pretrain("demo", *changes, progress=progress)
+    say("4/5  embed and score")
+    result = score(folder, seed=seed, progress=progress)
+    say("5/5  report")
+    report(folder)
+    return result, folder
+
+
+def _recipe(recipe: Recipe | str | Path | Mapping[str, Any] | None, overrides: Sequence[str]) -> Recipe:
+    if recipe is None:
+        raise UserError("give a recipe file, a method name or a run to resume")
+    if isinstance(recipe, Recipe):
+        return recipe
+    if isinstance(recipe, Mapping):
+        return parse_recipe(recipe)
+    return load_recipe(recipe, overrides)
+
+
+def _same_parents(run: Run, parts: Assembly) -> None:
+    """Refuse to continue on other scans or by another recipe than the run began with."""
+    before = run.read_info().get("hashes", {})
+    now_there = {"manifest": parts.cohort.digest, "recipe": file_digest(run.recipe)}
+    now_there["scans"] = str(parts.info["hashes"]["scans"])
+    for parent, digest in now_there.items():
+        if before.get(parent) != digest:
+            raise UserError(
+                f"the {parent} changed since {run.folder} was started (hash {str(before.get(parent))[:12]} before, "
+                f"{digest[:12]} now); restore it, or start a new run"
+            )
+
+
+def _own_cohort(run: Path, cohort: Cohort) -> None:
+    """Refuse to take a changed manifest for the one that the run was trained on."""
+    trained = Run(run).read_info().get("hashes", {}).get("manifest") if run.is_dir() else None
+    if trained is not None and trained != cohort.digest:
+        names = ", ".join(str(p) for p in cohort.paths)
+        raise UserError(
+            f"{names} changed since {run} was trained on it, so its splits cannot be trusted; restore it, or name the "
+            f"manifest: `medssl embed {run} MANIFEST -o features.csv`, then `medssl score features.csv`"
+        )
+
+
+def _finish(parts: Assembly, run: Run) -> None:
+    """Save the encoder with its card, sample views and the report."""
+    if not all(bool(torch.isfinite(p).all()) for p in parts.method.parameters()):
+        raise TrainingStopped(
+            f"the weights are NaN or Inf after the last step, so no encoder was written; train again with a lower "
+            f"optim.lr (it was {parts.recipe.optim.lr:g}) or trainer.clip=1"
+        )
+    rows = parts.train_rows[: max(64, 4 * parts.recipe.data.batch_size)]
+    clean = (parts.dataset.clean(parts.dataset.volume(int(r)))[None] for r in rows)  # type: ignore[misc]
+    encoder = parts.method.encoder.cpu().eval()
+    recalibrate_(encoder, batched(clean, parts.recipe.data.batch_size))
+    card = {
+        "method": parts.recipe.method.name,
+        "recipe": parts.recipe.to_dict(),
+        "preprocessing": parts.preprocessing.to_dict(),
+        "images": list(parts.recipe.data.images),
+        "training": parts.info["training"],
+        "hashes": parts.info["hashes"],
+        "versions": parts.info["versions"],
+        "licence": LICENCE,
+    }
+    save_encoder(encoder, run.encoder, card)
+    parts.save_projection(run.projection)
+    run_views(parts, run.views)
+    hashes = run.read_info()["hashes"] | {"encoder": weights_digest(encoder)}
+    run.update({"finished": now(), "state": "finished", "hashes": hashes})
+    build_report(run.folder)
+
+
+def _draw_map(frame: pd.DataFrame, title: str, path: Path) -> None:
+    points = frame[["x", "y"]].to_numpy(float)
+    save_figure(scatter_map(points, frame["age"].to_numpy(), frame["site"], frame["sex"], title), path)
+
+
+__all__ = ["embed", "load_encoder", "pretrain", "read_card", "report", "score", "synthetic_cohort"]

@@ -1,0 +1,1 @@
+"""The trainer: the one Lightning adapter, optimisers and schedules, monitors, checkpoints, seeding."""

@@ -1,0 +1,270 @@
+"""The one file that knows Lightning: a method, its players and its memory as a LightningModule."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from medssl.errors import TrainingStopped, UserError
+from medssl.methods.base import Method
+from medssl.training.checkpoints import checkpoint_name, prune_checkpoints, write_checkpoint
+from medssl.training.hooks import Hooks
+from medssl.training.optim import build_optimizer, lr_factor
+from medssl.training.options import Optimisation, PlayerOptions, TrainerOptions
+from medssl.training.seeding import step_seed
+from medssl.types import Batch, Progress, Step
+
+
+def to_batch(item: Mapping[str, Any]) -> Batch:
+    """The record of collated tensors as the Batch that methods see."""
+    return Batch(tuple(item["views"]), item["index"], item["meta"], item["target"])
+
+
+class MethodModule(pl.LightningModule):
+    """Steps every player with its own optimiser, then lets the method move its memory.
+
+    The whole training is one Lightning epoch of a resumable loader, so that there is one way to resume; epochs
+    in the sense of the recipe are counted here.
+    """
+
+    def __init__(self, method: Method, optim: Optimisation, options: TrainerOptions, hooks: Hooks) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.method, self.optim, self.options, self.hooks = method, optim, options, hooks
+        self.steps_per_epoch = 1  # known once the loader is
+        self.micro, self.prepared = 0, -1
+        self.norm = float("nan")
+        self.names = tuple(method.players())
+        unknown = set(optim.players) - set(self.names)
+        if unknown:
+            raise UserError(
+                f"optim.players names {sorted(unknown)}, but the players of {type(method).__name__} are "
+                f"{list(self.names)}; use one of these"
+            )
+
+    @property
+    def at(self) -> Progress:
+        """Where the training stands."""
+        step = self.micro // self.options.accumulate
+        epochs = self.options.epochs
+        total = epochs * self.steps_per_epoch
+        return Progress(step, total, min(step // self.steps_per_epoch, epochs - 1), epochs)
+
+    def train_dataloader(self) -> Any:
+        """The loader of this process."""
+        loader = self.hooks.loader(self.global_rank, self.trainer.world_size, self.start_epoch)
+        self.steps_per_epoch = loader.plan.per_epoch // self.options.accumulate
+        return loader
+
+    def start_epoch(self, epoch: int) -> np.ndarray | None:
+        """Let the method look at the cohort once per epoch; returns sampling weights of the rows."""
+        if epoch != self.prepared:
+            torch.manual_seed(step_seed(self.options.seed, epoch, 1_000_003))
+            self.method.before_epoch(lambda f: self.hooks.embed(f, self.device), self.at)
+            self.prepared = epoch
+        weights = self.method.scan_weights()
+        if weights is None:
+            return self.hooks.scan_weights
+        own = weights.detach().cpu().double().numpy()
+        return own if self.hooks.scan_weights is None else own * self.hooks.scan_weights
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """One optimiser per player."""
+        return [
+            build_optimizer(self.optim, parameters, self.player(name).lr or self.optim.lr)
+            for name, parameters in self.method.players().items()
+        ]
+
+    def player(self, name: str) -> PlayerOptions:
+        """Options of a player."""
+        return self.optim.players.get(name, PlayerOptions())
+
+    def training_step(self, item: Mapping[str, Any], batch_idx: int) -> None:
+        """One forward pass, one backward pass, one step per player that is due, then memory."""
+        batch, at = to_batch(item), self.at
+        torch.manual_seed(step_seed(self.options.seed, self.micro, self.global_rank))
+        out = self.method.step(batch, at)
+        if tuple(sorted(out.losses)) != tuple(sorted(self.names)):
+            raise TypeError(f"{type(self.method).__name__}: losses {sorted(out.losses)} are not players {self.names}")
+        total = torch.stack(list(out.losses.values())).sum()
+        if not torch.isfinite(total.detach()):
+            raise TrainingStopped(self.diagnosis(batch, out, at))
+        self.manual_backward(total / self.options.accumulate)
+        self.micro += 1
+        if self.micro % self.options.accumulate:
+            return
+        lr = self.step_players(at)
+        self.method.after_step(out, batch, at)
+        self.record(batch, out, at, lr)
+
+    def step_players(self, at: Progress) -> float:
+        """Step the optimisers that are due; returns the learning rate used for the first player."""
+        optimizers = self.optimizers()
+        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        factor = lr_factor(self.optim, at.step, at.steps, self.steps_per_epoch)
+        for name, optimizer in zip(self.names, optimizers, strict=True):
+            if (at.step + 1) % self.player(name).every == 0:
+                for group in optimizer.param_groups:
+                    group["lr"] = (self.player(name).lr or self.optim.lr) * factor
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return self.optim.lr * factor
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip by the norm of all gradients of the player (after unscaling under fp16)."""
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if not gradients:
+            return
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
+        self.norm = float(norm)
+        if not torch.isfinite(norm) and self.options.precision != "16-mixed":  # fp16's scaler skips such a step
+            raise TrainingStopped(
+                f"the gradient is not finite at step {self.at.step - 1} (epoch {self.at.epoch}); lower optim.lr "
+                f"(it is {self.optim.lr:g}) or set trainer.clip=1"
+            )
+        if self.options.clip is not None and torch.isfinite(norm):
+            scale = torch.clamp(self.options.clip / (norm + 1e-6), max=1.0)
+            for g in gradients:
+                g.mul_(scale)
+
+    def record(self, batch: Batch, out: Step, at: Progress, lr: float) -> None:
+        """Numbers of this step for the logs and the bar; probes and a checkpoint where an epoch ends."""
+        single = len(out.losses) == 1
+        row = {("loss" if single else f"loss_{k}"): float(v.detach()) for k, v in out.losses.items()}
+        row |= {"lr": lr, "grad_norm": self.norm} | {k: float(v) for k, v in out.log.items()}
+        after = self.at
+        if self.trainer.is_global_zero:
+            self.hooks.progress(after.step, after.steps, row)
+            epoch_ends = after.step % self.steps_per_epoch == 0
+            if after.step % self.options.log_steps == 0 or epoch_ends:
+                chance = float("nan") if self.method.chance is None else self.method.chance
+                self.hooks.on_step({"step": after.step, "epoch": at.epoch, **row, "chance": chance}, out, batch)
+            if epoch_ends:
+                self.hooks.on_epoch(self.method, Progress(after.step, after.steps, at.epoch, at.epochs), self.device)
+
+    def diagnosis(self, batch: Batch, out: Step, at: Progress) -> str:
+        """Why a loss may be no number, in one sentence."""
+        values = {k: float(v.detach()) for k, v in out.losses.items()}
+        where = f"the loss is not finite at step {at.step} (epoch {at.epoch}): {values}; "
+        if not all(bool(torch.isfinite(v).all()) for v in batch.views):
+            return where + f"the views of rows {batch.index.tolist()} hold NaN or Inf: run `medssl cohort check`"
+        if not all(bool(torch.isfinite(p).all()) for p in self.method.parameters()):
+            return where + "weights became NaN or Inf in an earlier step: lower optim.lr or set trainer.clip=1"
+        if self.options.precision == "16-mixed":
+            return where + "half precision overflowed: use trainer.precision=bf16-mixed or 32-true"
+        warmer = "raise method.temperature, " if hasattr(self.method, "temperature") else ""
+        return where + f"lower optim.lr, {warmer}or set trainer.clip=1"
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Counters travel with the state."""
+        checkpoint["medssl"] = {"micro": self.micro, "prepared": self.prepared}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Counters come back with the state."""
+        self.micro, self.prepared = checkpoint["medssl"]["micro"], checkpoint["medssl"]["prepared"]
+        if self.global_rank == 0:
+            self.hooks.rewind(self.at.step)
+
+
+class SafeFiles(TorchCheckpointIO):
+    """Checkpoints by write-then-rename, read without unpickling anything but tensors and plain values."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write atomically."""
+        write_checkpoint(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read with ``weights_only=True``."""
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        except (RuntimeError, EOFError, UnpicklingError) as problem:
+            raise UserError(
+                f"{path} is damaged ({' '.join(str(problem).split())[:80]}); delete it, and the run continues from "
+                f"the checkpoint before"
+            ) from problem
+        return state
+
+
+class Keeper(pl.Callback):
+    """A checkpoint at every epoch's end and every ``checkpoint_steps`` optimiser steps."""
+
+    def __init__(self, folder: Path, options: TrainerOptions) -> None:
+        self.folder, self.options = folder, options
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Save between two steps, when every counter agrees."""
+        if module.micro % self.options.accumulate:
+            return
+        step, every = module.at.step, self.options.checkpoint_steps
+        if step % module.steps_per_epoch == 0 or (every and step % every == 0):
+            trainer.save_checkpoint(self.folder / checkpoint_name(step))
+            if trainer.is_global_zero:
+                prune_checkpoints(self.folder, self.options.keep_checkpoints)
+
+
+def fit(module: MethodModule, run: Path, resume: Path | None = None) -> None:
+    """Train ``module``; checkpoints go to run/checkpoints.
+
+    Raises TrainingStopped on a loss that is no number, KeyboardInterrupt when stopped by hand.
+    """
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    options, threads = module.options, torch.get_num_threads()
+    torch.set_num_threads(options.threads or threads)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        warnings.filterwarnings("ignore", message=".*pytorch_lightning.*")
+        warnings.filterwarnings("ignore", message=".*deterministic.*")
+        trainer = build_trainer(options, [Keeper(run / "checkpoints", options)])
+        on_interrupt = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(module, ckpt_path=str(resume) if resume else None)
+        except SystemExit as stop:  # Lightning turns Ctrl-C into an exit
+            raise KeyboardInterrupt from stop
+        finally:  # Lightning ignores Ctrl-C after the first one, for the rest of the process
+            torch.set_num_threads(threads)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, on_interrupt)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def build_trainer(options: TrainerOptions, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """The Lightning trainer of these options; UserError for a device or strategy that this machine does not have."""
+    try:
+        return pl.Trainer(
+            accelerator=options.accelerator,
+            devices=options.devices,
+            num_nodes=options.nodes,
+            strategy=options.strategy,
+            precision=options.precision,
+            max_epochs=1,
+            deterministic="warn" if options.deterministic else None,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            callbacks=callbacks,
+            plugins=[SafeFiles()],
+        )
+    except (MisconfigurationException, ValueError) as problem:
+        raise UserError(
+            f"this machine cannot train with trainer.accelerator={options.accelerator}, devices={options.devices}, "
+            f"strategy={options.strategy}, precision={options.precision} ({' '.join(str(problem).split())}); change "
+            f"these options, such as trainer.accelerator=auto"
+        ) from problem

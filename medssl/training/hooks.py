@@ -1,0 +1,32 @@
+"""What stands around a training: batches, clean embedding, monitors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medssl.methods.base import Method
+from medssl.types import Batch, Progress, Step
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What stands around a training: batches, clean embedding, monitors.
+
+    loader(batches per process's rank, processes, before_epoch) makes the training loader.
+    embed(f, rows or None) runs f over training rows without augmentation, in eval mode.
+    on_step / on_epoch receive records, rewind(step) drops those after a checkpoint; none touches the training.
+    """
+
+    loader: Callable[[int, int, Callable[[int], np.ndarray | None]], Any]
+    embed: Callable[[Callable[[Tensor], Tensor], torch.device], tuple[Tensor, Tensor]]
+    scan_weights: np.ndarray | None
+    on_step: Callable[[Mapping[str, float], Step, Batch], None]
+    on_epoch: Callable[[Method, Progress, torch.device], None]
+    rewind: Callable[[int], None]
+    progress: Callable[[int, int, Mapping[str, float]], None]

@@ -1,0 +1,238 @@
+"""What is watched while training: health of the embedding per step, probes and a 2-D map every few epochs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from medssl.errors import UserError
+from medssl.methods.base import Method
+from medssl.metrics.representation import alignment, rankme, uniformity
+from medssl.metrics.representation import std as embedding_std
+from medssl.probes.online import map2d, online_probe
+from medssl.training.options import MonitorOptions
+from medssl.types import Batch, Progress, Step
+
+EmbedRows = Callable[[Callable[[Tensor], Tensor], torch.device, np.ndarray], tuple[Tensor, Tensor]]
+
+
+class Log:
+    """One table that grows row by row, as CSV for people and as JSONL for programs."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.csv, self.jsonl = folder / f"{name}.csv", folder / f"{name}.jsonl"
+        self.columns: list[str] | None = None
+
+    def rewind(self, step: int) -> None:
+        """Forget rows after ``step`` (a resumed run writes them again) and a half-written last line."""
+        if not self.jsonl.is_file():
+            return
+        rows = []
+        for line in self.jsonl.read_text(encoding="utf-8").splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if row.get("step", 0) <= step:
+                rows.append(row)
+        for path in (self.csv, self.jsonl):
+            path.unlink(missing_ok=True)
+        self.columns = None
+        for row in rows:
+            self.write(row)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append one row."""
+        if self.columns is None:
+            self.columns = list(row)
+            with self.csv.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerow(self.columns)
+        with self.csv.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self.columns, extrasaction="ignore", restval="").writerow(_plain(row))
+        with self.jsonl.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_plain(row)) + "\n")
+
+
+class Monitor:
+    """Writes logs/train, logs/probe, logs/messages and maps of one run; never touches the training's state.
+
+    table: manifest columns of all rows. rows: training rows that probes may use. say: prints a sentence.
+    draw(frame, title, path) makes the picture of a map. accumulate: batches per step, for the rate.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        options: MonitorOptions,
+        table: pd.DataFrame,
+        rows: np.ndarray,
+        embed: EmbedRows,
+        say: Callable[[str], None],
+        draw: Callable[[pd.DataFrame, str, Path], None] | None = None,
+        tensorboard: bool = False,
+        seed: int = 0,
+        accumulate: int = 1,
+    ) -> None:
+        self.folder = run / "logs"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.options, self.table, self.embed, self.say, self.draw = options, table, embed, say, draw
+        keep = np.random.default_rng([seed, 0x90B]).permutation(rows)[: options.scans]
+        self.rows, self.seed, self.accumulate = np.sort(keep), seed, accumulate
+        self.train, self.probe, self.messages = (Log(self.folder, n) for n in ("train", "probe", "messages"))
+        self.previous: np.ndarray | None = None
+        self.told: set[str] = set()
+        self.recent: list[float] = []
+        self.low = 0
+        self.clock, self.steps = time.perf_counter(), 0
+        self.board = _board(self.folder) if tensorboard else None
+
+    def rewind(self, step: int) -> None:
+        """Continue after ``step``: later rows are dropped."""
+        for log in (self.train, self.probe, self.messages):
+            log.rewind(step)
+        self.clock, self.steps = time.perf_counter(), step
+
+    def close(self) -> None:
+        """Hand the last numbers to TensorBoard."""
+        if self.board is not None:
+            self.board.close()
+
+    def on_step(self, record: Mapping[str, float], out: Step, batch: Batch) -> None:
+        """Log one step with the health of z."""
+        now = time.perf_counter()
+        steps = int(record["step"]) - self.steps
+        rate = steps * len(batch) * self.accumulate / max(1e-9, now - self.clock)
+        self.clock, self.steps = now, int(record["step"])
+        health = _health(out.carry.get("z"), len(batch))
+        row = dict(record) | {"scans_per_s": rate} | health
+        self.train.write(row)
+        if self.board is not None:
+            for key, value in row.items():
+                if key not in ("step", "epoch") and not math.isnan(value):
+                    self.board.add_scalar(f"train/{key}", value, int(record["step"]))
+        self._judge(row, out.carry.get("z"))
+
+    def on_epoch(self, method: Method, progress: Progress, device: torch.device) -> None:
+        """Probe and draw every few epochs and after the last one."""
+        last = progress.step >= progress.steps
+        every = self.options.every
+        if not last and (every == 0 or (progress.epoch + 1) % every):
+            return
+
+        def pooled(x: Tensor) -> Tensor:
+            return method.encoder(x).pooled
+
+        index, h = self.embed(pooled, device, self.rows)
+        rows, features = index.cpu().numpy(), h.float().cpu().numpy()
+        part = self.table.iloc[rows]
+        answer = online_probe(
+            features,
+            part["age"].to_numpy(float),
+            part["site"].to_numpy(str),
+            part["subject"].to_numpy(str),
+            holdout=self.options.holdout,
+            seed=self.seed,
+        )
+        rank = rankme(features)
+        record = {"epoch": progress.epoch, "step": progress.step, **answer}
+        record |= {"rankme": rank, "std": embedding_std(features)}
+        self.probe.write(record)
+        if self.board is not None:
+            for key, value in record.items():
+                if isinstance(value, float):
+                    self.board.add_scalar(f"probe/{key}", value, progress.step)
+        if rank < 1.5 and features.shape[1] > 4:
+            self._tell(
+                "rank",
+                progress.step,
+                progress.epoch,
+                f"dimensional collapse: the features of {len(rows)} scans use {rank:.1f} of "
+                f"{features.shape[1]} dimensions (RankMe); raise the batch size or lower optim.lr",
+            )
+        if self.options.map and len(rows) >= 3:
+            self._map(part, rows, features, progress)
+
+    def _map(self, part: pd.DataFrame, rows: np.ndarray, features: np.ndarray, progress: Progress) -> None:
+        self.previous = map2d(features, self.previous)
+        frame = pd.DataFrame({"row": rows, "participant_id": part["participant_id"].to_numpy()})
+        frame["x"], frame["y"] = self.previous[:, 0], self.previous[:, 1]
+        for column in ("age", "site", "sex"):
+            frame[column] = part[column].to_numpy()
+        path = self.folder / f"map-epoch{progress.epoch + 1:04d}.csv"
+        temporary = path.with_suffix(".tmp")
+        frame.to_csv(temporary, index=False)
+        os.replace(temporary, path)
+        if self.draw is not None:
+            self.draw(frame, f"epoch {progress.epoch + 1}", path.with_suffix(".png"))
+
+    def _judge(self, row: Mapping[str, float], z: Tensor | None) -> None:
+        step, epoch = int(row["step"]), int(row["epoch"])
+        low = z is not None and z.shape[0] > 2 and row["std"] * math.sqrt(z.shape[1]) < 0.1
+        self.low = self.low + 1 if low else 0
+        if z is not None and self.low >= 10:  # a fresh network maps all scans nearby: not yet a collapse
+            healthy = 1 / math.sqrt(z.shape[1])
+            self._tell(
+                "std",
+                step,
+                epoch,
+                f"collapse: the embedding's standard deviation is {row['std']:.4f} (healthy is about "
+                f"{healthy:.3f}), so all scans are mapped to nearly one point; lower optim.lr, check that the "
+                f"two views differ, or choose another method",
+            )
+        if "loss" in row and "chance" in row:
+            self.recent = [*self.recent[-19:], float(row["loss"])]
+            if len(self.recent) == 20 and min(self.recent) > 0.98 * row["chance"] > 0:
+                self._tell(
+                    "chance",
+                    step,
+                    epoch,
+                    f"no learning yet: the loss stays at its chance level {row['chance']:.3f}; raise optim.lr, "
+                    f"weaken the views, or check that volumes are normalised",
+                )
+
+    def _tell(self, kind: str, step: int, epoch: int, text: str) -> None:
+        if kind not in self.told:
+            self.told.add(kind)
+            self.messages.write({"step": step, "epoch": epoch, "level": "warning", "text": text})
+            self.say(f"step {step}: {text}")
+
+
+def _health(z: Tensor | None, scans: int) -> dict[str, float]:
+    if z is None:
+        return dict.fromkeys(("std", "std_healthy", "rankme", "alignment", "uniformity"), float("nan"))
+    z_MD = z.detach().float().cpu().numpy()
+    healthy = 1 / math.sqrt(z_MD.shape[1])
+    found = {
+        "std": embedding_std(z_MD),
+        "std_healthy": healthy,
+        "rankme": rankme(z_MD),
+        "alignment": float("nan"),
+    }
+    if len(z_MD) >= 2 * scans:
+        found["alignment"] = alignment(z_MD[:scans], z_MD[scans : 2 * scans])
+    return found | {"uniformity": uniformity(z_MD[:scans])}
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+
+
+def _board(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError(
+            "trainer.tensorboard=true needs tensorboard; run `pip install 'medssl[tracking]'` or set it to false"
+        ) from None
+    return SummaryWriter(str(folder / "tensorboard"))

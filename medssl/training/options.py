@@ -1,0 +1,94 @@
+"""What can be set about a training; recipes are validated against these records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+_STRICT: dict[str, Any] = {"extra": "forbid"}  # read by pydantic: an unknown key is an error
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True)
+class PlayerOptions:
+    """How one player of a game differs from the rest: its learning rate, and how often it is stepped."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    lr: Positive | None = None
+    every: Count = 1
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """Optimiser and schedule. The learning rate written here is the one that is used: nothing is rescaled.
+
+    weight_decay is never applied to norms and biases (1-D parameters). schedule: "cosine" (to final_lr),
+    "onecycle" (from 4 % of lr up to lr for ``warmup`` epochs, 0: for 30 % of the training, then cosine to final_lr),
+    "step" (x ``gamma`` every ``every_epochs``), "constant". warmup: epochs of linear warm-up (of the others).
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    name: Literal["adamw", "adam", "sgd", "lars"] = "adamw"
+    lr: Positive = 1e-3
+    weight_decay: NotNegative = 5e-5
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    momentum: Share = 0.9
+    schedule: Literal["cosine", "onecycle", "step", "constant"] = "cosine"
+    warmup: NotNegative = 0.0
+    final_lr: NotNegative = 0.0
+    gamma: Positive = 0.9
+    every_epochs: Count = 10
+    players: Mapping[str, PlayerOptions] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """How long and on what. accumulate: batches per optimiser step. clip: gradient norm limit, None for none.
+
+    threads: compute threads on the CPU, None for torch's choice; a fixed number gives the same bits on machines
+    with more cores, and 1 with data.workers=1 is the steadier choice where other programs share two cores.
+    checkpoint_steps: optimiser steps between checkpoints (an epoch's end always makes one). deterministic:
+    the same bits on every run of the same machine and number of threads.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    epochs: Count = 30
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: Count | Literal["auto"] = "auto"
+    nodes: Count = 1
+    strategy: str = "auto"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    threads: Count | None = None
+    accumulate: Count = 1
+    clip: Positive | None = 3.0
+    checkpoint_steps: Count | None = None
+    keep_checkpoints: Count = 2
+    log_steps: Count = 5
+    deterministic: bool = True
+    tensorboard: bool = False
+
+
+@dataclass(frozen=True)
+class MonitorOptions:
+    """What is watched while training. every: epochs between probes (0: never, but after the last epoch).
+
+    scans: at most so many training scans are embedded for a probe; holdout: the share of their subjects that
+    the probe is tested on (never rows outside the training split).
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    every: Annotated[int, Field(ge=0)] = 5
+    scans: Count = 1000
+    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    map: bool = True

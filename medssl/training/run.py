@@ -1,0 +1,122 @@
+"""The folder that a training leaves: names of its files, and JSON written whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medssl import __version__
+from medssl.errors import UserError
+from medssl.training.checkpoints import list_checkpoints
+
+_PACKAGES = (
+    "torch",
+    "monai",
+    "pytorch-lightning",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "nibabel",
+    "SimpleITK",
+    "pandas",
+)
+
+
+class Run:
+    """Paths of a run folder."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.recipe = self.folder / "recipe.yaml"
+        self.info = self.folder / "run.json"
+        self.encoder = self.folder / "encoder.safetensors"
+        self.projection = self.folder / "projection.safetensors"
+        self.checkpoints = self.folder / "checkpoints"
+        self.logs = self.folder / "logs"
+        self.views = self.folder / "views.npz"
+        self.features = self.folder / "features.csv"
+        self.scores = self.folder / "scores.json"
+        self.report = self.folder / "report.html"
+
+    def start(self, recipe_yaml: str, info: Mapping[str, Any]) -> None:
+        """Make the folder; refuses one that holds another run, unless that one died before its first checkpoint."""
+        if self.encoder.is_file() or list_checkpoints(self.checkpoints):
+            raise UserError(
+                f"{self.folder} already holds a run; continue it with `medssl pretrain --resume {self.folder}` or "
+                f"set output= to another folder"
+            )
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{self.folder} is a file; set output= to a folder")
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self.checkpoints.mkdir(exist_ok=True)
+        write_text(self.recipe, recipe_yaml)
+        self.write_info({"created": now(), "finished": None, "state": "training", **info})
+
+    def read_info(self) -> dict[str, Any]:
+        """Content of run.json."""
+        if not self.info.is_file():
+            raise UserError(f"{self.folder} is no run folder (run.json is missing); give the folder that pretrain made")
+        try:
+            found: dict[str, Any] = json.loads(self.info.read_text(encoding="utf-8"))
+        except json.JSONDecodeError:
+            raise UserError(f"{self.info} is no valid JSON; restore it or train again") from None
+        return found
+
+    def write_info(self, info: Mapping[str, Any]) -> None:
+        """Replace run.json."""
+        write_text(self.info, json.dumps(dict(info), indent=2, ensure_ascii=False) + "\n")
+
+    def update(self, changes: Mapping[str, Any]) -> None:
+        """Change entries of run.json."""
+        self.write_info(self.read_info() | dict(changes))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def now() -> str:
+    """Time stamp in UTC, to the second."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def origin() -> dict[str, Any]:
+    """Versions and hardware, for run.json and for records of measurements."""
+    installed = {d.metadata["Name"].lower(): d.version for d in metadata.distributions() if d.metadata["Name"]}
+    versions = {"medssl": __version__, "python": platform.python_version()}
+    versions |= {name: installed.get(name.lower(), "not installed") for name in _PACKAGES}
+    hardware = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+    }
+    return {
+        "medssl_version": __version__,
+        "versions": versions,
+        "hardware": hardware,
+        "command": " ".join(sys.argv),
+    }
+
+
+def process_rank() -> int:
+    """Rank of this process before torch.distributed is up; helpers of a multi-device launch are not 0."""
+    for variable in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        if os.environ.get(variable, "").isdigit():
+            return int(os.environ[variable])
+    return 0

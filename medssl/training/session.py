@@ -1,0 +1,98 @@
+"""One training from assembled parts: loader, clean embedding, monitors and the bar around the adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from medssl.data.dataset import EpochBatches, ResumableLoader, ScanDataset
+from medssl.errors import UserError
+from medssl.features.embed import embed_rows
+from medssl.methods.base import Method
+from medssl.training.adapter import Hooks, MethodModule, fit
+from medssl.training.bar import Bar
+from medssl.training.monitors import Monitor
+from medssl.training.options import MonitorOptions, Optimisation, TrainerOptions
+from medssl.training.run import process_rank
+
+
+def train(
+    method: Method,
+    dataset: ScanDataset,
+    rows: np.ndarray,
+    table: pd.DataFrame,
+    run: Path,
+    *,
+    title: str,
+    batch: int,
+    workers: int,
+    optim: Optimisation,
+    trainer: TrainerOptions,
+    monitors: MonitorOptions,
+    draw: Callable[[pd.DataFrame, str, Path], None] | None = None,
+    resume: Path | None = None,
+    progress: bool = True,
+) -> None:
+    """Train ``method`` on ``rows`` of ``dataset``; the method is changed in place, the run folder is filled.
+
+    table: manifest columns of all rows (age, site, sex, subject, participant_id, weight). resume: a checkpoint.
+    """
+    weights = _weights(table["weight"].to_numpy(float), rows)
+    made: list[ResumableLoader] = []
+
+    def loader(rank: int, processes: int, before_epoch: Callable[[int], np.ndarray | None]) -> ResumableLoader:
+        plan = EpochBatches(rows, batch, trainer.seed, rank, processes, trainer.accumulate)
+        made.append(ResumableLoader(dataset, plan, trainer.epochs, workers, before_epoch, torch.cuda.is_available()))
+        return made[-1]
+
+    def embed(f: Callable[[Tensor], Tensor], device: torch.device, chosen: np.ndarray) -> tuple[Tensor, Tensor]:
+        modes = {m: m.training for m in method.modules()}
+        method.eval()
+        try:
+            return embed_rows(f, dataset, chosen, device, batch)
+        finally:
+            for module, training in modes.items():
+                module.training = training
+
+    with Bar(title, batch * trainer.accumulate, progress) as bar:
+        monitor = Monitor(
+            run,
+            monitors,
+            table,
+            rows,
+            embed,
+            bar.say,
+            draw=draw,
+            tensorboard=trainer.tensorboard,
+            seed=trainer.seed,
+            accumulate=trainer.accumulate,
+        )
+        if resume is None and process_rank() == 0:
+            monitor.rewind(0)  # what an attempt left that died before its first checkpoint
+        hooks = Hooks(
+            loader=loader,
+            embed=lambda f, device: embed(f, device, rows),
+            scan_weights=weights,
+            on_step=monitor.on_step,
+            on_epoch=monitor.on_epoch,
+            rewind=monitor.rewind,
+            progress=bar,
+        )
+        try:
+            fit(MethodModule(method, optim, trainer, hooks), run, resume)
+        finally:
+            monitor.close()
+            for used in made:
+                used.close()
+
+
+def _weights(column: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
+    """Sampling weights of all rows, or None where every training scan counts the same."""
+    if (column[rows] < 0).any() or column[rows].sum() <= 0:
+        raise UserError("the weights of the training scans must be 0 or more and not all 0; mend the column weight")
+    return None if np.ptp(column[rows]) == 0 else column

@@ -1,0 +1,68 @@
+"""Small random rotation, translation and scaling."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from monai.transforms.utils import create_rotate, create_scale, create_translate
+from torch import Tensor
+from torch.nn import functional as F
+
+from medssl.transforms.base import Params, register, set_range, spatial, uniform, volume
+
+
+@register
+@dataclass(frozen=True)
+class Affine:
+    """Rotate, shift and scale about the centre of the volume (trilinear; outside the volume its border goes on).
+
+    rotate: degrees about each axis. translate: fraction of each axis. scale: magnification, one for all axes
+    (1.05: the brain grows by 5 %). All uniform, one draw per axis. Keep it small: on 4 mm volumes a strong random
+    affine left the same contrastive loss no better than an untrained encoder, since it hides shape and size,
+    which carry age.
+    """
+
+    name: ClassVar[str] = "affine"
+    rotate: tuple[float, float] = (-5.0, 5.0)
+    translate: tuple[float, float] = (-0.03, 0.03)
+    scale: tuple[float, float] = (0.97, 1.03)
+
+    def __post_init__(self) -> None:
+        set_range(self, "rotate", -180.0, 180.0, unit="degrees")
+        set_range(self, "translate", -1.0, 1.0, unit="fraction of each axis")
+        set_range(self, "scale", 0.0, 10.0, unit="magnification", open_low=True)
+
+    def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
+        """{"rotate": [3 degrees], "translate": [3 voxels], "scale": magnification}."""
+        return {
+            "rotate": [uniform(rng, self.rotate) for _ in range(3)],
+            "translate": [uniform(rng, self.translate) * n for n in spatial(shape)],
+            "scale": uniform(rng, self.scale),
+        }
+
+    def apply(self, x: Tensor, params: Params) -> Tensor:
+        """The moved volume, as ``monai.transforms.Affine(padding_mode="border")`` with scale 1 / magnification."""
+        x = volume(x)
+        radians = [math.radians(angle) for angle in params["rotate"]]
+        matrix = create_rotate(3, radians) @ create_translate(3, params["translate"])
+        matrix = matrix @ create_scale(3, [1.0 / params["scale"]] * 3)
+        grid = _grid(np.asarray(matrix, dtype=np.float64), spatial(x.shape)).to(x.device)
+        return F.grid_sample(x[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
+
+
+def _grid(matrix: np.ndarray, size: tuple[int, int, int]) -> Tensor:
+    """Sampling positions (1, D, H, W, 3) for ``grid_sample``; matrix maps output voxels to input voxels.
+
+    Voxels count from the centre of the volume. Axis by axis, since torch's ``affine_grid`` is four times slower.
+    """
+    d, h, w = (torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in size)
+    grid = torch.empty(3, *size)
+    for out, axis in enumerate((2, 1, 0)):  # grid_sample wants (w, h, d), each from -1 to 1 between outer faces
+        m = [float(v) * 2.0 / size[axis] for v in matrix[axis]]
+        plane = (d * m[0] + m[3])[:, None] + h * m[1]
+        torch.add(plane[:, :, None], w * m[2], out=grid[out])
+    return grid.permute(1, 2, 3, 0)[None]

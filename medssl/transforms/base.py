@@ -1,0 +1,138 @@
+"""The contract of a transform (sample, then apply), the checks that all share, and the table of names.
+
+A transform is a frozen dataclass whose fields are its ranges. ``sample`` holds all randomness and returns JSON
+values; ``apply`` is deterministic. So every drawn parameter can be logged, and replayed bit for bit.
+Foreground means ``x != 0``, per channel: preprocessing leaves exactly 0 outside the brain mask.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medssl.errors import UserError
+
+Params = dict[str, Any]
+"""Drawn parameters: names to JSON values (numbers, strings, booleans, None, lists of these)."""
+
+
+@runtime_checkable
+class Transform(Protocol):
+    """One verb on a volume (C, D, H, W); ``name`` is how a recipe calls it."""
+
+    name: ClassVar[str]
+
+    def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
+        """Draw the parameters for a volume of shape (C, D, H, W) as JSON values."""
+        ...
+
+    def apply(self, x: Tensor, params: Params) -> Tensor:
+        """A new float32 tensor of the shape of x (C, D, H, W); x is left untouched."""
+        ...
+
+
+TRANSFORMS: dict[str, type[Any]] = {}
+"""Every transform by the name a recipe uses; filled by :func:`register` when ``medssl.transforms`` is imported."""
+
+T = TypeVar("T", bound="type[Any]")
+
+
+def register(cls: T) -> T:
+    """Class decorator: enter a transform into :data:`TRANSFORMS` under its ``name``."""
+    TRANSFORMS[cls.name] = cls
+    return cls
+
+
+def arguments_of(transform: Transform) -> dict[str, Any]:
+    """All arguments of a transform as JSON values; its class called with them gives an equal transform."""
+    values = {f.name: getattr(transform, f.name) for f in fields(transform)}  # type: ignore[arg-type]
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def volume(x: Tensor) -> Tensor:
+    """x as a plain float32 tensor (the same memory where it is one already).
+
+    Raises UserError where x is not (C, D, H, W).
+    """
+    if x.ndim != 4:
+        raise UserError(
+            f"a transform got a tensor of shape {tuple(x.shape)}, but it takes one volume (C, D, H, W); "
+            "add the channel axis with x[None]."
+        )
+    if type(x) is not Tensor:
+        x = x.as_subclass(Tensor)
+    return x.float()
+
+
+def spatial(shape: Sequence[int]) -> tuple[int, int, int]:
+    """(D, H, W) of a volume's shape (C, D, H, W); raises UserError for any other number of axes."""
+    if len(shape) != 4:
+        raise UserError(f"a transform got the shape {tuple(shape)}, but it takes the shape (C, D, H, W) of one volume.")
+    return int(shape[1]), int(shape[2]), int(shape[3])
+
+
+def foreground_range(x: Tensor) -> tuple[float, float] | None:
+    """Smallest and largest value of one channel x where x != 0; None where nothing is, or it is constant."""
+    low, high = (float(v) for v in torch.aminmax(x))
+    if low >= 0.0 or high <= 0.0:  # otherwise the zeros of the background cannot be an extreme
+        inside = x[x != 0]
+        if inside.numel() == 0:
+            return None
+        low, high = (float(v) for v in torch.aminmax(inside))
+    return (low, high) if high > low else None
+
+
+def set_range(owner: Transform, field: str, low: float, high: float, *, unit: str, open_low: bool = False) -> None:
+    """Normalise the field of a frozen transform to a pair of floats; a single number means a fixed value.
+
+    Raises UserError unless low <= first <= second <= high (low < first where ``open_low``), all finite.
+    """
+    value = getattr(owner, field)
+    pair = tuple(value) if isinstance(value, (list, tuple)) else (value, value)
+    fits = len(pair) == 2 and all(is_number(v) for v in pair)
+    if not fits or not low <= pair[0] <= pair[1] <= high or (open_low and pair[0] <= low):
+        sign = "<" if open_low else "<="
+        bound = "" if math.isinf(high) else f" <= {high:g}"
+        start = "" if math.isinf(low) else f"{low:g} {sign} "
+        raise UserError(
+            f"{owner.name}: {field} is {value!r}, but it must be a number or a pair [low, high] with "
+            f"{start}low <= high{bound} ({unit})."
+        )
+    object.__setattr__(owner, field, (float(pair[0]), float(pair[1])))
+
+
+def check_flag(owner: Transform, field: str) -> None:
+    """Raise UserError unless the field is True or False."""
+    value = getattr(owner, field)
+    if not isinstance(value, bool):
+        raise UserError(f"{owner.name}: {field} is {value!r}, but it must be true or false.")
+
+
+def is_number(value: object) -> bool:
+    """True for a finite int or float (numpy's too) that is not a bool."""
+    plain = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    return plain and math.isfinite(float(value))  # type: ignore[arg-type]
+
+
+def uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
+    """One number, uniform between the bounds."""
+    return float(rng.uniform(bounds[0], bounds[1]))
+
+
+def box(
+    rng: np.random.Generator, size: tuple[int, int, int], fraction: tuple[float, float], *, same: bool
+) -> tuple[list[int], list[int]]:
+    """Start and length in voxels of a random box inside a grid of ``size``, at a uniform place.
+
+    Lengths are ceil(f * size), at least 1, with f uniform in ``fraction``; ``same``: one f for all three axes.
+    """
+    f = [uniform(rng, fraction)] * 3 if same else [uniform(rng, fraction) for _ in range(3)]
+    length = [min(n, max(1, math.ceil(f_k * n - 1e-9))) for f_k, n in zip(f, size, strict=True)]
+    start = [int(rng.integers(0, n - m, endpoint=True)) for n, m in zip(size, length, strict=True)]
+    return start, length

@@ -1,0 +1,81 @@
+"""Random bias field: the smooth shading of a receive coil."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medssl.errors import UserError
+from medssl.transforms.base import (
+    Params,
+    check_flag,
+    foreground_range,
+    register,
+    set_range,
+    spatial,
+    volume,
+)
+
+
+@register
+@dataclass(frozen=True)
+class BiasField:
+    """Multiply by exp(f), f a sum of products of Legendre polynomials of total degree <= ``degree``.
+
+    coefficients: each of the (degree+1)(degree+2)(degree+3)/6 coefficients is uniform in the range; (-0.1, 0.1)
+    at degree 3 gives f a standard deviation of about 0.1, a shading of 10 %. foreground: only voxels != 0 change,
+    and where some are negative (a z-scored scan), intensities count from the smallest, so that a scan is shaded
+    much as it would have been before its z-score; plain multiplication would scale its contrast about the mean
+    instead. False is plain multiplication, as ``monai.transforms.RandBiasField``. Van Leemput et al. 1999.
+    """
+
+    name: ClassVar[str] = "bias"
+    coefficients: tuple[float, float] = (-0.1, 0.1)
+    degree: int = 3
+    foreground: bool = True
+
+    def __post_init__(self) -> None:
+        set_range(self, "coefficients", -math.inf, math.inf, unit="log intensity")
+        check_flag(self, "foreground")
+        if type(self.degree) is not int or not 1 <= self.degree <= 10:
+            raise UserError(f"bias: degree is {self.degree!r}, but it must be a whole number from 1 to 10; 3 is usual.")
+
+    def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
+        """{"degree": integer, "coefficients": list in the order of :func:`exponents`}."""
+        spatial(shape)
+        drawn = rng.uniform(*self.coefficients, size=len(exponents(self.degree)))
+        return {"degree": self.degree, "coefficients": [float(c) for c in drawn]}
+
+    def apply(self, x: Tensor, params: Params) -> Tensor:
+        """The shaded volume; all channels get the same field."""
+        x = volume(x)
+        gain = log_field(spatial(x.shape), params["degree"], params["coefficients"]).exp_().to(x.device)
+        if not self.foreground:
+            return x * gain
+        y = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for x_c, y_c in zip(x, y, strict=True):
+            bounds = foreground_range(x_c)
+            low = 0.0 if bounds is None else min(bounds[0], 0.0)
+            torch.sub(x_c, low, out=y_c).mul_(gain).add_(low).mul_(x_c != 0)
+        return y
+
+
+def exponents(degree: int) -> list[tuple[int, int, int]]:
+    """Degrees (i, j, k) of the terms along the three axes, i + j + k <= degree, in MONAI's order."""
+    n = degree + 1
+    return [(i, j, k) for i in range(n) for j in range(n - i) for k in range(n - i - j)]
+
+
+def log_field(size: tuple[int, int, int], degree: int, coefficients: list[float]) -> Tensor:
+    """f (D, H, W) float32: sum of c_ijk P_i(d) P_j(h) P_k(w) with coordinates from -1 to 1 along each axis."""
+    c = np.zeros((degree + 1,) * 3)
+    for at, value in zip(exponents(degree), coefficients, strict=True):
+        c[at] = value
+    p_d, p_h, p_w = (np.polynomial.legendre.legvander(np.linspace(-1.0, 1.0, n), degree) for n in size)
+    rows = np.einsum("di,hj,ijk->dhk", p_d, p_h, c, optimize=True)
+    return torch.from_numpy(rows.astype(np.float32)) @ torch.from_numpy(p_w.T.astype(np.float32))

@@ -1,0 +1,66 @@
+"""Gaussian blur with a random width."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from monai.networks.layers import gaussian_1d
+from torch import Tensor
+
+from medssl.transforms.base import Params, check_flag, register, set_range, spatial, uniform, volume
+
+
+@register
+@dataclass(frozen=True)
+class Blur:
+    """Convolve with a Gaussian, the same width on the three spatial axes.
+
+    sigma: standard deviation in voxels, uniform in the range. foreground: set the result to 0 where x is 0, so
+    that the brain mask keeps its extent. The kernel is MONAI's sampled Gaussian cut at 4 sigma, scaled to sum 1;
+    borders continue the outermost voxel, so a constant volume stays constant (as scipy's ``gaussian_filter``
+    with mode "nearest").
+    """
+
+    name: ClassVar[str] = "blur"
+    sigma: tuple[float, float] = (0.1, 1.0)
+    foreground: bool = False
+
+    def __post_init__(self) -> None:
+        set_range(self, "sigma", 0.0, 100.0, unit="voxels", open_low=True)
+        check_flag(self, "foreground")
+
+    def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
+        """{"sigma": voxels}."""
+        spatial(shape)
+        return {"sigma": uniform(rng, self.sigma)}
+
+    def apply(self, x: Tensor, params: Params) -> Tensor:
+        """The blurred volume."""
+        x = volume(x)
+        kernel = gaussian_1d(torch.tensor(params["sigma"]), approx="sampled", normalize=True).tolist()
+        half = kernel[len(kernel) // 2 :]
+        y = x
+        for axis in (1, 2, 3):
+            y = _smooth(y, half, axis)
+        return y.mul_(x != 0) if self.foreground else y
+
+
+def _smooth(x: Tensor, half: list[float], axis: int) -> Tensor:
+    """Symmetric convolution along one axis as shifted additions; ``half`` is the kernel from its centre outwards.
+
+    Several times faster on a CPU than a depth-wise convolution, which torch does not vectorise for few channels.
+    """
+    n = x.shape[axis]
+    first, last = x.narrow(axis, 0, 1), x.narrow(axis, n - 1, 1)
+    y = x * half[0]
+    for shift, weight in enumerate(half[1:], start=1):
+        k = min(shift, n)  # voxels whose neighbour lies beyond the border
+        if k < n:
+            y.narrow(axis, k, n - k).add_(x.narrow(axis, 0, n - k), alpha=weight)
+            y.narrow(axis, 0, n - k).add_(x.narrow(axis, k, n - k), alpha=weight)
+        y.narrow(axis, 0, k).add_(first, alpha=weight)
+        y.narrow(axis, n - k, k).add_(last, alpha=weight)
+    return y

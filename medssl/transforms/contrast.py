@@ -1,0 +1,69 @@
+"""Random gamma: a monotone change of contrast that keeps the range."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medssl.transforms.base import (
+    Params,
+    check_flag,
+    foreground_range,
+    register,
+    set_range,
+    spatial,
+    uniform,
+    volume,
+)
+
+
+@register
+@dataclass(frozen=True)
+class Gamma:
+    """Map each channel's range to [0, 1], raise to the power gamma, map back; order and range are kept.
+
+    gamma: exponents; log gamma is uniform in the range, so brightening (< 1) and darkening (> 1) are equally
+    likely for (1/g, g). foreground: range of, and change to, voxels != 0 only, so that z-scored scans with a
+    background of 0 keep it; False is ``monai.transforms.AdjustContrast`` on each channel.
+    """
+
+    name: ClassVar[str] = "gamma"
+    gamma: tuple[float, float] = (0.7, 1.4)
+    foreground: bool = True
+
+    def __post_init__(self) -> None:
+        set_range(self, "gamma", 0.0, math.inf, unit="exponent", open_low=True)
+        check_flag(self, "foreground")
+
+    def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
+        """{"gamma": exponent}."""
+        spatial(shape)
+        low, high = self.gamma
+        drawn = math.exp(uniform(rng, (math.log(low), math.log(high))))
+        return {"gamma": min(max(drawn, low), high)}
+
+    def apply(self, x: Tensor, params: Params) -> Tensor:
+        """The volume with changed contrast; a constant channel is copied."""
+        x = volume(x)
+        y = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for x_c, y_c in zip(x, y, strict=True):
+            bounds = foreground_range(x_c) if self.foreground else _range(x_c)
+            if bounds is None:
+                y_c.copy_(x_c)
+                continue
+            low, span = bounds[0], bounds[1] - bounds[0]
+            torch.sub(x_c, low, out=y_c).div_(span).clamp_(0.0, 1.0)
+            y_c.pow_(params["gamma"]).mul_(span).add_(low)
+            if self.foreground:
+                y_c.mul_(x_c != 0)
+        return y
+
+
+def _range(x: Tensor) -> tuple[float, float] | None:
+    low, high = (float(v) for v in torch.aminmax(x))
+    return (low, high) if high > low else None

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from medssl import stages
+from medssl.data import cache as cache_module
+from medssl.encoders import build_encoder
+from medssl.encoders.file import load_encoder, save_encoder
+from tests.cli.conftest import Told, left_in, one_sentence
+from tests.conftest import tiny_recipe
+
+QUICK = ("trainer.epochs=1", "monitors.every=0", "monitors.map=false")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["pretrain", "nowhere.yaml"], "nowhere.yaml does not exist"),
+        (["pretrain", "simcrl"], "did you mean 'simclr'"),
+        (["pretrain", "simclr"], "set data.manifest=PATH"),
+        (["pretrain", "simclr", "data.manifest=nowhere.csv"], "nowhere.csv does not exist"),
+        (["pretrain", "simclr", "optim.lrr=1"], "unknown key 'optim.lrr'; did you mean 'lr'?"),
+        (["pretrain", "simclr", "optim.lr=fast"], "'optim.lr' is 'fast'"),
+        (["pretrain", "simclr", "method.temperature=hot"], "method.temperature is 'hot'"),
+        (["pretrain", "simclr", "trainer.epochs"], "must read key=value"),
+        (["pretrain", "--resume", "nowhere"], "nowhere is no run folder"),
+        (["embed", "nowhere.safetensors"], "nowhere.safetensors: there is no such file"),
+        (["embed", "."], "holds no encoder yet"),
+        (["score", "nowhere.csv"], "nowhere.csv does not exist"),
+        (["report", "nowhere"], "nowhere"),
+        (["methods", "mocco"], "did you mean 'moco'"),
+        (["cohort", "check", "nowhere.csv"], "nowhere.csv does not exist"),
+    ],
+)
+def test_what_does_not_exist_or_is_mistyped_is_named(
+    arguments: list[str],
+    words: str,
+    medssl: Callable[..., Told],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.chdir(tmp_path)
+    assert words in one_sentence(medssl(*arguments))
+    assert left_in(tmp_path) == []
+
+
+def bad_manifest(kind: str, cohort: Path, folder: Path) -> tuple[Path, list[str]]:
+    """A manifest that cannot be trained on, and overrides that go with it."""
+    lines = cohort.read_text().splitlines()
+    rows = [line.replace("images/", f"{cohort.parent}/images/") for line in lines]
+    path, more = folder / "bad.csv", []
+    if kind == "empty":
+        rows = rows[:1]
+    elif kind == "no column":
+        rows[0] = rows[0].replace("image", "scan")
+    elif kind == "no age":
+        rows[0] = rows[0].replace(",age,", ",weeks,")
+    elif kind == "gzip":
+        (folder / "cut.nii.gz").write_bytes((cohort.parent / "images" / "sub-0001_T1w.nii.gz").read_bytes()[:400])
+        rows[1] = rows[1].replace(f"{cohort.parent}/images/sub-0001_T1w.nii.gz", "cut.nii.gz")
+    elif kind == "shapes":
+        rows = ["participant_id,image,age"]
+        for k in range(8):
+            np.save(folder / f"{k}.npy", np.random.default_rng(k).random((12 + k // 4, 12, 12)))
+            rows.append(f"{k},{k}.npy,{30 + k}")
+        more = ["data.preprocessing={}"]
+    path.write_text("\n".join(rows) + "\n")
+    return path, more
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("empty", "has a header but no rows"),
+        ("no column", 'has no column "image"'),
+        ("no age", "reads it"),
+        ("gzip", "cut.nii.gz"),
+        ("shapes", "different shapes after preprocessing"),
+        ("batch", "set data.batch_size="),
+    ],
+)
+def test_a_cohort_that_cannot_be_trained_on_is_named_and_leaves_nothing(
+    kind: str, words: str, cohort: Path, tmp_path: Path, medssl: Callable[..., Told]
+):
+    manifest, more = bad_manifest(kind, cohort, tmp_path)
+    if kind == "batch":
+        more = ["data.batch_size=500"]
+    told = medssl("pretrain", "exponential", *tiny_recipe(manifest, tmp_path / "run"), *more, "--quiet")
+    assert words in one_sentence(told)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_encoder_of_another_architecture_is_refused(cohort: Path, tmp_path: Path, medssl: Callable[..., Told]):
+    encoder = build_encoder("resnet18", width=4, depth=[1, 1], norm="group", stem="small")
+    encoder.spec = {**encoder.spec, "width": 8}
+    save_encoder(encoder, tmp_path / "other.safetensors", {"preprocessing": {}})
+    told = medssl("embed", tmp_path / "other.safetensors", cohort, "-o", tmp_path / "f.csv", "--quiet")
+    assert "another architecture" in one_sentence(told)
+    assert left_in(tmp_path) == ["other.safetensors"]
+
+
+def full(*arguments: Any, **options: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_said_and_nothing_half_written_stays(
+    cohort: Path, tmp_path: Path, medssl: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+):
+    command = ["pretrain", "simclr", *tiny_recipe(cohort, tmp_path / "run"), *QUICK, "--quiet"]
+    monkeypatch.setattr(torch, "save", full)
+    assert "no space is left on the disk" in one_sentence(medssl(*command))
+    kept = left_in(tmp_path)
+    assert "run/encoder.safetensors" not in kept
+    assert not [name for name in kept if name.endswith((".tmp", ".ckpt"))]
+    monkeypatch.undo()
+    monkeypatch.setenv("MEDSSL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache_module.npy, "write_array", full)
+    told = medssl(*command, f"output={tmp_path / 'second'}")
+    assert "no space left in" in one_sentence(told)
+    assert not (tmp_path / "second").exists()
+    assert not [name for name in left_in(tmp_path) if "cache/" in name]
+
+
+def test_a_full_disk_while_the_encoder_is_written_leaves_a_run_to_resume(
+    cohort: Path, tmp_path: Path, medssl: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+):
+    run = tmp_path / "run"
+    real = os.replace
+
+    def refuse(source: Any, target: Any) -> None:
+        if str(target).endswith(".safetensors"):
+            full()
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    told = medssl("pretrain", "simclr", *tiny_recipe(cohort, run), *QUICK, "--quiet")
+    assert "No space left on device" in one_sentence(told)
+    assert not [name for name in left_in(tmp_path) if "safetensors" in name]
+    monkeypatch.undo()
+    assert stages.pretrain(resume=run, progress=False) == run
+    assert load_encoder(run / "encoder.safetensors").dim == 8
+
+
+def test_the_exit_status_of_a_check_passes_through(cohort: Path, tmp_path: Path, medssl: Callable[..., Told]):
+    assert medssl("cohort", "check", cohort)[0] == 0
+    manifest, _ = bad_manifest("gzip", cohort, tmp_path)
+    status, out, err = medssl("cohort", "check", manifest)
+    assert status == 1
+    assert "cut.nii.gz" in out + err

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from medssl.cli.cohort import app
+from medssl.errors import ManifestError, UserError
+
+
+@pytest.fixture
+def bids(tmp_path: Path) -> Path:
+    """Twelve small scans at three sites."""
+    root = tmp_path / "bids"
+    lines = ["participant_id\tage\tsex\tsite\tname"]
+    for k in range(12):
+        path = root / f"sub-{k:02d}" / "anat" / f"sub-{k:02d}_T1w.nii.gz"
+        path.parent.mkdir(parents=True)
+        data = np.random.default_rng(k).integers(1, 200, (6, 7, 5)).astype(np.int16)
+        nib.save(nib.Nifti1Image(data, np.diag([4.0, 4.0, 4.0, 1.0])), path)
+        lines.append(f"{k:02d}\t{20 + 5 * (k // 3)}\t{'12'[k % 2]}\t{'ABC'[k % 3]}\tAda")
+    (root / "participants.tsv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def medssl(*arguments: object, status: int = 0) -> Any:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == status, (result.output, result.exception)
+    return result
+
+
+@pytest.fixture
+def manifest(bids: Path, tmp_path: Path) -> Path:
+    medssl("scan", bids, "-o", tmp_path / "manifest.csv")
+    return tmp_path / "manifest.csv"
+
+
+def test_scan_writes_a_manifest_and_says_what_it_did(bids, tmp_path):
+    result = medssl("scan", bids, "-o", tmp_path / "m.csv", "--dataset", "toy")
+    assert "12 scans of 12 participants" in result.output
+    assert "left out for privacy: column name" in result.output
+    assert "1 = male, 2 = female" in result.output
+    table = pd.read_csv(tmp_path / "m.csv", dtype=str)
+    assert list(table.columns) == ["participant_id", "image", "age", "sex", "site", "dataset"]
+    assert table["image"][0] == "bids/sub-00/anat/sub-00_T1w.nii.gz"
+    assert set(table["dataset"]) == {"toy"}
+
+
+def test_scan_reads_a_table_with_other_words(bids, tmp_path):
+    (tmp_path / "pheno.csv").write_text("ID,AGE_Y,gender\nsub-00,33,0\nsub-01,44,1\n")
+    words = ["--column", "participant_id=ID", "--column", "age=AGE_Y", "--sex", "0=F", "--sex", "1=M"]
+    medssl("scan", bids, "-o", tmp_path / "m.csv", "--table", tmp_path / "pheno.csv", *words)
+    table = pd.read_csv(tmp_path / "m.csv")
+    assert table["age"].tolist()[:2] == [33, 44]
+    assert table["sex"].tolist()[:2] == ["F", "M"]
+
+
+@pytest.mark.parametrize("wrong", [["--column", "age"], ["--sex", "1=male"]])
+def test_scan_refuses_options_that_are_no_pairs(bids, wrong):
+    result = medssl("scan", bids, *wrong, status=2)
+    assert wrong[0] in result.output
+
+
+def test_check_of_a_good_manifest_ends_with_status_0(manifest, tmp_path):
+    result = medssl("check", manifest, "--json", tmp_path / "check.json")
+    assert "nothing would break a training" in result.output
+    assert "mostly 6 x 7 x 5 voxels of 4 x 4 x 4 mm, RAS" in result.output
+    assert json.loads((tmp_path / "check.json").read_text())["ok"] is True
+
+
+def test_check_of_a_broken_manifest_ends_with_status_1_and_names_file_and_row(manifest, bids, tmp_path):
+    (bids / "sub-03" / "anat" / "sub-03_T1w.nii.gz").write_bytes(b"")
+    result = medssl("check", manifest, "--json", tmp_path / "check.json", status=1)
+    words = " ".join(result.output.split())
+    assert "the errors would break a training" in words
+    assert "manifest.csv row 5 (sub-03): sub-03_T1w.nii.gz is empty" in words
+    finding = json.loads((tmp_path / "check.json").read_text())["findings"][0]
+    assert (finding["level"], finding["code"], finding["row"]) == ("error", "empty", 5)
+
+
+def test_check_prints_the_first_findings_of_a_kind_or_all(manifest, bids):
+    for path in bids.glob("sub-*/anat/*"):
+        path.unlink()
+    few, everything = medssl("check", manifest, status=1), medssl("check", manifest, "--all", status=1)
+    few, everything = (" ".join(shown.output.split()) for shown in (few, everything))  # lines wrap at any blank
+    assert few.count("does not exist") == 3
+    assert "and 9 more (--all shows them)" in few
+    assert everything.count("does not exist") == 12
+
+
+def test_user_errors_reach_the_entry_point(tmp_path):
+    for arguments, kind in (
+        (["check", tmp_path / "absent.csv"], ManifestError),
+        (["scan", tmp_path], UserError),
+    ):
+        assert isinstance(medssl(*arguments, status=1).exception, kind)
+
+
+def test_split_keeps_the_manifest_and_fills_split(manifest, tmp_path):
+    result = medssl("split", manifest, "-o", tmp_path / "out" / "split.csv", "--external-sites", "C")
+    before, after = pd.read_csv(manifest, dtype=str), pd.read_csv(tmp_path / "out" / "split.csv", dtype=str)
+    assert set(after["split"][after["site"] == "C"]) == {"external_test"}
+    assert set(after["split"][after["site"] != "C"]) == {"train", "internal_test"}
+    assert after.drop(columns=["split", "image"]).equals(before.drop(columns="image"))
+    assert (tmp_path / "out" / after["image"][0]).exists()
+    assert "external_test: 4 scans, 4 subjects; sites: C" in result.output
+
+
+def test_split_is_drawn_by_its_seed(manifest, tmp_path):
+    def drawn(seed: int) -> str:
+        medssl("split", manifest, "-o", tmp_path / "s.csv", "--seed", seed, "--internal-fraction", 0.5)
+        return (tmp_path / "s.csv").read_text()
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
+
+
+def test_cache_is_filled_once_and_pruned(manifest, tmp_path):
+    store = ["--cache", tmp_path / "cache", "--quiet"]
+    assert "12 entries built, 0 were there" in medssl("cache", manifest, "--shape", "6,7,5", *store).output
+    assert "0 entries built, 12 were there" in medssl("cache", manifest, "--shape", "6,7,5", *store).output
+    result = medssl("cache", manifest, "--shape", 8, "--prune", *store)
+    assert "12 other entries deleted" in result.output
+    assert "the cache holds 12 entries" in result.output
+
+
+@pytest.mark.parametrize("wrong", [["--spacing", "two"], ["--shape", "4,5"], ["--shape", "4.5"], ["--spacing", "-1"]])
+def test_cache_refuses_impossible_sizes(manifest, wrong):
+    assert "must be one or three positive numbers" in " ".join(
+        medssl("cache", manifest, *wrong, status=2).output.replace("│", " ").split()
+    )
+
+
+def test_synth_passes_its_options_on(tmp_path, monkeypatch):
+    seen: dict[str, Any] = {}
+
+    def synthesize(out: Path, **options: Any) -> Path:
+        seen.update(options, out=out)
+        return out / "manifest.csv"
+
+    monkeypatch.setattr("medssl.data.cohorts.synthetic.synthesize", synthesize)
+    options = ["--subjects", 15, "--sites", 3, "--seed", 7, "--spacing", 8, "--confounding", 0.5]
+    fractions = [
+        "--external-fraction",
+        0.3,
+        "--internal-fraction",
+        0.1,
+        "--workers",
+        1,
+        "--overwrite",
+        "--quiet",
+    ]
+    assert "manifest.csv" in medssl("synth", tmp_path / "toy", *options, *fractions).output
+    assert seen == {
+        "out": tmp_path / "toy",
+        "subjects": 15,
+        "sites": 3,
+        "seed": 7,
+        "spacing": 8.0,
+        "confounding": 0.5,
+        "external_fraction": 0.3,
+        "internal_fraction": 0.1,
+        "overwrite": True,
+        "progress": False,
+        "workers": 1,
+    }
+
+
+@pytest.mark.parametrize("command", ["scan", "check", "synth", "split", "cache"])
+def test_every_command_has_help_with_an_example(command):
+    output = medssl(command, "--help").output
+    assert f"\n    medssl cohort {command} " in output
+
+
+def test_importing_the_commands_imports_nothing_heavy():
+    heavy = "('numpy', 'pandas', 'rich.table', 'torch')"
+    code = f"import sys, medssl.cli.cohort; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_split_knows_columns_in_any_case_and_refuses_a_folder(manifest, tmp_path):
+    head, rest = manifest.read_text().split("\n", 1)
+    (tmp_path / "b.csv").write_text(f"{head.title()}\n{rest}")
+    medssl("split", tmp_path / "b.csv", "-o", tmp_path / "split.csv")
+    table = pd.read_csv(tmp_path / "split.csv")
+    assert {"participant_id", "age", "site", "split"} <= set(table.columns)
+    assert len(table) == 12
+    refused = medssl("split", manifest, "-o", tmp_path, status=1).exception
+    assert isinstance(refused, UserError)
+    assert str(refused) == f"{tmp_path} is a folder; give a file name"

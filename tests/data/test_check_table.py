@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medssl.data.check_table import Finding, check_table, confounding, medians_without_self
+from medssl.data.cohorts.bids import write_manifest
+from medssl.data.manifest import Cohort
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> pd.DataFrame:
+    """Sixteen rows at two sites with a balanced range of ages; tests change some of it."""
+    rows = [
+        {
+            "participant_id": f"s{k:02d}",
+            "image": str(tmp_path / f"s{k:02d}.nii.gz"),
+            "age": 20.0 + 5 * (k // 2),
+        }
+        for k in range(16)
+    ]
+    return pd.DataFrame(rows).assign(site=list("AB" * 8), sex="F", split="train", session="", dataset="")
+
+
+def cohort(table: pd.DataFrame) -> Cohort:
+    return Cohort.read(write_manifest(table, Path(table["image"].iloc[0]).parent / "manifest.csv"))
+
+
+def run(table: pd.DataFrame) -> list[Finding]:
+    return list(check_table(cohort(table)))
+
+
+def only(findings: list[Finding], code: str) -> Finding:
+    found = [finding for finding in findings if finding.code == code]
+    assert len(found) == 1, [finding.text for finding in findings]
+    return found[0]
+
+
+def test_a_person_on_both_sides_of_a_split_is_an_error(people):
+    people.loc[3, ["participant_id", "session", "split"]] = ["s02", "2", "internal_test"]
+    report = run(people)
+    finding = only(report, "subject-across-splits")
+    assert finding.level == "error"
+    assert finding.row == 5
+    assert "subject s02 is in internal_test here and in train at manifest.csv row 4" in finding.text
+
+
+def test_a_person_in_two_test_sets_is_a_warning(people):
+    people.loc[2, "split"] = "external_test"
+    people.loc[3, ["participant_id", "session", "split"]] = ["s02", "2", "internal_test"]
+    assert only(run(people), "subject-across-splits").level == "warning"
+
+
+def test_an_external_site_that_is_trained_on_is_a_warning(people):
+    people.loc[3, "split"] = "external_test"
+    assert "site B is external_test in 1 rows and also in train" in only(run(people), "site-not-external").text
+
+
+def test_rows_without_a_split_beside_others_are_noted(people):
+    people.loc[3, "split"] = ""
+    assert "1 rows have no split" in only(run(people), "split-empty").text
+    assert only(run(people.assign(split="")), "no-split").level == "info"
+
+
+def test_missing_and_impossible_ages_are_warnings(people):
+    people.loc[1, "age"] = np.nan
+    people.loc[2, "age"] = -1
+    people.loc[3, "age"] = 999
+    report = run(people)
+    assert {finding.level for finding in report} <= {"warning", "info"}
+    assert only(report, "age-missing").row == 3
+    assert [f.row for f in report if f.code == "age-impossible"] == [4, 5]
+    assert "no row has an age" in only(run(people.assign(age=np.nan)), "age-missing").text
+
+
+@pytest.mark.parametrize(("factor", "unit"), [(12, "months"), (365.25, "days")])
+def test_ages_in_another_unit_are_recognised_per_site(people, factor, unit):
+    people.loc[people["site"] == "B", "age"] *= factor
+    report = run(people)
+    assert f"look like {unit}" in only(report, "age-unit").text
+    assert not [finding for finding in report if finding.code == "age-impossible"]
+
+
+def test_years_of_birth_are_recognised(people):
+    people["age"] = 1990 - people["age"]
+    texts = [finding.text for finding in run(people) if finding.code == "age-unit"]
+    assert len(texts) == 2
+    assert all("look like years of birth" in text for text in texts)
+
+
+def test_sites_of_one_subject_are_warnings(people):
+    people.loc[3, "site"] = "C"
+    finding = only(run(people), "site-of-one")
+    assert finding.row == 5
+    assert "site C has one subject only" in finding.text
+
+
+def test_missing_sites_and_sexes_are_notes(people):
+    people.loc[3, ["site", "sex"]] = ""
+    report = run(people)
+    assert only(report, "site-missing").level == only(report, "sex-missing").level == "info"
+    assert only(run(people.assign(site="")), "no-site").level == "info"
+
+
+def test_a_person_of_two_sexes_is_a_warning(people):
+    people.loc[3, ["participant_id", "session", "sex"]] = ["s02", "2", "M"]
+    assert "sex of subject s02 is F at manifest.csv row 4" in only(run(people), "sex-odd").text
+    table = cohort(people).table
+    table.loc[5, "sex"] = "X"
+    codes = [f.text for f in check_table(Cohort(table)) if f.code == "sex-odd"]
+    assert any("sex 'X' is neither M nor F" in text for text in codes)
+
+
+def test_few_training_subjects_are_a_warning(people):
+    assert "9 training subjects" in only(run(people.iloc[:9]), "few-subjects").text
+
+
+def test_age_that_is_known_from_the_site_is_a_warning_with_numbers(people):
+    balanced = only(run(people), "age-site")
+    assert balanced.level == "info"
+    people.loc[people["site"] == "B", "age"] += 40
+    confounded = only(run(people), "age-site")
+    assert confounded.level == "warning"
+    assert "age and scanner are confounded" in confounded.text
+
+
+def test_confounding_equals_the_definition(people):
+    rng = np.random.default_rng(0)
+    people["age"] = rng.uniform(20, 80, len(people))
+    people["site"] = ["A"] * 4 + ["B"] * 7 + ["C"] * 4 + ["D"]
+    numbers = confounding(cohort(people))
+    ages, sites = people["age"].to_numpy(), people["site"].to_numpy()
+    within = sum(((ages[sites == site] - ages[sites == site].mean()) ** 2).sum() for site in "ABCD")
+    assert numbers["eta_squared"] == pytest.approx(1 - within / ((ages - ages.mean()) ** 2).sum())
+    errors = []
+    for k in range(len(ages)):
+        others = (np.arange(len(ages)) != k) & (sites == sites[k])
+        errors.append(abs(ages[k] - np.median(ages[others] if others.any() else np.delete(ages, k))))
+    assert numbers["mae_site_median"] == pytest.approx(np.mean(errors))
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 7, 8])
+def test_medians_without_self_equal_the_loop(n):
+    values = np.random.default_rng(n).integers(0, 5, n).astype(float)
+    loop = [np.median(np.delete(values, k)) for k in range(n)]
+    assert medians_without_self(values).tolist() == loop
+
+
+def test_a_split_without_a_row_to_train_on_is_an_error(people):
+    found = only(run(people.assign(split=["internal_test", ""] * 8)), "no-train")
+    assert (found.level, found.row) == ("error", None)
+    assert "nothing to train on" in found.text
+    assert not [f for f in run(people) + run(people.assign(split="")) if f.code == "no-train"]

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from medssl.data.dataset import EpochBatches, ResumableLoader, ScanDataset, plain_loader
+from medssl.data.preprocess import Preprocessing
+from medssl.errors import UserError
+
+ROWS = np.array([2, 3, 5, 7, 11, 13, 17, 19, 23, 29])
+
+
+class Shelf:
+    """A cache whose volume of a row is filled with the row's number."""
+
+    def load(self, images: tuple[Path, ...], preprocessing: Preprocessing) -> np.ndarray:
+        volume = np.full((len(images), 2, 2, 2), float(images[0].name), np.float32)
+        volume.setflags(write=False)
+        return volume
+
+
+def maker(x: Tensor, epoch: int, scan: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    return (x + epoch, x * 10), {"drawn": torch.tensor([float(scan), float(epoch)])}
+
+
+def scans(rows: int = 30, **options: object) -> ScanDataset:
+    meta = {"age": torch.arange(rows).float() / 2, "site": torch.arange(rows) % 3}
+    return ScanDataset([(Path(str(r)),) for r in range(rows)], Shelf(), Preprocessing(), meta, **options)
+
+
+def flat(batches: list[list[tuple[int, int]]]) -> list[int]:
+    return [row for batch in batches for row, _ in batch]
+
+
+def test_an_item_is_a_pure_function_of_row_and_epoch():
+    item = scans(maker=maker)[7, 4]
+    assert [float(v.mean()) for v in item["views"]] == [11.0, 70.0]
+    assert item["views"][0].shape == (1, 2, 2, 2)
+    assert int(item["index"]) == 7
+    assert (float(item["meta"]["age"]), int(item["meta"]["site"])) == (3.5, 1)
+    assert item["target"]["drawn"].tolist() == [7.0, 4.0]
+    again = scans(maker=maker)[7, 4]
+    assert all(torch.equal(a, b) for a, b in zip(item["views"], again["views"], strict=True))
+
+
+def test_without_a_maker_there_is_one_clean_view():
+    assert torch.equal(scans()[5, 0]["views"][0], torch.full((1, 2, 2, 2), 5.0))
+    assert torch.equal(scans(clean=lambda x: x - 1)[5, 0]["views"][0], torch.full((1, 2, 2, 2), 4.0))
+    assert len(scans()[5, 0]["views"]) == 1
+
+
+def test_writing_into_a_volume_does_not_reach_the_cache():
+    dataset = scans()
+    dataset.volume(3).add_(1)
+    assert torch.equal(dataset.volume(3), torch.full((1, 2, 2, 2), 3.0))
+
+
+def test_every_row_comes_at_most_once_per_epoch_and_only_whole_batches():
+    plan = EpochBatches(ROWS, 4, seed=0)
+    for epoch in range(5):
+        batches = plan.batches(epoch)
+        assert [len(b) for b in batches] == [4, 4]
+        assert len(set(flat(batches))) == 8
+        assert set(flat(batches)) <= set(ROWS)
+        assert {e for b in batches for _, e in b} == {epoch}
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    order = flat(EpochBatches(ROWS, 2, seed=3).batches(4))
+    assert order == flat(EpochBatches(ROWS, 2, seed=3).batches(4))
+    assert order != flat(EpochBatches(ROWS, 2, seed=4).batches(4))
+    assert order != flat(EpochBatches(ROWS, 2, seed=3).batches(5))
+    assert flat(EpochBatches(ROWS, 5, seed=3).batches(4)) == order, "the batch size cuts the same order"
+
+
+def test_processes_share_an_epoch_without_overlap():
+    parts = [flat(EpochBatches(ROWS, 2, 0, rank, 2).batches(1)) for rank in (0, 1)]
+    assert not set(parts[0]) & set(parts[1])
+    assert len(parts[0]) == len(parts[1]) == 4
+    assert set(parts[0] + parts[1]) == set(flat(EpochBatches(ROWS, 4, 0).batches(1)))
+
+
+def test_weights_decide_how_often_a_row_is_drawn():
+    weights = np.zeros(30)
+    weights[[2, 3]] = 3.0
+    weights[[5, 7]] = 1.0
+    weights[6] = 100.0  # no training row
+    plan = EpochBatches(ROWS, 10, seed=0)
+    drawn = np.array([row for epoch in range(400) for row in flat(plan.batches(epoch, weights))])
+    assert set(drawn) == {2, 3, 5, 7}
+    assert np.isin(drawn, [2, 3]).mean() == pytest.approx(0.75, abs=0.02)
+
+
+def test_accumulated_batches_never_cross_an_epoch():
+    assert EpochBatches(ROWS, 2, 0, accumulate=2).per_epoch == 4
+    assert EpochBatches(ROWS, 3, 0, accumulate=3).per_epoch == 3
+    with pytest.raises(UserError, match=r"trainer\.accumulate=2"):
+        EpochBatches(ROWS, 4, 0, accumulate=3)
+
+
+def test_a_batch_larger_than_the_cohort_names_a_size_that_fits():
+    with pytest.raises(UserError, match=r"at least 11 training scans, but there are 10; set data\.batch_size=5"):
+        EpochBatches(ROWS, 11, 0)
+    with pytest.raises(UserError, match=r"2 process\(es\)"):
+        EpochBatches(ROWS, 6, 0, processes=2)
+
+
+def loader(epochs: int = 3, workers: int = 0, seen: list[int] | None = None) -> ResumableLoader:
+    def before(epoch: int) -> np.ndarray | None:
+        if seen is not None:
+            seen.append(epoch)
+        return None
+
+    return ResumableLoader(scans(maker=maker), EpochBatches(ROWS, 4, 0), epochs, workers, before)
+
+
+def rows_of(batches: ResumableLoader) -> list[list[int]]:
+    return [item["index"].tolist() for item in batches]
+
+
+def test_one_pass_is_the_whole_training_and_asks_before_every_epoch():
+    seen: list[int] = []
+    batches = loader(seen=seen)
+    rows = rows_of(batches)
+    assert len(batches) == len(rows) == 6
+    assert seen == [0, 1, 2]
+    plan = EpochBatches(ROWS, 4, 0)
+    assert rows == [[r for r, _ in b] for e in range(3) for b in plan.batches(e)]
+    assert rows_of(batches) == [], "what was handed out is not handed out again"
+
+
+@pytest.mark.parametrize("done", [0, 1, 2, 3, 6])
+def test_a_loader_continues_where_its_state_says(done: int):
+    whole = rows_of(loader())
+    stopped = loader()
+    for _, _ in zip(range(done), stopped, strict=False):
+        pass
+    state = {"handed_out": done}
+    resumed = loader()
+    resumed.load_state_dict(state)
+    assert resumed.state_dict() == state
+    assert rows_of(resumed) == whole[done:]
+
+
+def test_worker_processes_give_the_same_batches():
+    alone, helped = list(loader()), list(loader(workers=2))
+    assert len(alone) == len(helped)
+    for a, b in zip(alone, helped, strict=True):
+        assert torch.equal(a["index"], b["index"])
+        assert all(torch.equal(v, w) for v, w in zip(a["views"], b["views"], strict=True))
+        assert torch.equal(a["target"]["drawn"], b["target"]["drawn"])
+
+
+def test_closing_ends_the_worker_processes_also_in_the_middle():
+    batches = loader(workers=2)
+    before = set(multiprocessing.active_children())
+    first = next(iter(batches))["index"].tolist()
+    assert len(set(multiprocessing.active_children()) - before) == 2
+    batches.close()
+    assert set(multiprocessing.active_children()) <= before
+    batches.close()
+    assert rows_of(loader())[0] == first
+
+
+def test_the_weights_of_an_epoch_are_used_in_that_epoch():
+    only = np.zeros(30)
+    only[19] = 1.0
+    plan = EpochBatches(ROWS, 4, 0)
+    batches = ResumableLoader(scans(maker=maker), plan, 2, 0, lambda epoch: only if epoch == 1 else None)
+    rows = rows_of(batches)
+    assert len(set(rows[0] + rows[1])) == 8
+    assert rows[2] == rows[3] == [19] * 4
+
+
+def test_plain_reading_gives_every_row_once_in_order_without_augmentation():
+    dataset = scans(maker=maker)
+    items = list(plain_loader(dataset, np.array([4, 9, 1]), 2))
+    assert [i["index"].tolist() for i in items] == [[4, 9], [1]]
+    assert [len(i["views"]) for i in items] == [1, 1]
+    assert items[0]["views"][0].flatten(1).mean(1).tolist() == [4.0, 9.0]
+    assert items[0]["meta"]["site"].tolist() == [1, 0]

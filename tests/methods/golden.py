@@ -1,0 +1,22 @@
+"""Write tests/golden/losses.json anew: ``python -m tests.methods.golden``."""
+
+from __future__ import annotations
+
+import json
+
+from medssl.catalog import CATALOG
+from tests.methods.bench import Bench
+from tests.methods.test_common import GOLDEN
+
+
+def main() -> None:
+    record = {}
+    for name in CATALOG:
+        bench = Bench(name)
+        bench.start()
+        record[name] = bench.train(3)
+    GOLDEN.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

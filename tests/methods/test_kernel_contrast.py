@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from medssl.errors import UserError
+from medssl.methods.base import stack_views
+from medssl.types import Batch
+from tests.methods.bench import BATCH, SCANS, START, Bench, columns
+from tests.oracles import contrastive_loops, kernel_loops
+
+ROWS = list(range(BATCH))
+NONE = -1e9
+ORACLES = {
+    ("y_aware", "slide"): kernel_loops.y_aware,
+    ("threshold", "slide"): lambda s, w, v: kernel_loops.threshold(s, w, v, "anchor"),
+    ("threshold", "isbi_code"): kernel_loops.threshold_isbi,
+    ("exponential", "slide"): lambda s, w, v: kernel_loops.exponential(s, w, v, "slide"),
+    ("exponential", "include_k"): lambda s, w, v: kernel_loops.exponential(s, w, v, "include_k"),
+    ("exponential", "isbi_code"): lambda s, w, v: kernel_loops.exponential(s, w, v, "isbi_code"),
+}
+
+
+def rbf(age_B: Tensor, sigma: float = 5.0) -> Tensor:
+    """Log-weights of all pairs of two views per scan, by loops; -1e9 where an age is missing."""
+    ages = age_B.double().repeat(2).tolist()
+    n, scans = len(ages), len(age_B)
+    logw = torch.empty(n, n, dtype=torch.float64)
+    for i in range(n):
+        for t in range(n):
+            known = not (math.isnan(ages[i]) or math.isnan(ages[t]))
+            missing = 0.0 if i % scans == t % scans else NONE
+            logw[i, t] = -((ages[i] - ages[t]) ** 2) / (2 * sigma**2) if known else missing
+    return logw
+
+
+def off_diagonal(n: int) -> Tensor:
+    return ~torch.eye(n, dtype=torch.bool)
+
+
+def loss_of(bench: Bench, batch: Batch) -> float:
+    return float(bench.method.step(batch, START).losses["loss"].detach())
+
+
+def similarity(bench: Bench, batch: Batch) -> Tensor:
+    z = bench.method.project(stack_views(bench.encoder, batch.views)).detach().double()
+    return z @ z.T / 0.1
+
+
+def aged(batch: Batch, age_B: Tensor) -> Batch:
+    return Batch(batch.views, batch.index, {**batch.meta, "age": age_B}, batch.target)
+
+
+@pytest.mark.parametrize(("name", "variant"), list(ORACLES))
+def test_the_loss_is_the_loop_over_its_own_z_and_the_tiled_ages(name: str, variant: str):
+    changes: dict[str, Any] = {} if name == "y_aware" else {"variant": variant}
+    bench = Bench(name, **changes)
+    batch = bench.batch(ROWS)
+    expected = ORACLES[name, variant](similarity(bench, batch), rbf(batch.meta["age"]), off_diagonal(2 * BATCH))
+    assert loss_of(bench, batch) == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["y_aware", "threshold", "exponential"])
+def test_a_scan_without_age_attracts_only_itself(name: str):
+    bench = Bench(name)
+    age = bench.meta["age"][:BATCH].clone()
+    age[[1, 4]] = float("nan")
+    batch = aged(bench.batch(ROWS), age)
+    oracle = ORACLES[name, "slide"]
+    expected = oracle(similarity(bench, batch), rbf(age), off_diagonal(2 * BATCH))
+    assert loss_of(bench, batch) == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["y_aware", "threshold", "exponential"])
+def test_the_drop_policy_leaves_scans_without_age_out(name: str):
+    bench = Bench(name, missing="drop")
+    age = bench.meta["age"][:BATCH].clone()
+    age[[0, 6]] = float("nan")
+    batch = aged(bench.batch(ROWS), age)
+    known = ~age.isnan().repeat(2)
+    valid = off_diagonal(2 * BATCH) & known[:, None] & known[None, :]
+    expected = ORACLES[name, "slide"](similarity(bench, batch), rbf(age), valid)
+    assert loss_of(bench, batch) == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["y_aware", "threshold", "exponential"])
+def test_without_any_age_or_with_a_delta_kernel_only_the_two_views_attract(name: str):
+    """y-aware becomes NT-Xent, L_thr and L_exp the decoupled loss."""
+    pos = torch.eye(BATCH, dtype=torch.bool).repeat(2, 2) & off_diagonal(2 * BATCH)
+    oracle = contrastive_loops.nt_xent if name == "y_aware" else contrastive_loops.decoupled
+    bench = Bench(name)
+    batch = bench.batch(ROWS)
+    expected = float(oracle(similarity(bench, batch), pos, off_diagonal(2 * BATCH)))
+    assert loss_of(bench, aged(batch, torch.full((BATCH,), float("nan")))) == pytest.approx(expected, rel=1e-4)
+    delta = Bench(name, kernels={"age": {"kernel": "delta"}})
+    assert loss_of(delta, batch) == pytest.approx(expected, rel=1e-4)
+
+
+def test_several_labels_multiply():
+    bench = Bench("y_aware", kernels={"age": {"kernel": "rbf", "bandwidth": 5.0}, "sex": {}})
+    batch = bench.batch(ROWS)
+    sex = batch.meta["sex"].repeat(2)
+    logw = torch.where(sex[:, None] == sex[None, :], rbf(batch.meta["age"]), NONE)
+    expected = kernel_loops.y_aware(similarity(bench, batch), logw, off_diagonal(2 * BATCH))
+    assert loss_of(bench, batch) == pytest.approx(float(expected), rel=1e-4)
+    assert bench.method.reads == ("age", "sex")
+
+
+def test_all_ages_equal_leaves_the_threshold_loss_without_terms():
+    bench = Bench("threshold")
+    assert loss_of(bench, aged(bench.batch(ROWS), torch.full((BATCH,), 40.0))) == 0.0
+
+
+def test_a_rule_of_thumb_bandwidth_comes_from_the_training_labels():
+    bench = Bench("y_aware", kernels={"age": {"kernel": "rbf", "bandwidth": "scott"}})
+    sigma = np.std(columns()["age"].numpy().astype(float), ddof=1) * SCANS ** (-1 / 5)
+    batch = bench.batch(ROWS)
+    expected = kernel_loops.y_aware(
+        similarity(bench, batch), rbf(batch.meta["age"], float(sigma)), off_diagonal(2 * BATCH)
+    )
+    assert loss_of(bench, batch) == pytest.approx(float(expected), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("y_aware", {"variant": "isbi_code"}, "does not exist for y_aware"),
+        ("threshold", {"variant": "include_k"}, "must be one of"),
+        ("threshold", {"norm": "slide"}, "ratio_max"),
+        ("exponential", {"kernels": {"agee": {"kernel": "rbf", "bandwidth": 1.0}}}, "no such column"),
+        ("exponential", {"kernels": {"age": {"kernel": "rbff"}}}, "rbf"),
+        ("exponential", {"kernels": {"age": {"kernel": "rbf", "bandwidth": -1.0}}}, "bandwidth|sigma"),
+        ("exponential", {"loss": "y_aware"}, "fixed by the name"),
+        ("exponential", {"missing": "ignore"}, "'self' or 'drop'"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(name: str, changes: dict[str, Any], words: str):
+    with pytest.raises(UserError, match=words):
+        Bench(name, **changes)
+
+
+def test_effective_positives_are_logged_and_count_the_alike():
+    bench = Bench("y_aware")
+    batch = bench.batch(ROWS)
+    alone = bench.method.step(aged(batch, 100.0 * torch.arange(BATCH)), START).log["effective_positives"]
+    alike = bench.method.step(aged(batch, torch.full((BATCH,), 40.0)), START).log["effective_positives"]
+    assert float(alone) == pytest.approx(1.0, abs=1e-4)
+    assert float(alike) == pytest.approx(2 * BATCH - 1, rel=1e-4)

@@ -1,0 +1,1 @@
+"""Literal loops over the formulas of the papers; slow, obvious, float64."""
