@@ -23,6 +23,7 @@ from medssl.training.checkpoints import checkpoint_name, prune_checkpoints, writ
 from medssl.training.hooks import Hooks
 from medssl.training.optim import build_optimizer, lr_factor
 from medssl.training.options import Optimisation, PlayerOptions, TrainerOptions
+from medssl.training.precision import guard_convolutions_
 from medssl.training.seeding import step_seed
 from medssl.types import Batch, Progress, Step
 
@@ -43,6 +44,8 @@ class MethodModule(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.method, self.optim, self.options, self.hooks = method, optim, options, hooks
+        if options.precision == "bf16-mixed":
+            guard_convolutions_(method)
         self.steps_per_epoch = 1  # known once the loader is
         self.micro, self.prepared = 0, -1
         self.norm = float("nan")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from medssl.encoders import build_encoder
 from medssl.encoders.file import load_encoder, save_encoder
+from medssl.training.precision import guard_convolutions_
 
 TINY: dict[str, dict[str, Any]] = {
     "alexnet3d": {"name": "alexnet3d", "width": 4, "shape": (24, 20, 26)},
@@ -81,7 +82,7 @@ def check_gradient(encoder: nn.Module) -> None:
 
 def check_bf16(encoder: nn.Module) -> None:
     """Autocast to bfloat16 stays finite and close to single precision, gradient included."""
-    encoder.eval()
+    guard_convolutions_(encoder).eval()  # as a training in bfloat16 does
     x = scans(encoder)
     exact = encoder(x).pooled
     with torch.autocast("cpu", dtype=torch.bfloat16):

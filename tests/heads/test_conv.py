@@ -6,6 +6,7 @@ import torch
 from medssl.errors import RecipeError
 from medssl.heads import ConvDecoder, Generator
 from medssl.heads.conv import halvings
+from medssl.training.precision import guard_convolutions_
 
 
 @pytest.mark.parametrize("transposed", [False, True])
@@ -26,7 +27,7 @@ def test_coarse_grid_keeps_three_voxels_a_side():
 @pytest.mark.parametrize("norm", ["group", "batch", "instance", "none"])
 def test_every_parameter_gets_gradient_and_bf16_is_finite(norm):
     torch.manual_seed(0)
-    head = ConvDecoder(6, 1, (12, 10, 8), width=4, norm=norm)
+    head = guard_convolutions_(ConvDecoder(6, 1, (12, 10, 8), width=4, norm=norm))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = head(torch.randn(3, 6))
     (out.float() * torch.randn(out.shape)).sum().backward()

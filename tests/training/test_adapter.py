@@ -221,8 +221,12 @@ def test_the_likely_cause_is_named(precision: Any, scan: float, weight: float, w
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_the_precision_of_the_recipe_is_used_and_weights_stay_float32(precision: Any, tmp_path: Path):
     method = Toy()
+    method.conv = nn.Conv3d(1, 1, 3, padding=1)
     train(method, tmp_path, precision=precision)
     assert set(method.notes["autocast"]) == {precision != "32-true"}
+    shallow = torch.randn(1, 1, 2, 3, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # the convolutions that oneDNN gets wrong are guarded
+        assert (method.conv(shallow).dtype == torch.float32) == (precision == "bf16-mixed")
     assert method.w.dtype == torch.float32
     assert torch.isfinite(method.w).all()
 
