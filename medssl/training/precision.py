@@ -19,9 +19,9 @@ def guard_convolutions_(module: nn.Module) -> nn.Module:
     """
     for part in module.modules():
         if isinstance(part, nn.Conv3d):
-            part._conv_forward = MethodType(_convolve, part)  # type: ignore[assignment]
+            part._conv_forward = MethodType(_convolve, part)  # type: ignore[method-assign]
         elif isinstance(part, nn.ConvTranspose3d):
-            part.forward = MethodType(_convolve_back, part)  # type: ignore[assignment]
+            part.forward = MethodType(_convolve_back, part)  # type: ignore[method-assign]
     return module
 
 
