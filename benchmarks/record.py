@@ -8,7 +8,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from medssl.training.run import origin, write_text
+from medssl.files import write_atomic
+from medssl.training.run import origin
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -35,12 +36,12 @@ def write(name: str, content: dict[str, Any], text: str) -> Path:
     source = origin()
     source.pop("command")
     full = {"date": day, "commit": commit(), **source, **content}
-    write_text(RESULTS / f"{day}-{name}.json", json.dumps(full, indent=1) + "\n")
+    write_atomic(RESULTS / f"{day}-{name}.json", json.dumps(full, indent=1) + "\n")
     path = RESULTS / f"{day}-{name}.md"
     hardware = full["hardware"]
     head = f"# {name}, {day}\nCommit {full['commit']}, torch {full['versions']['torch']}, {hardware['system']}, "
     head += f"{hardware['cores']} cores, {hardware['threads']} threads, GPU {hardware['gpu']}.\n\n"
-    write_text(path, head + text + "\n")
+    write_atomic(path, head + text + "\n")
     return path
 
 

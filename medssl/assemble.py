@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from medssl.data.preprocess import Preprocessing
 from medssl.encoders import build_encoder
 from medssl.encoders.file import load_encoder, read_card, weights_digest
 from medssl.errors import ManifestError, StaleError, UserError
+from medssl.files import write_atomic
 from medssl.heads.file import load_head, save_head
 from medssl.methods.base import Method
 from medssl.training.run import Run, origin
@@ -203,13 +203,8 @@ def run_views(parts: Assembly, path: Path, scans: int = 4) -> None:
         views = parts.dataset[(int(row), 0)]["views"]
         pictures.append(np.stack([_planes(x.numpy()[0]) for x in (volume, *views)]))
         ages.append(float(parts.cohort.table["age"].iloc[int(row)]))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, slices=np.stack(pictures).astype(np.float32), ages=np.array(ages), rows=rows)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    arrays = {"slices": np.stack(pictures).astype(np.float32), "ages": np.array(ages), "rows": rows}
+    write_atomic(path, lambda file: np.savez_compressed(file, **arrays))
 
 
 def _planes(x_DHW: np.ndarray) -> np.ndarray:

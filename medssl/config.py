@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from medssl.catalog import CATALOG, check_arguments, nearest
 from medssl.errors import RecipeError
-from medssl.training.options import MonitorOptions, Optimisation, TrainerOptions
+from medssl.training.options import Count, MonitorOptions, Number, Optimisation, Positive, TrainerOptions
 
 _HERE = Path(__file__).resolve().parent
 
@@ -31,7 +31,7 @@ class ManifestSource(_Strict):
     """One manifest of several; weight is its share of the draws relative to its number of scans."""
 
     path: str
-    weight: float = Field(1.0, gt=0)
+    weight: Positive = 1.0
 
 
 class PreprocessingOptions(_Strict):
@@ -51,8 +51,8 @@ class DataOptions(_Strict):
     images: tuple[str, ...] = ("image",)
     cache: str | None = None
     preprocessing: PreprocessingOptions = PreprocessingOptions()
-    batch_size: int = Field(32, ge=1)
-    workers: int = Field(0, ge=0)
+    batch_size: Count = 32
+    workers: typing.Annotated[int, Number, Field(ge=0)] = 0
 
     @property
     def sources(self) -> list[dict[str, Any]]:

@@ -25,3 +25,7 @@ class StaleError(UserError):
 
 class TrainingStopped(RuntimeError):
     """Training ended early; the message names the step and the likely cause."""
+
+
+class StoppedByHand(TrainingStopped):
+    """Ctrl-C in a training, with the sentence that says how to go on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from medssl.encoders.file import load_encoder, read_card, save_encoder, weights_
 from medssl.errors import TrainingStopped, UserError
 from medssl.features.embed import embed_cohort
 from medssl.features.table import FeatureTable
+from medssl.files import exclusive
 from medssl.probes.scorecard import Scores, scorecard
 from medssl.references import batched, reference_features
 from medssl.report.build import build_report
@@ -54,8 +56,6 @@ def pretrain(
     Raises UserError for what the user wrote, TrainingStopped where the loss is no number, and KeyboardInterrupt with a
     sentence that says how to go on.
     """
-    from medssl.training.session import train  # Lightning is slow to import
-
     if resume is not None:
         run = Run(resume)
         checkpoint = newest_checkpoint(run.folder)
@@ -64,32 +64,41 @@ def pretrain(
         recipe = _recipe(recipe, overrides).absolute()
         run, checkpoint = Run(recipe.output or f"runs/{recipe.method.name}-{recipe.digest[:8]}"), None
     parts = assemble(recipe, progress=progress)
-    if resume is not None:
-        _same_parents(run, parts)
-    elif process_rank() == 0:
-        run.start(recipe.to_yaml(), parts.info)
+    lock = exclusive(run.lock, str(run.folder)) if process_rank() == 0 else nullcontext()
     try:
-        train(
-            parts.method,
-            parts.dataset,
-            parts.train_rows,
-            parts.cohort.table,
-            run.folder,
-            title=recipe.method.name,
-            batch=recipe.data.batch_size,
-            workers=recipe.data.workers,
-            optim=recipe.optim,
-            trainer=recipe.trainer,
-            monitors=recipe.monitors,
-            draw=_draw_map,
-            resume=checkpoint,
-            progress=progress,
-        )
-        if process_rank() == 0:
-            _finish(parts, run)
+        with lock:
+            _train(recipe, parts, run, checkpoint, progress)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(how_to_continue(run.folder)) from None
     return run.folder
+
+
+def _train(recipe: Recipe, parts: Assembly, run: Run, checkpoint: Path | None, progress: bool) -> None:
+    """Start or continue the training of a run and save its encoder."""
+    from medssl.training.session import train  # Lightning is slow to import
+
+    if checkpoint is not None:
+        _same_parents(run, parts)
+    elif process_rank() == 0:
+        run.start(recipe.to_yaml(), parts.info)
+    train(
+        parts.method,
+        parts.dataset,
+        parts.train_rows,
+        parts.cohort.table,
+        run.folder,
+        title=recipe.method.name,
+        batch=recipe.data.batch_size,
+        workers=recipe.data.workers,
+        optim=recipe.optim,
+        trainer=recipe.trainer,
+        monitors=recipe.monitors,
+        draw=_draw_map,
+        resume=checkpoint,
+        progress=progress,
+    )
+    if process_rank() == 0:
+        _finish(parts, run)
 
 
 def embed(
@@ -159,15 +168,17 @@ def score(
     resamples: int = 2000,
     seed: int = 0,
     references: bool = True,
+    prefix: str | None = None,
     progress: bool = True,
 ) -> Scores:
     """OpenBHB-style scorecard of a features table or of a run (which is embedded first where needed).
 
     Writes scores.json and predictions.csv beside the table or into the run folder. references: also compute
-    ridge on down-sampled voxels and the untrained encoder, where the scans can still be read.
+    ridge on down-sampled voxels and the untrained encoder, where the scans can still be read. prefix: of the names
+    of the feature columns in a table that medssl did not write.
     """
     target = Path(target)
-    table = embed(target, progress=progress) if target.is_dir() else FeatureTable.read(target)
+    table = embed(target, progress=progress) if target.is_dir() else FeatureTable.read(target, prefix=prefix)
     extra = reference_features(table, progress) if references else {}
     result = scorecard(table, extra, seed=seed, scale=scale, resamples=resamples)
     result.write(Path(out) if out else (target if target.is_dir() else target.parent))

@@ -79,7 +79,7 @@ def test_a_wrong_type_names_the_key_and_the_value(override: str, key: str, value
         "trainer.keep_checkpoints=0", "trainer.devices=0", "optim.lr=0", "optim.lr=-1e-3", "optim.lr=.inf",
         "optim.lr=.nan", "optim.weight_decay=-1", "optim.every_epochs=0", "optim.players={critic: {every: 0}}",
         "monitors.holdout=1.0", "monitors.holdout=0", "monitors.every=-1", "data.batch_size=0", "data.workers=-1",
-        "data.manifests=[{path: a.csv, weight: 0}]",
+        "data.manifests=[{path: a.csv, weight: 0}]", "optim.lr=true", "trainer.epochs=yes", "data.workers=true",
     ],
 )  # fmt: skip
 def test_an_impossible_number_is_refused_before_anything_is_read(override: str):

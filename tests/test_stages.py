@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from medssl.features.table import FeatureTable
 from medssl.training.checkpoints import checkpoint_name
 from medssl.training.run import Run
 from tests.conftest import tiny_recipe
+from tests.test_files import HOLDER
 
 QUICK = ("trainer.epochs=1", "monitors.every=0", "monitors.map=false")
 
@@ -233,3 +236,19 @@ def test_a_run_is_continued_and_scored_from_any_folder(cohort: Path, tmp_path: P
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert len(stages.embed(tmp_path / "run", progress=False)) == len(table_of(cohort))
+
+
+def test_two_processes_do_not_write_one_run(cohort: Path, tmp_path: Path):
+    """The lock of a run is held by another process: nothing is begun there."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(Run(tmp_path / "run").lock)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    try:
+        with pytest.raises(UserError, match=r"another process is writing .*run"):
+            pretrain("simclr", cohort, tmp_path / "run")
+        assert [p.name for p in (tmp_path / "run").iterdir()] == [".lock"]
+    finally:
+        holder.kill()
+        holder.wait()

@@ -63,7 +63,7 @@ def main() -> None:
             _usage(problem)
         if debug:
             raise
-        _fail(_sentence(problem), 1)
+        _fail(_sentence(problem), _STOPPED if type(problem).__name__ == "StoppedByHand" else 1)
     if status == _STOPPED:
         _fail(
             "stopped by hand; nothing half-written was kept, and the same command goes on from there",

@@ -102,7 +102,7 @@ def check(
     if json_file is not None:
         import json
 
-        from medssl.data.files import write_atomic
+        from medssl.files import write_atomic
 
         text = json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n"
         write_atomic(json_file, lambda file: file.write(text.encode()))

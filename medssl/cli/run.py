@@ -32,12 +32,12 @@ def pretrain(
         typer.echo(load_recipe(str(recipe or resume / "recipe.yaml"), overrides or []).to_yaml(), nl=False)  # type: ignore[operator]
         return
     from medssl import stages
-    from medssl.errors import TrainingStopped
+    from medssl.errors import StoppedByHand
 
     try:
         run = stages.pretrain(recipe, *(overrides or []), resume=resume, progress=not quiet)
     except KeyboardInterrupt as stop:
-        raise TrainingStopped(str(stop) or "stopped by hand before the training began; nothing is lost") from None
+        raise StoppedByHand(str(stop) or "stopped by hand before the training began; nothing is lost") from None
     typer.echo(f"encoder  {run / 'encoder.safetensors'}\nreport   {run / 'report.html'}")
 
 
@@ -81,6 +81,7 @@ def score(
     scale: bool = typer.Option(False, "--scale", help="Standardise on the training rows (the challenge does not)."),
     references: bool = typer.Option(True, help="Also score voxels and the untrained encoder."),
     resamples: int = typer.Option(2000, min=0, help="Bootstrap resamples."),
+    prefix: str | None = typer.Option(None, help="Features are the columns that begin so (default: f0, f1, ...)."),
     as_json: bool = typer.Option(False, "--json", help="Print scores.json instead of a table."),
     quiet: bool = typer.Option(False, "--quiet", help="No progress bars."),
 ) -> None:
@@ -90,12 +91,15 @@ def score(
     Examples:
       medssl score runs/wide
       medssl score clinic/features.csv -o clinic/
+      medssl score volumes.csv --prefix vol_
     """
     import json
 
     from medssl import stages
 
-    result = stages.score(target, out, scale=scale, resamples=resamples, references=references, progress=not quiet)
+    result = stages.score(
+        target, out, scale=scale, resamples=resamples, references=references, prefix=prefix, progress=not quiet
+    )
     typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else result.markdown())
 
 

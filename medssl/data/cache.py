@@ -17,11 +17,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
-from medssl.data.files import TEMPORARY_SUFFIX, is_abandoned, write_atomic
 from medssl.data.pool import in_order
 from medssl.data.preprocess import Preprocessing
 from medssl.data.volume import read_header, read_volume
 from medssl.errors import UserError, VolumeError
+from medssl.files import TEMPORARY_SUFFIX, is_abandoned, write_atomic
 
 Images = tuple[Path, ...]
 _REMEDY = "point $MEDSSL_CACHE (data.cache) to another disk"

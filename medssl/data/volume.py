@@ -18,7 +18,6 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.orientations import aff2axcodes, apply_orientation, inv_ornt_aff, io_orientation
 from nibabel.spatialimages import HeaderDataError
 
-from medssl.data.files import write_atomic
 from medssl.data.formats import (
     AGAIN,
     NIFTI,
@@ -33,6 +32,7 @@ from medssl.data.formats import (
 )
 from medssl.data.scan import Header, Volume
 from medssl.errors import VolumeError
+from medssl.files import write_atomic
 
 _NIBABEL_ERRORS = (ImageFileError, HeaderDataError)
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from medssl.data.preprocess import Preprocessing
 from medssl.errors import StaleError, UserError
 from medssl.features.files import check_target
 from medssl.features.table import FeatureTable
+from medssl.files import exclusive, make_folder, write_atomic
 
 PART = 256
 _META = ("participant_id", "session", "age", "sex", "site", "dataset", "split", "diagnosis", "subject")
@@ -85,13 +87,33 @@ def embed_cohort(
         h = encoder(x).pooled
         return h if head is None else head(h)
 
+    with exclusive(out.with_name(f".{out.name}.lock"), str(out)):
+        matrix = _in_parts(forward, dataset, cohort, out, provenance, device, batch, workers, progress)
+        table = FeatureTable(cohort.table[[c for c in _META if c in cohort.table]], matrix, dict(provenance))
+        table.write(out)
+        shutil.rmtree(_parts(out))
+    return table
+
+
+def _in_parts(
+    forward: Callable[[Tensor], Tensor],
+    dataset: ScanDataset,
+    cohort: Cohort,
+    out: Path,
+    provenance: Mapping[str, Any],
+    device: str,
+    batch: int,
+    workers: int,
+    progress: bool,
+) -> np.ndarray:
+    """Features of every row (N, D), each part of which is on the disk as soon as it is made."""
     parts = _open_parts(out, provenance)
-    starts = range(0, len(files), PART)
+    starts = range(0, len(cohort.table), PART)
     for start in track(starts, "embedding", disable=not (progress and os.isatty(2)), console=_stderr()):
         part = parts / f"part-{start:08d}.npy"
         if part.is_file():
             continue
-        rows = np.arange(start, min(start + PART, len(files)))
+        rows = np.arange(start, min(start + PART, len(cohort.table)))
         _, values = embed_rows(forward, dataset, rows, device, batch, workers)
         bad = rows[~np.isfinite(values.numpy()).all(1)]
         if len(bad):
@@ -99,15 +121,8 @@ def embed_cohort(
                 f"{cohort.where(int(bad[0]))}: its features are not finite ({len(bad)} scans in all); run "
                 f"`medssl cohort check` and compare its preprocessing with the encoder's"
             )
-        temporary = part.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            np.save(file, values.numpy())
-        os.replace(temporary, part)
-    matrix = np.concatenate([np.load(parts / f"part-{s:08d}.npy", allow_pickle=False) for s in starts])
-    table = FeatureTable(cohort.table[[c for c in _META if c in cohort.table]], matrix, dict(provenance))
-    table.write(out)
-    shutil.rmtree(parts)
-    return table
+        write_atomic(part, partial(np.save, arr=values.numpy()))
+    return np.concatenate([np.load(parts / f"part-{s:08d}.npy", allow_pickle=False) for s in starts])
 
 
 def _stderr() -> Any:
@@ -131,10 +146,14 @@ def _finished(out: Path, provenance: Mapping[str, Any]) -> FeatureTable | None:
 
 
 def _open_parts(out: Path, provenance: Mapping[str, Any]) -> Path:
-    parts = out.with_name(f".{out.name}.parts")
+    parts = _parts(out)
     label = parts / "parents.txt"
     if parts.is_dir() and not (label.is_file() and label.read_text() == _key(provenance)):
         shutil.rmtree(parts)
-    parts.mkdir(parents=True, exist_ok=True)
-    label.write_text(_key(provenance))
+    make_folder(parts)
+    write_atomic(label, _key(provenance))
     return parts
+
+
+def _parts(out: Path) -> Path:
+    return out.with_name(f".{out.name}.parts")

@@ -6,9 +6,7 @@ import csv
 import hashlib
 import io
 import json
-import os
 import zipfile
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +16,7 @@ import pandas as pd
 
 from medssl.errors import StaleError, UserError
 from medssl.features.table import META, SUFFIXES, FeatureTable, feature_columns, known_names, text, tidy
+from medssl.files import write_atomic
 
 _ID_LIKE = ("id", "subject", "session", "run")
 
@@ -27,16 +26,16 @@ def write_table(table: FeatureTable, path: Path) -> Path:
     suffix = _suffix(path)
     record = record_of(path)
     if suffix == ".npz":
-        _replace(path, lambda file: _write_npz(table, file))
+        write_atomic(path, lambda file: _write_npz(table, file))
         record.unlink(missing_ok=True)
         return path
     record.unlink(missing_ok=True)  # first: a table may lack its record, but must never have a foreign one
     if suffix == ".parquet":
         _need_pyarrow(path)
         frame = table.frame()
-        _replace(path, lambda file: frame.to_parquet(file, engine="pyarrow", index=False))
+        write_atomic(path, lambda file: frame.to_parquet(file, engine="pyarrow", index=False))
     else:
-        _replace(path, lambda file: _write_text(table, file, "\t" if suffix == ".tsv" else ","))
+        write_atomic(path, lambda file: _write_text(table, file, "\t" if suffix == ".tsv" else ","))
     content = {
         "file": path.name,
         "sha256": sha256(path),
@@ -44,7 +43,7 @@ def write_table(table: FeatureTable, path: Path) -> Path:
         "features": int(table.values.shape[1]),
         "provenance": table.provenance,
     }
-    _replace(record, lambda file: file.write(_json(content, path)))
+    write_atomic(record, _json(content, path))
     return path
 
 
@@ -236,16 +235,3 @@ def _json(content: dict[str, Any], path: Path | None) -> bytes:
     except (TypeError, ValueError) as error:
         where = f"{path}: " if path else ""
         raise UserError(f"{where}provenance must hold JSON values only ({error})") from error
-
-
-def _replace(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write to a temporary name in the same folder, then take the final name at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

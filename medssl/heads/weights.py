@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from medssl.errors import UserError
+from medssl.files import write_atomic
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
@@ -43,19 +42,7 @@ def write_weights(path: Path, weights: dict[str, Tensor], key: str, card: Mappin
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: the card is not plain JSON ({error}); use text, numbers, lists and null") from error
     data = safetensors.torch.save(weights, metadata={key: text})
-    temporary = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+    write_atomic(path, data)
 
 
 def read_weights(path: Path, key: str, tensors: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -67,6 +67,10 @@ class EMA(nn.Module):
                 kept.copy_(fast_buffers[name])
         self.updates += 1
 
+    def reset(self, online: nn.Module) -> None:
+        """Become an exact copy of ``online`` again, such as after its weights were initialised from data."""
+        self.module.load_state_dict(online.state_dict())
+
     @torch.no_grad()
     def distance(self, online: nn.Module) -> Tensor:
         """Euclidean distance ||k - q|| over all parameters, a scalar worth plotting."""

@@ -42,7 +42,11 @@ class Method(nn.Module):
         raise TypeError(f"{type(self).__name__} must define step()")
 
     def after_step(self, step: Step, batch: Batch, progress: Progress) -> None:
-        """Move memory, once per optimiser step: EMA, queue, bank."""
+        """Move memory, once per optimiser step: EMA, queue, bank.
+
+        Under gradient accumulation ``step`` and ``batch`` join its micro-batches: rows of ``carry``, index, meta and
+        target one after another; there are no views and no losses.
+        """
 
     def before_epoch(self, embed: Embed, progress: Progress) -> None:
         """Look at the whole cohort before an epoch: k-means, optimal transport."""

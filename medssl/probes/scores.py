@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from medssl.files import write_atomic
 
 COLUMNS = (
     "features",
@@ -87,10 +88,9 @@ class Scores:
     def write(self, folder: Path | str) -> Path:
         """Write predictions.csv and scores.json into ``folder``, each atomically; returns the path of scores.json."""
         target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        _replace(target / "predictions.csv", self.predictions.to_csv(index=False, lineterminator="\n"))
+        write_atomic(target / "predictions.csv", self.predictions.to_csv(index=False, lineterminator="\n"))
         text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        return _replace(target / "scores.json", text)
+        return write_atomic(target / "scores.json", text)
 
 
 def _cells(name: str, line: Mapping[str, Any]) -> tuple[str, ...]:
@@ -135,15 +135,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, bool | int | str) else str(value)
-
-
-def _replace(path: Path, text: str) -> Path:
-    """Write under a temporary name in the same folder, then take the final name at once."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return path

@@ -8,8 +8,8 @@ from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 
+from medssl.files import write_atomic
 from medssl.report import sections, trust
-from medssl.report.figures import write_whole
 from medssl.report.read import RunFiles, read_run
 from medssl.report.words import bounds, percent, ratio, row_name, shown, signed, years
 
@@ -24,7 +24,7 @@ def build_report(run: Path, out: Path | None = None) -> Path:
     target = run / "report.html" if out is None else Path(out)
     if target.is_dir():
         target = target / "report.html"
-    write_whole(target, render(read_run(run)).encode("utf-8", "replace"))
+    write_atomic(target, render(read_run(run)).encode("utf-8", "replace"))
     return target
 
 

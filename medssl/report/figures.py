@@ -10,7 +10,6 @@ import io
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -23,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from medssl.errors import UserError
+from medssl.files import write_atomic
 from medssl.report.words import natural
 
 P = ParamSpec("P")
@@ -140,27 +140,7 @@ def save_figure(fig: Figure, path: str | os.PathLike[str]) -> Path:
     kind = path.suffix.lower().lstrip(".")
     if kind not in _FORMATS:
         raise UserError(f"{path}: figures are written as .png, .svg or .pdf, not as '{path.suffix}'")
-    write_whole(path, figure_bytes(fig, kind, dpi=150))
-    return path
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write beside, then rename; a file under its final name is always complete.
-
-    Raises UserError naming the file and the reason.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as problem:
-        raise UserError(
-            f"{path} cannot be written ({problem.strerror or problem}); choose another place or make room"
-        ) from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    return write_atomic(path, figure_bytes(fig, kind, dpi=150))
 
 
 def no_ticks(axes: Axes) -> None:

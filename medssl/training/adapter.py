@@ -6,7 +6,8 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -33,6 +34,20 @@ def to_batch(item: Mapping[str, Any]) -> Batch:
     return Batch(tuple(item["views"]), item["index"], item["meta"], item["target"])
 
 
+def joined(held: Sequence[tuple[Step, Batch]]) -> tuple[Step, Batch]:
+    """The micro-batches of one optimiser step as memory sees them: carried rows, index and meta one after another.
+
+    Losses and views are not kept; log and carried scalars are the last ones.
+    """
+    steps, batches = zip(*held, strict=True)
+    last = steps[-1]
+    carry = {k: torch.cat([s.carry[k] for s in steps]) if v.ndim else v for k, v in last.carry.items()}
+    index = torch.cat([b.index for b in batches])
+    meta = {k: torch.cat([b.meta[k] for b in batches]) for k in batches[-1].meta}
+    target = {k: torch.cat([b.target[k] for b in batches]) for k in batches[-1].target}
+    return Step({}, last.log, carry), Batch((), index, meta, target)
+
+
 class MethodModule(pl.LightningModule):
     """Steps every player with its own optimiser, then lets the method move its memory.
 
@@ -49,6 +64,7 @@ class MethodModule(pl.LightningModule):
         self.steps_per_epoch = 1  # known once the loader is
         self.micro, self.prepared = 0, -1
         self.norm = float("nan")
+        self.held: list[tuple[Step, Batch]] = []  # micro-batches since the last optimiser step
         self.names = tuple(method.players())
         unknown = set(optim.players) - set(self.names)
         if unknown:
@@ -106,10 +122,13 @@ class MethodModule(pl.LightningModule):
             raise TrainingStopped(self.diagnosis(batch, out, at))
         self.manual_backward(total / self.options.accumulate)
         self.micro += 1
+        if self.options.accumulate > 1:
+            self.held.append((Step({}, out.log, out.carry), Batch((), batch.index, batch.meta, batch.target)))
         if self.micro % self.options.accumulate:
             return
         lr = self.step_players(at)
-        self.method.after_step(out, batch, at)
+        self.method.after_step(*(joined(self.held) if self.held else (out, batch)), at)
+        self.held.clear()
         self.record(batch, out, at, lr)
 
     def step_players(self, at: Progress) -> float:
@@ -191,8 +210,11 @@ class SafeFiles(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Read with ``weights_only=True``."""
         try:
+            with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums of its own file
+                if broken := archive.testzip():
+                    raise RuntimeError(f"the checksum of {broken} is wrong")
             state: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=True)
-        except (RuntimeError, EOFError, UnpicklingError) as problem:
+        except (RuntimeError, EOFError, UnpicklingError, zipfile.BadZipFile) as problem:
             raise UserError(
                 f"{path} is damaged ({' '.join(str(problem).split())[:80]}); delete it, and the run continues from "
                 f"the checkpoint before"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -11,24 +10,16 @@ from typing import Any
 import torch
 
 from medssl.errors import UserError
+from medssl.files import write_atomic
 
 _NAME = re.compile(r"step-(\d+)\.ckpt$")
 
 
 def write_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Save under a temporary name in the same folder, flush to the disk, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        content = io.BytesIO()  # torch's own writer hides that a disk is full
-        torch.save(state, content)
-        with temporary.open("wb") as file:
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = io.BytesIO()  # torch's own writer hides that a disk is full
+    torch.save(state, content)
+    write_atomic(path, lambda file: file.write(content.getbuffer()), "set output= to another disk", durable=True)
 
 
 def checkpoint_name(step: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from medssl.errors import UserError
+from medssl.files import make_folder, write_atomic
 from medssl.methods.base import Method
 from medssl.metrics.representation import alignment, rankme, uniformity
 from medssl.metrics.representation import std as embedding_std
@@ -85,7 +85,7 @@ class Monitor:
         accumulate: int = 1,
     ) -> None:
         self.folder = run / "logs"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         self.options, self.table, self.embed, self.say, self.draw = options, table, embed, say, draw
         keep = np.random.default_rng([seed, 0x90B]).permutation(rows)[: options.scans]
         self.rows, self.seed, self.accumulate = np.sort(keep), seed, accumulate
@@ -170,9 +170,7 @@ class Monitor:
         for column in ("age", "site", "sex"):
             frame[column] = part[column].to_numpy()
         path = self.folder / f"map-epoch{progress.epoch + 1:04d}.csv"
-        temporary = path.with_suffix(".tmp")
-        frame.to_csv(temporary, index=False)
-        os.replace(temporary, path)
+        write_atomic(path, frame.to_csv(index=False))
         if self.draw is not None:
             self.draw(frame, f"epoch {progress.epoch + 1}", path.with_suffix(".png"))
 

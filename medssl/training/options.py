@@ -6,13 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 _STRICT: dict[str, Any] = {"extra": "forbid"}  # read by pydantic: an unknown key is an error
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _no_flag(value: Any) -> Any:
+    """true and false are no numbers, although Python counts with them."""
+    if isinstance(value, bool):
+        raise ValueError("a number is needed, not true or false")
+    return value
+
+
+Number = BeforeValidator(_no_flag)
+Count = Annotated[int, Number, Field(ge=1)]
+Positive = Annotated[float, Number, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Number, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Number, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,7 @@ class TrainerOptions:
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
 
     epochs: Count = 30
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Number, Field(ge=0, lt=2**63)] = 0
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: Count | Literal["auto"] = "auto"
     nodes: Count = 1
@@ -88,7 +98,7 @@ class MonitorOptions:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
 
-    every: Annotated[int, Field(ge=0)] = 5
+    every: Annotated[int, Number, Field(ge=0)] = 5
     scans: Count = 1000
-    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    holdout: Annotated[float, Number, Field(gt=0, lt=1)] = 0.25
     map: bool = True

@@ -16,6 +16,7 @@ import torch
 
 from medssl import __version__
 from medssl.errors import UserError
+from medssl.files import make_folder, write_atomic
 from medssl.training.checkpoints import list_checkpoints
 
 _PACKAGES = (
@@ -40,6 +41,7 @@ class Run:
         self.info = self.folder / "run.json"
         self.encoder = self.folder / "encoder.safetensors"
         self.projection = self.folder / "projection.safetensors"
+        self.lock = self.folder / ".lock"
         self.checkpoints = self.folder / "checkpoints"
         self.logs = self.folder / "logs"
         self.views = self.folder / "views.npz"
@@ -56,9 +58,9 @@ class Run:
             )
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"{self.folder} is a file; set output= to a folder")
-        self.logs.mkdir(parents=True, exist_ok=True)
-        self.checkpoints.mkdir(exist_ok=True)
-        write_text(self.recipe, recipe_yaml)
+        make_folder(self.logs, "set output= to another folder")
+        make_folder(self.checkpoints)
+        write_atomic(self.recipe, recipe_yaml)
         self.write_info({"created": now(), "finished": None, "state": "training", **info})
 
     def read_info(self) -> dict[str, Any]:
@@ -73,21 +75,11 @@ class Run:
 
     def write_info(self, info: Mapping[str, Any]) -> None:
         """Replace run.json."""
-        write_text(self.info, json.dumps(dict(info), indent=2, ensure_ascii=False) + "\n")
+        write_atomic(self.info, json.dumps(dict(info), indent=2, ensure_ascii=False) + "\n")
 
     def update(self, changes: Mapping[str, Any]) -> None:
         """Change entries of run.json."""
         self.write_info(self.read_info() | dict(changes))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def now() -> str:

@@ -72,6 +72,11 @@ def train(
             seed=trainer.seed,
             accumulate=trainer.accumulate,
         )
+        if optim.schedule != "constant" and optim.warmup >= trainer.epochs:
+            bar.say(
+                f"the warm-up of {optim.warmup:g} epochs is not over when the training of {trainer.epochs} ends, so "
+                f"the rate never reaches optim.lr={optim.lr:g}; set optim.warmup lower for more than a trial"
+            )
         if resume is None and process_rank() == 0:
             monitor.rewind(0)  # what an attempt left that died before its first checkpoint
         hooks = Hooks(

@@ -287,7 +287,7 @@ def test_writing_refuses_other_suffixes_and_shapes_and_leaves_nothing_when_it_fa
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("medssl.data.files.os.replace", fail)
+    monkeypatch.setattr("os.replace", fail)
     with pytest.raises(UserError, match="no space left"):
         write_volume(tmp_path / "a.nii.gz", scan(), AFFINE)
     assert os.listdir(tmp_path) == []

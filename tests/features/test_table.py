@@ -105,7 +105,7 @@ def test_an_interrupted_write_keeps_the_old_table_and_no_record(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "_write_text", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match="no space left"):
         example().write(path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]

@@ -106,6 +106,14 @@ def test_the_state_comes_back_bit_for_bit():
     assert all(torch.equal(v, other.state_dict()[k]) for k, v in teacher.state_dict().items())
 
 
+def test_it_can_become_a_copy_again():
+    online, teacher = network(0), EMA(network(7), 0.9)
+    teacher.reset(online)
+    assert teacher.distance(online) == 0
+    train_step(online, 1)
+    assert teacher.distance(online) > 0
+
+
 def test_the_distance_to_the_online_network_is_euclidean():
     online = nn.Linear(2, 1)
     teacher = EMA(online, 0.9)

@@ -120,3 +120,11 @@ def test_the_step_counts_the_age_of_keys_and_the_distance_of_the_teacher():
     assert float(outs[2].log["teacher_distance"]) > 0
     moved = zip(start.parameters(), bench.method.teacher.module.parameters(), strict=True)
     assert any(not torch.equal(a, b) for a, b in moved)
+
+
+def test_queries_and_keys_start_spread_and_equal():
+    bench = Bench("moco")
+    bench.start()
+    embedded = bench.method.project(bench.encoder(bench.x)).detach()
+    assert (embedded @ embedded.T).mean() < 0.5
+    assert bench.method.teacher.distance(bench.method._online()) == 0

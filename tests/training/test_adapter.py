@@ -153,6 +153,29 @@ def test_accumulated_batches_take_the_step_of_one_large_batch(tmp_path: Path):
     assert [r["grad_norm"] for r in two.steps] == pytest.approx([r["grad_norm"] for r in one.steps], rel=1e-5)
 
 
+def test_memory_sees_all_micro_batches_of_a_step(tmp_path: Path):
+    class Shopper(Toy):
+        def step(self, batch: Batch, progress: Progress) -> Step:
+            out = super().step(batch, progress)
+            carry = {"keys": batch.index[:, None].float(), "last": batch.index[-1].float()}
+            return Step(out.losses, out.log, carry)
+
+        def after_step(self, step: Step, batch: Batch, progress: Progress) -> None:
+            super().after_step(step, batch, progress)
+            self.notes["w"].append((step.carry["keys"][:, 0].tolist(), step.carry["last"].item(), batch))
+
+    whole, halves = Shopper(), Shopper()
+    train(whole, tmp_path / "whole", batch=4)
+    train(halves, tmp_path / "halves", batch=2, accumulate=2)
+    seen = [[n for n in m.notes["w"] if isinstance(n, tuple)] for m in (whole, halves)]
+    assert [keys for keys, *_ in seen[1]] == [keys for keys, *_ in seen[0]]
+    assert [last for _, last, _ in seen[1]] == [keys[-1] for keys, *_ in seen[1]]
+    for keys, _, batch in seen[1]:
+        assert batch.index.tolist() == batch.meta["subject"].tolist() == keys
+        assert len(batch) == 4
+        assert batch.views == ()
+
+
 def test_clipping_limits_the_gradient_and_logs_it_unclipped(tmp_path: Path):
     method = Toy(per_scan=lambda guess: 1000 * guess)
     record = train(method, tmp_path, batch=12, epochs=1, clip=0.5)

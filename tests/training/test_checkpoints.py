@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import torch
@@ -90,6 +91,18 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(run: Path, content: byte
     path = run / "checkpoints" / checkpoint_name(100)
     path.write_bytes(path.read_bytes()[:-200] if content is None else content)
     with pytest.raises(UserError, match=r"step-00000100\.ckpt is damaged .*delete it"):
+        SafeFiles().load_checkpoint(path)
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_seen(run: Path):
+    path = run / "checkpoints" / checkpoint_name(100)
+    content = bytearray(path.read_bytes())
+    with ZipFile(path) as archive:
+        names = [i for i in archive.infolist() if "/data/" in i.filename]
+        weight = archive.read(max(names, key=lambda i: i.file_size))
+    content[content.index(weight)] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(UserError, match=r"step-00000100\.ckpt is damaged .*checksum"):
         SafeFiles().load_checkpoint(path)
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from medssl.data.manifest import Cohort
 from medssl.encoders.file import load_encoder, read_card, weights_digest
 from medssl.errors import UserError
 from medssl.training.checkpoints import checkpoint_name, write_checkpoint
-from medssl.training.run import Run, now, origin, process_rank, write_text
+from medssl.training.run import Run, now, origin, process_rank
 from tests.conftest import tiny_recipe
 
 
@@ -176,20 +175,6 @@ def test_changes_keep_the_other_entries(tmp_path: Path):
     assert run.read_info() | {"created": "", "finished": ""} == {
         "created": "", "finished": "", "state": "finished", "seed": 3,
     }  # fmt: skip
-
-
-def test_a_text_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / "run.json"
-    write_text(path, "before")
-
-    def full(*arguments: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_text(path, "after")
-    assert path.read_text() == "before"
-    assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
 
 
 def test_the_origin_is_plain_json_and_the_time_is_utc():

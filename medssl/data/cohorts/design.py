@@ -121,7 +121,7 @@ def check_arguments(
         "spacing": (spacing, *SPACING_RANGE),
         "confounding": (confounding, 0.0, 1.0),
         "external_fraction": (external_fraction, 0.0, 1.0),
-        "internal_fraction": (internal_fraction, 0.0, 1.0),
+        "internal_fraction": (internal_fraction, 0.0, 0.9),  # the rest is trained on
     }
     for name, (value, low, high) in ranges.items():
         if not low <= value <= high:

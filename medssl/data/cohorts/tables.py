@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from medssl.data.files import write_atomic
 from medssl.errors import ManifestError
+from medssl.files import write_atomic
 
 COLUMNS = ("participant_id", "session", "image", "age", "sex", "site", "dataset", "split", "diagnosis")
 """The columns of a manifest that have a meaning, in the order in which they are written."""

@@ -15,7 +15,7 @@ from medssl.losses.pairs import queue_pairs
 from medssl.memory.ema import EMA
 from medssl.memory.queue import Queue
 from medssl.methods.base import Method, gather
-from medssl.types import Batch, Facts, Features, Progress, Step
+from medssl.types import Batch, Embed, Facts, Features, Progress, Step
 
 
 class MomentumQueue(Method):
@@ -51,6 +51,12 @@ class MomentumQueue(Method):
         self.queue = Queue(keys, projector[-1], seed=0)  # random keys until it is full
         self.temperature, self.symmetric = temperature, symmetric
         self.chance = math.log(len(self.queue) + 1)
+
+    def before_epoch(self, embed: Embed, progress: Progress) -> None:
+        """Before the first step: spread the embeddings of the cohort, of queries and keys alike."""
+        if progress.step == 0:
+            self.projector.calibrate_(embed(lambda x: self.encoder(x).pooled)[1])
+            self.teacher.reset(self._online())
 
     def step(self, batch: Batch, progress: Progress) -> Step:
         """InfoNCE of each query against its key and the queue."""

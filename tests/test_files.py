@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from medssl.data.files import is_abandoned, write_atomic
 from medssl.errors import UserError
+from medssl.files import exclusive, is_abandoned, make_folder, write_atomic
 
 
 def test_a_file_is_whole_or_absent(tmp_path):
@@ -66,3 +66,43 @@ def test_a_folder_is_refused_where_a_file_is_written(tmp_path):
     with pytest.raises(UserError, match="c is a folder; give a file name"):
         write_atomic(tmp_path / "c", lambda file: file.write(b""))
     assert os.listdir(tmp_path) == ["c"]
+
+
+def test_text_and_bytes_are_written_as_they_are(tmp_path):
+    assert write_atomic(tmp_path / "a.txt", "ä\n", durable=True).read_bytes() == "ä\n".encode()
+    assert write_atomic(tmp_path / "a.txt", b"\x00\xff").read_bytes() == b"\x00\xff"
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+    assert make_folder(tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").write_text("x")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match=r"cannot be written .* or choose another folder"):
+            make_folder(place)
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from medssl.files import exclusive
+with exclusive(Path(sys.argv[1]), "this"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_one_process_at_a_time_holds_a_lock_and_a_killed_one_frees_it(tmp_path):
+    path = tmp_path / "new" / ".lock"
+    with exclusive(path, "this"):
+        assert path.is_file()
+    assert not path.exists()
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(UserError, match="another process is writing the run; wait"), exclusive(path, "the run"):
+        pass
+    assert path.is_file()
+    holder.kill()
+    holder.wait()
+    with exclusive(path, "the run"):
+        pass
+    assert not path.exists()
