@@ -44,13 +44,17 @@ def main() -> None:
     for run in runs:
         gain = run["scores"]["differences"]["untrained"]["mae_external"]
         lines.append(
-            f"Seed {run['seed']}: encoder minus untrained {gain['difference']:.2f} years {gain['ci']}, sites resampled "
-            f"{gain['ci_sites']}; {run['seconds']:.0f} s, peak {run['peak_gib']:.2f} GiB."
+            f"Seed {run['seed']}: encoder minus untrained {gain['difference']:.2f} years {span(gain['ci'])}, sites "
+            f"resampled {span(gain['ci_sites'])}; {run['seconds']:.0f} s, peak {run['peak_gib']:.2f} GiB."
         )
     errors = [run["scores"]["mae_external"] for run in runs]
     middle = statistics.median(errors)
     lines.append(f"\nExternal MAE over seeds: median {middle:.2f}, {min(errors):.2f} to {max(errors):.2f}.")
     print(write("demo", {"runs": runs}, "\n".join(lines)))
+
+
+def span(pair: list[float]) -> str:
+    return f"[{pair[0]:.2f}, {pair[1]:.2f}]"
 
 
 if __name__ == "__main__":
