@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from medssl.features.embed import embed_cohort
 from medssl.features.table import FeatureTable
 from medssl.files import exclusive
 from medssl.probes.scorecard import Scores, scorecard
-from medssl.references import batched, reference_features
+from medssl.references import batched, reference_features, seen_in_training
 from medssl.report.build import build_report
 from medssl.report.figures import save_figure, scatter_map
 from medssl.training.checkpoints import how_to_continue, list_checkpoints, newest_checkpoint
@@ -181,6 +182,8 @@ def score(
     table = embed(target, progress=progress) if target.is_dir() else FeatureTable.read(target, prefix=prefix)
     extra = reference_features(table, progress) if references else {}
     result = scorecard(table, extra, seed=seed, scale=scale, resamples=resamples)
+    if overlap := seen_in_training(table):
+        result = replace(result, notes=(overlap, *result.notes))
     result.write(Path(out) if out else (target if target.is_dir() else target.parent))
     return result
 

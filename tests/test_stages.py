@@ -252,3 +252,24 @@ def test_two_processes_do_not_write_one_run(cohort: Path, tmp_path: Path):
     finally:
         holder.kill()
         holder.wait()
+
+
+def test_test_rows_that_the_encoder_was_trained_on_are_named(trained: Path, cohort: Path, tmp_path: Path):
+    def notes(table: pd.DataFrame, name: str) -> list[str]:
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+        stages.embed(trained, tmp_path / f"{name}.csv", tmp_path / f"{name}-features.csv", progress=False)
+        found = stages.score(tmp_path / f"{name}-features.csv", references=False, resamples=0, progress=False)
+        return [note for note in found.notes if "trained on" in note]
+
+    table = table_of(cohort)
+    assert notes(table.assign(age=table["age"].astype(float) + 1), "same") == []
+    swapped = table.assign(split=table["split"].map({"train": "internal_test"}).fillna("train"), dataset="other")
+    (said,) = notes(swapped, "swapped")
+    assert said.startswith(f"{(table['split'] == 'train').sum()} of ")
+    copies = [tmp_path / f"copy-{k}.nii.gz" for k in range(len(table))]
+    for name, copy in zip(table["image"], copies, strict=True):
+        copy.write_bytes(Path(name).read_bytes())
+    elsewhere = swapped.assign(image=[str(c) for c in copies])
+    assert notes(elsewhere, "elsewhere") == []
+    (said,) = notes(elsewhere.assign(dataset=table["dataset"]), "namesakes")
+    assert "carry the id of somebody" in said
