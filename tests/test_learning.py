@@ -18,6 +18,6 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(CATALOG))
 def test_frozen_features_beat_the_untrained_network(name: str, manifest: Path) -> None:
-    scores = learn(name, manifest, manifest.parents[1], epochs=30)["scores"]
+    scores = learn(name, manifest, manifest.parents[1])["scores"]
     gain = scores["differences"]["untrained"]["mae_external"]
     assert gain["difference"] < 0, f"{name}: {gain}"
