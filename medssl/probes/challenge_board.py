@@ -72,9 +72,7 @@ def challenge_board(
         name: {
             "width": None if values is None else int(values.shape[1]),
             **{
-                part: _part(
-                    [fold.parts[part] for fold in folds], said[name], seed, resamples if values is not None else 0
-                )
+                part: _part([fold.parts[part] for fold in folds], said[name], seed, resamples)
                 for part in (TEST, HELD_OUT)
                 if part in folds[0].parts
             },
@@ -197,11 +195,16 @@ def _about(fold: Fold) -> dict[str, Any]:
 def _notes(
     folds: list[Fold], lines: Mapping[str, NDArray[np.float64] | None], said: Mapping[str, list[Prediction]]
 ) -> tuple[str, ...]:
-    """Notes of all folds; one that every fold has is said once."""
+    """Notes of all folds; one that every fold, or every fitted line, has is said once."""
     found: dict[str, list[str]] = {}
+    fitted = [name for name, values in lines.items() if values is not None]
     for i, fold in enumerate(folds):
-        own = [*fold.notes, *(f"{name}: {note}" for name in said for note in said[name][i].notes)]
-        for note in dict.fromkeys(own):
+        by_note: dict[str, list[str]] = {}
+        for name in fitted:
+            for note in said[name][i].notes:
+                by_note.setdefault(note, []).append(name)
+        own = [note if names == fitted else f"{', '.join(names)}: {note}" for note, names in by_note.items()]
+        for note in dict.fromkeys([*fold.notes, *own]):
             found.setdefault(note, []).append(fold.name)
     notes = [note if len(names) == len(folds) else f"{', '.join(names)}: {note}" for note, names in found.items()]
     notes += [
