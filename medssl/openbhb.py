@@ -16,6 +16,7 @@ from medssl.features.table import FeatureTable
 from medssl.probes.challenge_board import Job, challenge_board
 from medssl.probes.challenge_folds import fold_columns
 from medssl.probes.challenge_table import Board
+from medssl.probes.rows import people
 from medssl.references import reference_features
 from medssl.stages import embed
 from medssl.training.run import Run
@@ -50,7 +51,12 @@ def score_openbhb(
     (default: one per core). Errors: UserError, before anything is written.
     """
     target = Path(target)
+    folder = Path(out) if out else (target if target.is_dir() else target.parent)
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; give a folder for openbhb.json and openbhb.md")
     if target.is_dir():
+        if prefix is not None:
+            raise UserError(f"{target} is a run, whose features need no prefix; leave out --prefix, or name a table")
         table, features = _of_run(target, progress)
     else:
         table = FeatureTable.read(target, prefix=prefix)
@@ -71,7 +77,7 @@ def score_openbhb(
         reduced=QUICK if quick else (),
         watch=lambda jobs: _watched(jobs, progress),
     )
-    board.write(Path(out) if out else (target if target.is_dir() else target.parent))
+    board.write(folder)
     return board
 
 
@@ -90,7 +96,7 @@ def _of_run(run: Path, progress: bool) -> tuple[FeatureTable, dict[str, np.ndarr
 def _with_folds(table: FeatureTable, n: int, seed: int) -> FeatureTable:
     if there := fold_columns(table.meta):
         raise UserError(f"the table has its own folds ({', '.join(there)}); leave out --folds, or drop these columns")
-    made = challenge_folds(table.meta, n, seed=seed)
+    made = challenge_folds(table.meta.assign(subject=people(table.meta)), n, seed=seed)
     meta = table.meta.drop(columns=[c for c in made if c in table.meta]).join(made)
     return FeatureTable(meta, table.values, table.provenance)
 

@@ -51,10 +51,9 @@ def fold_intervals(
 ) -> dict[str, list[float] | None]:
     """95 % percentile intervals of the means over folds, people drawn with replacement, probes as they are.
 
-    parts, predictions: one per fold, of the same N rows. People are drawn within the site of their first row, or a
-    small site would be missing from many draws and the balanced accuracy be too high in them. A drawn person is
-    drawn in every fold at once, so folds that share people are not taken for independent. Keys mae_internal,
-    mae_external, site_bacc, challenge.
+    parts, predictions: one per fold, of the same N rows. A drawn person is drawn in every fold at once, so folds
+    that share people are not taken for independent. A site that a draw misses keeps its recall, or chance would be
+    too high in draws without the small sites. Keys mae_internal, mae_external, site_bacc, challenge.
     """
     judged = np.any([rows.test for rows in parts], axis=0)
     columns: list[FloatArray] = []
@@ -69,34 +68,25 @@ def fold_intervals(
         member = [scored & (rows.site == name) for name in names]
         columns += [m.astype(float) for m in member] + [(m & (said.site == rows.site)).astype(float) for m in member]
     table_NC = np.stack(columns, axis=1)[judged]
-    sums_RC = _drawn_within_sites(table_NC, parts[0], judged, resamples, seed)
+    who = parts[0].subject[judged].astype(str)
+    sums_RC = resampled_sums(table_NC, who, resamples=resamples, seed=(seed, 7))
     draws: dict[str, list[FloatArray]] = {"mae_internal": [], "mae_external": [], "site_bacc": [], "challenge": []}
     start = 0
     with np.errstate(divide="ignore", invalid="ignore"):
         for k in classes:
             n_int, e_int, n_ext, e_ext = sums_RC[:, start : start + 4].T
             size, hits = sums_RC[:, start + 4 : start + 4 + k], sums_RC[:, start + 4 + k : start + 4 + 2 * k]
+            known_K = table_NC[:, start + 4 + k : start + 4 + 2 * k].sum(0) / table_NC[
+                :, start + 4 : start + 4 + k
+            ].sum(0)
             start += 4 + 2 * k
-            bacc = (hits / np.maximum(size, 1.0)).sum(1) / (size > 0).sum(1)
+            recall = np.where(size > 0, hits / np.maximum(size, 1.0), known_K)
+            bacc = recall.sum(1) / k if k else np.full(resamples, np.nan)
             draws["mae_internal"].append(e_int / n_int)
             draws["mae_external"].append(e_ext / n_ext)
             draws["site_bacc"].append(bacc)
             draws["challenge"].append(bacc**EXPONENT * (e_ext / n_ext))
     return {name: as_list(interval(np.mean(each, axis=0))) for name, each in draws.items()}
-
-
-def _drawn_within_sites(
-    table_NC: FloatArray, rows: Rows, judged_N: NDArray[np.bool_], resamples: int, seed: int
-) -> FloatArray:
-    """Sums over bootstrap samples of people, as many of each site as there are, (resamples, C)."""
-    who, site = rows.subject[judged_N].astype(str), rows.site[judged_N].astype(str)
-    _, first, code_N = np.unique(who, return_index=True, return_inverse=True)
-    home_N = site[first][code_N]
-    total = np.zeros((resamples, table_NC.shape[1]))
-    for k, name in enumerate(np.unique(home_N)):
-        at = home_N == name
-        total += resampled_sums(table_NC[at], who[at], resamples=resamples, seed=(seed, 7, k))
-    return total
 
 
 def left_out_sites(rows: Sequence[Rows]) -> tuple[NDArray[np.bool_], tuple[str, ...]]:

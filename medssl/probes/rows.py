@@ -115,6 +115,11 @@ def read_rows(meta: pd.DataFrame, *, unseen_scored: bool = False) -> Rows:
     )
 
 
+def people(meta: pd.DataFrame) -> NDArray[np.object_]:
+    """Who every row is, (N,) text: subject, or else dataset and participant_id, or else the row alone."""
+    return _subjects(meta, _text(meta, "participant_id"))[0]
+
+
 def where(row: int, participant: NDArray[np.object_]) -> str:
     """``row 7 (sub-07)``, counted as lines of a file whose header is row 1."""
     who = participant[row]

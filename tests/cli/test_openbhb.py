@@ -91,9 +91,23 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
     assert left_in(tmp_path) == ["thickness.csv"]
 
 
+def test_an_output_that_is_a_file_is_refused_before_the_work(medssl: Medssl, tmp_path: Path) -> None:
+    path = written(tmp_path, frame())
+    told = medssl("openbhb", "score", path, "--prefix", "th_", "--folds", 3, "-o", path)
+    assert "is a file; give a folder" in one_sentence(told)
+
+
+def test_rows_without_an_id_are_taken_as_so_many_people(medssl: Medssl, tmp_path: Path) -> None:
+    path = written(tmp_path, frame().drop(columns="participant_id"))
+    status, out, _ = medssl("openbhb", "score", path, "--prefix", "th_", "--folds", 3, "--quick")
+    assert status == 0
+    assert "150 rows have no participant_id; each is taken as another person" in out
+
+
 def test_a_missing_table_and_a_folder_without_a_run_are_named(medssl: Medssl, tmp_path: Path) -> None:
     assert "does not exist" in one_sentence(medssl("openbhb", "score", tmp_path / "nowhere.csv"))
     assert "holds no encoder yet" in one_sentence(medssl("openbhb", "score", tmp_path))
+    assert "leave out --prefix" in one_sentence(medssl("openbhb", "score", tmp_path, "--prefix", "th_"))
     assert left_in(tmp_path) == []
 
 

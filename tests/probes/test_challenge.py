@@ -12,14 +12,12 @@ from medssl.probes import age as age_probe
 from medssl.probes import site as site_probe
 from medssl.probes.challenge import fit_probes, in_order, predict_fold
 from medssl.probes.challenge_board import challenge_board
-from medssl.probes.challenge_extras import fold_intervals, leave_site_out, left_out_sites, within_site
 from medssl.probes.challenge_folds import HELD_OUT, TEST, read_folds
 from medssl.probes.challenge_table import Board
-from medssl.probes.judge import Prediction
 from tests.oracles.challenge_protocol import fold_scores
+from tests.probes.conftest import SITES, official
 
 MakeCohort = Callable[..., FeatureTable]
-SITES = 12  # of a cohort like OpenBHB: 0 to 6 in training, 7 without training rows, 8 to 11 external
 
 
 @pytest.fixture
@@ -27,27 +25,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """One penalty instead of five: for tests that are not about the search."""
     monkeypatch.setattr(age_probe, "ALPHAS", [1.0])
     monkeypatch.setattr(site_probe, "PENALTIES", [1.0])
-
-
-def official(seed: int = 0, features: int = 6, tests: bool = True) -> FeatureTable:
-    """Train rows with three folds, then public validation rows whose external sites are missing, as in OpenBHB."""
-    rng = np.random.default_rng(seed)
-    train, internal, external = 140, 30 * tests, 24 * tests
-    rows = train + internal + external
-    site = np.r_[np.arange(train) % 7, np.arange(internal) % 8, 8 + np.arange(external) % 4].astype(int)
-    age = rng.uniform(6, 86, rows)
-    values = rng.normal(size=(rows, features)) + np.outer(age / 20, rng.normal(size=features))
-    values += 0.7 * rng.normal(size=(SITES, features))[site]
-    split = np.repeat(["train", "internal_test", "external_test"], [train, internal, external])
-    meta = pd.DataFrame({"participant_id": [f"{i:04d}" for i in range(rows)], "age": age, "split": split})
-    meta["site"] = [str(s) if part != "external_test" else "" for s, part in zip(site, split, strict=True)]
-    for k in range(3):
-        fold = np.full(rows, "", dtype=object)
-        fold[:train] = np.where(site[:train] == k, "external_test", "train")
-        number_in_site = np.arange(rows) // 7
-        fold[(fold == "train") & (number_in_site % 9 == k)] = "internal_test"
-        meta[f"fold{k}"] = fold
-    return FeatureTable(meta, values)
 
 
 def board(table: FeatureTable, **options: object) -> Board:
@@ -267,50 +244,3 @@ def test_record_is_plain_and_marks_what_the_challenge_does_not_have(tmp_path) ->
     assert low < record["lines"]["features"][TEST]["mean"]["mae_external"] < high
     assert record["lines"]["age_oracle"][TEST]["mean"]["challenge"] < 1e-2
     assert record["lines"]["site_median"][TEST]["mean"]["site_bacc"] is None
-
-
-def test_within_site_correlation_forgets_offsets_of_sites_and_needs_rows() -> None:
-    rng = np.random.default_rng(0)
-    site = np.repeat(["a", "b", "c"], [20, 20, 4]).astype(object)
-    age = rng.uniform(6, 86, 44)
-    offset = {"a": 40.0, "b": -40.0, "c": 0.0}
-    r, sites = within_site(age, age + [offset[s] for s in site], site)
-    assert (r, sites) == (pytest.approx(1.0), 2)
-    assert within_site(age, np.array([offset[s] for s in site]), site) == (None, 0)
-    noisy = age + rng.normal(scale=30, size=44)
-    expected = np.mean([np.corrcoef(age[site == s], noisy[site == s])[0, 1] for s in "ab"])
-    assert within_site(age, noisy, site) == (pytest.approx(expected), 2)
-
-
-def test_leave_site_out_never_sees_the_site_nor_its_people(make_cohort: MakeCohort) -> None:
-    table = make_cohort()
-    parts = [fold.rows for fold in read_folds(table.meta)]
-    used, sites = left_out_sites(parts)
-    assert used.sum() == len(table)
-    assert len(sites) == 9
-    z = table.values.astype(float)
-    (one,) = leave_site_out(z, parts[0], used, ["site2"])
-    at = (table.meta["site"] == "site2").to_numpy()
-    assert np.array_equal(np.isfinite(one), at)
-    people = table.meta["subject"][at].tolist()
-    rest = ~at & ~table.meta["subject"].isin(people).to_numpy()
-    assert rest.sum() < (~at).sum()  # some of them were scanned elsewhere too
-    elsewhere = z.copy()
-    elsewhere[~at & ~rest] = 1e6
-    (two,) = leave_site_out(elsewhere, parts[0], used, ["site2"])
-    assert np.array_equal(one[at], two[at])
-    (median,) = leave_site_out(None, parts[0], used, ["site2"])
-    assert (median[at] == np.median(table.meta["age"][rest])).all()
-
-
-def test_intervals_of_a_constant_answer_are_its_chance_and_a_person_is_one_draw() -> None:
-    table = official()
-    parts = [fold.parts[TEST] for fold in read_folds(table.meta)]
-    site = np.where(parts[0].test, "1", "").astype(object)
-    said = [Prediction(np.where(rows.test, 40.0, np.nan), site) for rows in parts]
-    ci = fold_intervals(parts, said, resamples=200, seed=0)
-    assert ci["site_bacc"] == pytest.approx([1 / 8, 1 / 8])
-    low, high = ci["mae_internal"]
-    assert low < np.abs(40.0 - parts[0].age[parts[0].internal]).mean() < high
-    one = fold_intervals(parts[:1], said[:1], resamples=200, seed=0)
-    assert one["mae_internal"] == pytest.approx(ci["mae_internal"])  # the same people in all folds: nothing gained
