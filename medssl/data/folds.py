@@ -144,3 +144,46 @@ def _draw_sites(
             taken.add(name)
             have += size[name]
     return taken or {min(known, key=lambda name: (abs(size[name] - target), name))}
+
+
+def challenge_folds(
+    table: pd.DataFrame, n: int = 3, external_fraction: float = 0.10, internal_fraction: float = 0.09, seed: int = 0
+) -> pd.DataFrame:
+    """Columns fold0, fold1, ... as the OpenBHB challenge divides its training rows: about 81, 9 and 10 %.
+
+    table: as in :func:`split_cohort`; a column split, where it holds anything, leaves only its train rows to be
+    divided, the others stay empty. Each fold holds out whole sites (external_test; other sites in every fold as long
+    as there are some that fit) and, of the other sites, people along site and age (internal_test). Fractions are of
+    all people. Errors: UserError for fewer than three sites, which leave nothing to tell apart.
+    """
+    _check_seed(seed)
+    split = table["split"].fillna("").astype(str).str.strip().to_numpy() if "split" in table.columns else None
+    inside = np.ones(len(table), dtype=bool)
+    if split is not None and (split != "").any():
+        inside = np.isin(np.char.lower(split.astype(str)), ["train", "training"])
+    rows = table.loc[inside].drop(columns=["split"], errors="ignore")
+    site = rows["site"].fillna("").astype(str).to_numpy() if "site" in rows.columns else np.full(len(rows), "")
+    known = sorted({str(name) for name in site} - {""})
+    if len(known) < 3:
+        raise UserError(
+            f"{len(rows)} training rows name {len(known)} site(s), but a fold needs one site to leave out and two to "
+            "tell apart; fill the column site, or score the split as it is without --folds"
+        )
+    column = "subject" if "subject" in rows.columns else "participant_id"
+    if column not in rows.columns:
+        raise UserError("the table has no column participant_id, so persons cannot be kept on one side")
+    codes, count, _ = _codes(rows[column].to_numpy())
+    unused = list(known)
+    out = pd.DataFrame(index=table.index)
+    for k in range(n):
+        rng = np.random.default_rng((seed, k, 0x62686220))
+        fits = [name for name in unused if len(np.unique(codes[site == name])) <= 1.1 * external_fraction * count]
+        choice = fits or unused or known
+        external = set(choice) if len(choice) == 1 else _draw_sites(site, codes, choice, external_fraction, rng)
+        unused = [name for name in unused if name not in external]
+        share = len(np.unique(codes[np.isin(site, sorted(external))])) / count
+        part = split_cohort(rows, sorted(external), internal_fraction=internal_fraction / (1.0 - share), seed=seed + k)
+        cells = np.full(len(table), "", dtype=object)
+        cells[inside] = part.to_numpy()
+        out[f"fold{k}"] = cells
+    return out

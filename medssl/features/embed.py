@@ -22,11 +22,11 @@ from medssl.data.manifest import Cohort
 from medssl.data.preprocess import Preprocessing
 from medssl.errors import StaleError, UserError
 from medssl.features.files import check_target
-from medssl.features.table import FeatureTable
+from medssl.features.table import FOLDS, FeatureTable
 from medssl.files import exclusive, make_folder, write_atomic
 
 PART = 256
-_META = ("participant_id", "session", "age", "sex", "site", "dataset", "split", "diagnosis", "subject")
+_META = ("participant_id", "session", "age", "sex", "site", "dataset", "split", "diagnosis", "subject", *FOLDS)
 
 
 def embed_rows(

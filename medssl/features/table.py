@@ -20,6 +20,8 @@ from numpy.typing import ArrayLike
 from medssl.errors import UserError
 
 META = ("participant_id", "session", "age", "sex", "site", "dataset", "split", "diagnosis")
+FOLDS = ("fold0", "fold1", "fold2")
+"""Optional columns of the official cross-validation: train, internal_test, external_test or empty."""
 SUFFIXES = (".csv", ".tsv", ".npz", ".parquet")
 MISSING = frozenset({"", "n/a", "na", "nan", "<na>"})
 _PATTERNS = (re.compile(r"f\d+"), re.compile(r"e\d+"))
@@ -119,7 +121,7 @@ def feature_columns(columns: list[str], *, prefix: str | None = None, source: st
     >>> feature_columns(["site", "e1", "e0"])
     ['e1', 'e0']
     """
-    known = {*META, "subject"}
+    known = {*META, "subject", *FOLDS}
     if prefix is not None:
         chosen = [name for name in columns if name.startswith(prefix) and name not in known]
     else:
@@ -148,7 +150,7 @@ def known_names(columns: list[str]) -> list[str]:
     ['site', 'AGE', 'age', 'Note']
     """
     lower = [name.lower() for name in columns]
-    known = {name for name in (*META, "subject") if lower.count(name) == 1}
+    known = {name for name in (*META, "subject", *FOLDS) if lower.count(name) == 1}
     return [low if low in known else name for name, low in zip(columns, lower, strict=True)]
 
 

@@ -27,6 +27,8 @@ class Rows:
     """The N rows of a table. Text arrays hold "" where missing; age is in years, NaN where missing.
 
     train, internal, external: masks (N,). sites: sorted sites of the training rows. notes: what was left out.
+    unseen_scored: internal rows of a site without training rows count as misses in the site score (as in the
+    challenge) instead of being left out.
     """
 
     participant: NDArray[np.object_]
@@ -40,6 +42,7 @@ class Rows:
     external: NDArray[np.bool_]
     sites: tuple[str, ...]
     notes: tuple[str, ...]
+    unseen_scored: bool = False
 
     @property
     def test(self) -> NDArray[np.bool_]:
@@ -53,9 +56,14 @@ class Rows:
 
     @property
     def site_scored(self) -> NDArray[np.bool_]:
-        """Internal test rows of a site that the probe has seen; none where training has fewer than two sites."""
+        """Internal test rows of a site that the probe has seen; none where training has fewer than two sites.
+
+        With ``unseen_scored``: internal test rows of a known site, also of one that the probe has not seen.
+        """
         if len(self.sites) < 2:
             return np.zeros(len(self.age), dtype=bool)
+        if self.unseen_scored:
+            return np.asarray(self.internal & (self.site != ""), dtype=bool)
         return self.internal & np.isin(self.site.astype(str), np.array(self.sites, dtype=str))
 
     def where(self, row: int) -> str:
@@ -75,8 +83,11 @@ class Rows:
         return out
 
 
-def read_rows(meta: pd.DataFrame) -> Rows:
-    """Read splits, ages, sites and people; UserError without a split, without test rows, or with a leak."""
+def read_rows(meta: pd.DataFrame, *, unseen_scored: bool = False) -> Rows:
+    """Read splits, ages, sites and people; UserError without a split, without test rows, or with a leak.
+
+    unseen_scored: see ``Rows``.
+    """
     participant = _text(meta, "participant_id")
     split = _splits(_text(meta, "split"), participant)
     train, internal, external = split == "train", split == INTERNAL, split == EXTERNAL
@@ -84,11 +95,29 @@ def read_rows(meta: pd.DataFrame) -> Rows:
     subject, anonymous = _subjects(meta, participant)
     _no_leak(subject, split, participant)
     sites = tuple(sorted(set(site[train]) - {""}))
-    notes = _notes(split, site, age, sites)
+    notes = _notes(split, site, age, sites, unseen_scored)
     if anonymous:
         notes.append(f"{anonymous} rows have no participant_id; each is taken as another person")
     session = _text(meta, "session")
-    return Rows(participant, session, subject, site, split, age, train, internal, external, sites, tuple(notes))
+    return Rows(
+        participant,
+        session,
+        subject,
+        site,
+        split,
+        age,
+        train,
+        internal,
+        external,
+        sites,
+        tuple(notes),
+        unseen_scored,
+    )
+
+
+def people(meta: pd.DataFrame) -> NDArray[np.object_]:
+    """Who every row is, (N,) text: subject, or else dataset and participant_id, or else the row alone."""
+    return _subjects(meta, _text(meta, "participant_id"))[0]
 
 
 def where(row: int, participant: NDArray[np.object_]) -> str:
@@ -145,7 +174,11 @@ def _no_leak(subject: NDArray[np.object_], split: NDArray[np.object_], participa
 
 
 def _notes(
-    split: NDArray[np.object_], site: NDArray[np.object_], age: NDArray[np.float64], sites: tuple[str, ...]
+    split: NDArray[np.object_],
+    site: NDArray[np.object_],
+    age: NDArray[np.float64],
+    sites: tuple[str, ...],
+    unseen_scored: bool,
 ) -> list[str]:
     """What a reader of the scores must know of the cohort."""
     train, internal, external = split == "train", split == INTERNAL, split == EXTERNAL
@@ -168,8 +201,13 @@ def _notes(
     seen = set(sites)
     if missing := int((train & (site == "")).sum()):
         notes.append(f"{missing} train rows have no site and are left out of the site probe")
-    if dropped := sum(s not in seen for s in site[internal]):
-        notes.append(f"{dropped} internal_test rows of no or an unseen site are left out of the site score")
+    unseen = sum(bool(s) and s not in seen for s in site[internal])
+    unknown = int((internal & (site == "")).sum())
+    if unseen_scored and unseen:
+        notes.append(f"{unseen} internal_test rows are of sites without training rows: the site score counts misses")
+    if dropped := unknown + (0 if unseen_scored else unseen):
+        which = "no" if unseen_scored else "no or an unseen"
+        notes.append(f"{dropped} internal_test rows of {which} site are left out of the site score")
     present = len({s for s in site[internal] if s in seen})
     if 0 < present < len(sites):
         notes.append(

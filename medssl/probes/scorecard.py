@@ -60,17 +60,17 @@ def scorecard(
     Raises UserError without a split, where a person is on both sides of it, and for features that are not finite.
     """
     rows = read_rows(table.meta)
-    matrices = {ENCODER: _checked(ENCODER, table.values, rows)}
+    matrices = {ENCODER: checked(ENCODER, table.values, rows)}
     for name, values in (extra or {}).items():
         if name in OWN:
             raise UserError(f"extra features are called {name!r}, the name of a built-in row; choose another name")
-        matrices[name] = _checked(name, values, rows)
+        matrices[name] = checked(name, values, rows)
     everyone = np.ones(len(rows.age), dtype=bool)
     predictions = {ENCODER: _probe(rows, matrices.pop(ENCODER), everyone, seed, scale, n_jobs)}
     predictions["constant"] = _probe(rows, np.ones((len(rows.age), 1)), everyone, seed, scale, n_jobs)
     oracle = np.where(rows.aged, rows.age, 0.0)[:, None]
     predictions["age_oracle"] = _probe(rows, oracle, rows.aged, seed, scale, n_jobs)
-    predictions["site_median"] = _site_median(rows)
+    predictions["site_median"] = site_median(rows)
     for name in [*(n for n in EXPECTED if n in matrices), *(n for n in matrices if n not in EXPECTED)]:
         predictions[name] = _probe(rows, matrices[name], everyone, seed, scale, n_jobs)
     verdicts = {name: judge(rows, p, seed=seed, resamples=resamples) for name, p in predictions.items()}
@@ -101,7 +101,7 @@ def scorecard(
     )
 
 
-def _checked(name: str, values: NDArray[Any], rows: Rows) -> NDArray[np.float64]:
+def checked(name: str, values: NDArray[Any], rows: Rows) -> NDArray[np.float64]:
     """Features as float64 (N, F); UserError for another length and for values that are not finite."""
     features = np.asarray(values, dtype=np.float64)
     if features.ndim != 2 or len(features) != len(rows.age) or not features.shape[1]:
@@ -150,7 +150,7 @@ def _probe(
     return Prediction(age, site, tuple(notes), alpha, c)
 
 
-def _site_median(rows: Rows) -> Prediction:
+def site_median(rows: Rows) -> Prediction:
     """Median training age of the row's site; of all training rows where the site is unseen."""
     age = np.full(len(rows.age), np.nan)
     known = rows.train & rows.aged

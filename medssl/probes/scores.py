@@ -58,9 +58,9 @@ class Scores:
             "protocol": self.protocol,
             "provenance": self.provenance,
         }
-        plain = _plain(content)
-        assert isinstance(plain, dict)
-        return plain
+        result = plain(content)
+        assert isinstance(result, dict)
+        return result
 
     def rows(self) -> list[tuple[str, ...]]:
         """Cells of the printed table under ``COLUMNS``: the encoder first, then the references."""
@@ -68,7 +68,7 @@ class Scores:
 
     def markdown(self) -> str:
         """The table, the differences of the external error, and the notes."""
-        lines = [_bar(COLUMNS), _bar(["---"] * len(COLUMNS)), *(_bar(cells) for cells in self.rows()), ""]
+        lines = [bar(COLUMNS), bar(["---"] * len(COLUMNS)), *(bar(cells) for cells in self.rows()), ""]
         lines.append("Ages in years; lower MAE and challenge are better; intervals resample people.")
         for name, metrics in self.differences.items():
             found = metrics["mae_external"]
@@ -118,18 +118,19 @@ def _range(pair: list[float]) -> str:
     return f"[{pair[0]:.2f}, {pair[1]:.2f}]"
 
 
-def _bar(cells: list[str] | tuple[str, ...]) -> str:
+def bar(cells: list[str] | tuple[str, ...]) -> str:
+    """One line of a Markdown table."""
     return "| " + " | ".join(cells) + " |"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """JSON types; what is not finite becomes None."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):

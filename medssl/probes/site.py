@@ -38,16 +38,31 @@ class SiteProbe:
 
     def predict(self, features_NF: ArrayLike) -> NDArray[np.object_]:
         """Most probable training site of every row, (N,) text."""
-        features = np.asarray(features_NF, dtype=np.float64)
+        features = self._turned(features_NF)
         if not len(features):
             return np.empty(0, dtype=object)
-        if self.basis_FR is not None:
-            features = features @ self.basis_FR
         return np.array(self.levels, dtype=object)[np.asarray(self.model.predict(features), dtype=int)]
+
+    def probabilities(self, features_NF: ArrayLike) -> NDArray[np.float64]:
+        """Probability of every training site, (N, len(levels)), in the order of ``levels``."""
+        features = self._turned(features_NF)
+        if not len(features):
+            return np.empty((0, len(self.levels)))
+        return np.asarray(self.model.predict_proba(features), dtype=np.float64)
+
+    def _turned(self, features_NF: ArrayLike) -> NDArray[np.float64]:
+        features = np.asarray(features_NF, dtype=np.float64)
+        return features if self.basis_FR is None else features @ self.basis_FR
 
 
 def fit_site(
-    features_NF: ArrayLike, site_N: ArrayLike, *, seed: int = 0, scale: bool = False, n_jobs: int = 1
+    features_NF: ArrayLike,
+    site_N: ArrayLike,
+    *,
+    seed: int = 0,
+    scale: bool = False,
+    n_jobs: int = 1,
+    rotate: bool = True,
 ) -> SiteProbe:
     """``GridSearchCV(LogisticRegression(saga, max_iter=150), C in 10^{-2..2}, cv=5, balanced accuracy)``.
 
@@ -55,8 +70,9 @@ def fit_site(
     challenge). site_N: text, one per row, at least two sites. seed: of the stochastic solver.
     Voxels (more than 2048 features, and more than rows) are first written in an orthonormal basis of the rows'
     span: penalty, gradients and steps of the solver do not change under a rotation, so the path is the same and
-    the fit many times faster; only the solver's stopping rule looks at single coefficients. Folds are as many as
-    the largest site has rows, at most 5; no search (C = 1) where fewer than two sites have two rows. Both are
+    the fit many times faster; only the solver's stopping rule looks at single coefficients (rotate=False leaves
+    the features as they are). Folds are as many as the largest
+    site has rows, at most 5; no search (C = 1) where fewer than two sites have two rows. Both are
     said in ``notes``.
     """
     features = np.asarray(features_NF, dtype=np.float64)
@@ -67,7 +83,7 @@ def fit_site(
             "and at least two sites"
         )
     basis = None
-    if not scale and features.shape[1] > max(WIDE, len(features)):
+    if rotate and not scale and features.shape[1] > max(WIDE, len(features)):
         basis = np.linalg.qr(features.T)[0]
         features = features @ basis
     names = tuple(str(level) for level in levels)

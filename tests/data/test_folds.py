@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medssl.data.folds import split_cohort, subject_folds
+from medssl.data.folds import challenge_folds, split_cohort, subject_folds
 from medssl.errors import UserError
 
 
@@ -135,3 +135,52 @@ def test_a_negative_seed_is_refused():
         split_cohort(cohort(), seed=-1)
     with pytest.raises(UserError, match="seed must be 0 or more, not -2"):
         next(subject_folds(range(10), seed=-2))
+
+
+def many_sites(rows: int = 600, sites: int = 20) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "participant_id": [f"p{i // 2}" for i in range(rows)],  # two scans of each person
+            "site": [f"s{(i // 2) % sites}" for i in range(rows)],
+            "age": rng.uniform(6, 86, rows),
+        }
+    )
+
+
+def test_challenge_folds_have_the_sizes_of_the_official_ones_and_other_external_sites() -> None:
+    table = many_sites()
+    folds = challenge_folds(table, seed=1)
+    assert list(folds) == ["fold0", "fold1", "fold2"]
+    abroad = []
+    for name in folds:
+        share = folds[name].value_counts(normalize=True)
+        assert share["train"] == pytest.approx(0.81, abs=0.02)
+        assert share["internal_test"] == pytest.approx(0.09, abs=0.01)
+        assert share["external_test"] == pytest.approx(0.10, abs=0.02)
+        external = set(table.loc[folds[name] == "external_test", "site"])
+        assert not external & set(table.loc[folds[name] != "external_test", "site"])
+        assert set(table.loc[folds[name] == "internal_test", "site"]) <= set(table.loc[folds[name] == "train", "site"])
+        assert table.assign(part=folds[name]).groupby("participant_id")["part"].nunique().max() == 1
+        abroad.append(external)
+    assert not abroad[0] & abroad[1] | abroad[0] & abroad[2] | abroad[1] & abroad[2]
+    assert folds.equals(challenge_folds(table, seed=1))
+    assert not folds.equals(challenge_folds(table, seed=2))
+
+
+def test_challenge_folds_divide_the_train_rows_of_a_split_only() -> None:
+    table = many_sites().assign(split=["train"] * 400 + ["internal_test"] * 100 + [""] * 100)
+    folds = challenge_folds(table)
+    assert (folds.iloc[400:] == "").all().all()
+    assert (folds.iloc[:400] != "").all().all()
+
+
+def test_three_large_sites_are_external_in_turn() -> None:
+    table = many_sites(sites=3)
+    folds = challenge_folds(table)
+    assert {name for f in folds for name in table.loc[folds[f] == "external_test", "site"]} == {"s0", "s1", "s2"}
+
+
+def test_challenge_folds_need_three_sites() -> None:
+    with pytest.raises(UserError, match=r"name 2 site\(s\), but a fold needs"):
+        challenge_folds(many_sites(sites=2))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -62,6 +63,19 @@ def test_every_row_of_the_manifest_is_embedded_in_its_order(cohort: Path, tmp_pa
         volume = np.array(VolumeCache().load(people.images(row), PREP))
         assert table.values[row] == pytest.approx([volume.mean(), volume.std(ddof=1)], abs=1e-4)
     assert not list(tmp_path.glob(".*")), "no part is left behind"
+
+
+def test_the_official_folds_of_a_manifest_travel_with_the_features(cohort: Path, tmp_path: Path):
+    people = pd.read_csv(cohort, dtype=str)
+    people["image"] = [str(cohort.parent / image) for image in people["image"]]
+    people["fold0"] = ["train", "internal_test", "external_test", ""] * 10
+    people["fold1"] = "train"
+    people.to_csv(tmp_path / "manifest.csv", index=False)
+    table = run(tmp_path / "manifest.csv", tmp_path / "features.csv")
+    for read in (table, FeatureTable.read(tmp_path / "features.csv")):
+        assert read.meta["fold0"].tolist() == people["fold0"].tolist()
+        assert set(read.meta["fold1"]) == {"train"}
+        assert "fold2" not in read.meta
 
 
 def test_the_table_names_its_parents(cohort: Path, tmp_path: Path):

@@ -140,6 +140,7 @@ def test_feature_columns_are_f_then_e_then_the_given_prefix() -> None:
     assert feature_columns(["age", "f0001", "f0000", "e1", "foo"]) == ["f0001", "f0000"]
     assert feature_columns(["age", "e10", "e2", "eTIV"]) == ["e10", "e2"]
     assert feature_columns(["site", "s_1", "s_2", "session"], prefix="s") == ["s_1", "s_2"]
+    assert feature_columns(["fold0", "fold1", "f_1", "f_2"], prefix="f") == ["f_1", "f_2"]
     with pytest.raises(UserError, match="no feature column"):
         feature_columns(["age", "site"])
     with pytest.raises(UserError, match="'roi_'"):

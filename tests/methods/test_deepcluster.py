@@ -62,7 +62,7 @@ def test_rows_outside_the_training_are_never_drawn_and_have_no_label():
 
 
 def test_the_classifier_starts_anew_after_every_clustering_and_knows_nothing():
-    bench = Bench("deepcluster", clusters=4)
+    bench = Bench("deepcluster", clusters=4, every=1)
     bench.start()
     first = bench.method.classifier.weight.detach().clone()
     loss = float(bench.method.step(bench.batch(list(range(BATCH))), START).losses["loss"].detach())
