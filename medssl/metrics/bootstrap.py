@@ -77,7 +77,11 @@ def regression_draws(
 def balanced_accuracy_draws(
     true_N: ArrayLike, predicted_N: ArrayLike, group_N: ArrayLike, *, resamples: int, seed: Seed
 ) -> FloatArray:
-    """Draws of the balanced accuracy, (resamples,): mean recall over the classes that a draw contains."""
+    """Draws of the balanced accuracy, (resamples,): mean recall over the classes.
+
+    A class that a draw misses keeps the recall it has in all rows: left out, it would raise the accuracy of chance
+    in draws without the small classes.
+    """
     true, predicted = np.asarray(true_N), np.asarray(predicted_N)
     classes, code_N = np.unique(true, return_inverse=True)
     member_NK = code_N[:, None] == np.arange(len(classes))[None, :]
@@ -85,6 +89,7 @@ def balanced_accuracy_draws(
     columns = np.concatenate([member_NK, hit_NK], axis=1).astype(np.float64)
     sums_RC = resampled_sums(columns, group_N, resamples=resamples, seed=seed)
     size_RK, hits_RK = sums_RC[:, : len(classes)], sums_RC[:, len(classes) :]
-    present_R = (size_RK > 0).sum(axis=1)
-    recall_R = (hits_RK / np.maximum(size_RK, 1.0)).sum(axis=1)
-    return np.where(present_R > 0, recall_R / np.maximum(present_R, 1), np.nan)
+    if not len(classes):
+        return np.full(resamples, np.nan)
+    whole_K = hit_NK.sum(axis=0) / member_NK.sum(axis=0)
+    return np.where(size_RK > 0, hits_RK / np.maximum(size_RK, 1.0), whole_K).mean(axis=1)

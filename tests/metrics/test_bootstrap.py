@@ -99,3 +99,12 @@ def test_wrong_lengths_and_no_resamples_are_refused_in_words() -> None:
         bootstrap.resampled_sums(np.ones((3, 1)), [0, 1], resamples=5, seed=0)
     with pytest.raises(UserError, match="0 for no intervals"):
         bootstrap.resampled_sums(np.ones((2, 1)), [0, 1], resamples=-1, seed=0)
+
+
+def test_a_class_that_a_draw_misses_keeps_its_recall_so_chance_stays_chance() -> None:
+    """A constant guess has balanced accuracy 1 / classes in every draw that holds all of the guessed class."""
+    site = np.array([0] * 40 + [1] * 2 + [2])
+    draws = bootstrap.balanced_accuracy_draws(site, np.zeros_like(site), np.arange(43), resamples=500, seed=0)
+    assert np.allclose(draws, 1 / 3)
+    missed = bootstrap.balanced_accuracy_draws(site, site, np.arange(43), resamples=500, seed=0)
+    assert np.allclose(missed, 1.0)
