@@ -28,6 +28,7 @@ from medssl.errors import TrainingStopped, UserError
 from medssl.features.embed import embed_cohort
 from medssl.features.table import FeatureTable
 from medssl.files import exclusive
+from medssl.harmonize.build import build_harmonizer
 from medssl.probes.scorecard import Scores, scorecard
 from medssl.references import batched, reference_features
 from medssl.report.build import build_report
@@ -169,18 +170,21 @@ def score(
     seed: int = 0,
     references: bool = True,
     prefix: str | None = None,
+    harmonize: str | None = None,
+    unseen: str = "error",
     progress: bool = True,
 ) -> Scores:
     """OpenBHB-style scorecard of a features table or of a run (which is embedded first where needed).
 
     Writes scores.json and predictions.csv beside the table or into the run folder. references: also compute
     ridge on down-sampled voxels and the untrained encoder, where the scans can still be read. prefix: of the names
-    of the feature columns in a table that medssl did not write.
+    of the feature columns in a table that medssl did not write. harmonize: "combat" or "residual", fitted on the
+    train rows; unseen: "error", "none" or "transductive" for sites that they do not hold.
     """
-    target = Path(target)
+    target, harmonizer = Path(target), build_harmonizer(harmonize, unseen) if harmonize else None
     table = embed(target, progress=progress) if target.is_dir() else FeatureTable.read(target, prefix=prefix)
     extra = reference_features(table, progress) if references else {}
-    result = scorecard(table, extra, seed=seed, scale=scale, resamples=resamples)
+    result = scorecard(table, extra, seed=seed, scale=scale, resamples=resamples, harmonize=harmonizer)
     result.write(Path(out) if out else (target if target.is_dir() else target.parent))
     return result
 

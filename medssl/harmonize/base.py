@@ -100,6 +100,12 @@ class Harmonizer(TransformerMixin, BaseEstimator):
                 )
         return out
 
+    def fit_transform(
+        self, X: ArrayLike, y: None = None, *, site: ArrayLike, covariates: Covariates = None
+    ) -> FloatArray:
+        """``fit``, then ``transform`` of the same rows with the same covariates, as neuroCombat returns them."""
+        return self.fit(X, site=site, covariates=covariates).transform(X, site, covariates)
+
     def _estimate(self, values: FloatArray, names: NDArray[Any], full: FloatArray, beta: FloatArray) -> None:
         raise NotImplementedError
 
@@ -119,13 +125,13 @@ class Harmonizer(TransformerMixin, BaseEstimator):
 
     def _coefficients(self, values: FloatArray, full: FloatArray) -> FloatArray:
         """Least squares (S + P, F) of the features on sites and covariates; UserError where nothing is left."""
-        beta: FloatArray = np.linalg.lstsq(full, values, rcond=None)[0]
+        beta = np.asarray(np.linalg.lstsq(full, values, rcond=None)[0], dtype=np.float64)
         rest_F = (values - full @ beta).var(axis=0)
         empty = np.flatnonzero(rest_F <= 1e-12 * values.var(axis=0))
         if empty.size:
             raise UserError(
-                f"feature {self._kept[empty[0]]} ({empty.size} such) does not vary within the sites once covariates are "
-                "accounted for, so it tells of the site alone; drop it from the table"
+                f"feature {self._kept[empty[0]]} ({empty.size} such) does not vary within the sites once covariates "
+                "are accounted for, so it tells of the site alone; drop it from the table"
             )
         return beta
 

@@ -31,7 +31,7 @@ class ComBat(Harmonizer):
 
     >>> x, site = np.array([[0.0, 1], [1, 3], [5, 5], [7, 9]]), np.array(["a", "a", "b", "b"])
     >>> ComBat(eb=False).fit(x, site=site).transform(x, site).round(2).tolist()
-    [[2.13, 2.63], [4.37, 6.37], [2.13, 2.63], [4.37, 6.37]]
+    [[2.69, 3.38], [3.81, 5.62], [2.69, 3.38], [3.81, 5.62]]
     """
 
     title = "ComBat"

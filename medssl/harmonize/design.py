@@ -41,7 +41,8 @@ class Design:
                 f"site '{name}' (row {np.flatnonzero(names == name)[0]}) has one training row, and the spread of a "
                 "site takes two; merge it with another site or leave it out"
             )
-        columns = {str(k): column(str(k), covariates[k], len(names)) for k in (covariates if covariates is not None else ())}
+        given = {} if covariates is None else {str(k): np.asarray(v) for k, v in covariates.items()}
+        columns = {name: column(name, values, len(names)) for name, values in given.items()}
         levels: dict[str, tuple[str, ...] | None] = {}
         for name, values in columns.items():
             if values.dtype == object:

@@ -20,7 +20,7 @@ class Residual(Harmonizer):
     after the covariates' effect.
 
     >>> x, site = np.array([[0.0], [1], [5], [7]]), np.array(["a", "a", "b", "b"])
-    >>> Residual().fit(x, site=site).transform(x, site)[:, 0].tolist()
+    >>> Residual().fit(x, site=site).transform(x, site)[:, 0].round(2).tolist()
     [2.75, 3.75, 2.25, 4.25]
     """
 

@@ -77,17 +77,17 @@ class Rows:
 
 def read_rows(meta: pd.DataFrame) -> Rows:
     """Read splits, ages, sites and people; UserError without a split, without test rows, or with a leak."""
-    participant = _text(meta, "participant_id")
-    split = _splits(_text(meta, "split"), participant)
+    participant = text_column(meta, "participant_id")
+    split = _splits(text_column(meta, "split"), participant)
     train, internal, external = split == "train", split == INTERNAL, split == EXTERNAL
-    site, age = _text(meta, "site"), _ages(meta, participant)
+    site, age = text_column(meta, "site"), _ages(meta, participant)
     subject, anonymous = _subjects(meta, participant)
     _no_leak(subject, split, participant)
     sites = tuple(sorted(set(site[train]) - {""}))
     notes = _notes(split, site, age, sites)
     if anonymous:
         notes.append(f"{anonymous} rows have no participant_id; each is taken as another person")
-    session = _text(meta, "session")
+    session = text_column(meta, "session")
     return Rows(participant, session, subject, site, split, age, train, internal, external, sites, tuple(notes))
 
 
@@ -116,7 +116,7 @@ def _splits(given: NDArray[np.object_], participant: NDArray[np.object_]) -> NDA
 
 def _subjects(meta: pd.DataFrame, participant: NDArray[np.object_]) -> tuple[NDArray[np.object_], int]:
     """Who a row is: subject, or else dataset and participant_id, or else the row; and how many of the last."""
-    subject, dataset = _text(meta, "subject"), _text(meta, "dataset")
+    subject, dataset = text_column(meta, "subject"), text_column(meta, "dataset")
     anonymous = 0
     for i in range(len(subject)):
         if subject[i]:
@@ -182,7 +182,7 @@ def _notes(
     return notes
 
 
-def _text(meta: pd.DataFrame, name: str) -> NDArray[np.object_]:
+def text_column(meta: pd.DataFrame, name: str) -> NDArray[np.object_]:
     """A column as text, "" where missing or absent; 3.0 reads as 3."""
     out = np.full(len(meta), "", dtype=object)
     if name in meta.columns:
