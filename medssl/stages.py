@@ -95,6 +95,7 @@ def _train(recipe: Recipe, parts: Assembly, run: Run, checkpoint: Path | None, p
         trainer=recipe.trainer,
         monitors=recipe.monitors,
         draw=_draw_map,
+        balance=parts.balance,
         resume=checkpoint,
         progress=progress,
     )
