@@ -141,15 +141,18 @@ class Harmonizer(TransformerMixin, BaseEstimator):
         if not unseen and not nameless:
             return ()
         shown = ", ".join(unseen[:3]) + (", ..." if len(unseen) > 3 else "")
-        what = f"{len(unseen)} unseen site(s) ({shown})" if unseen else f"{nameless} row(s) without a site"
+        what = [f"{len(unseen)} unseen site(s) ({shown})"] if unseen else []
+        what += [f"{nameless} row(s) without a site"] if nameless else []
+        title = type(self).__name__
         if self.unseen == "error":
             raise UserError(
-                f"{type(self).__name__} was not fitted on {what} and has no correction for them; set unseen to 'none' "
+                f"{title} was not fitted on {' and '.join(what)} and has no correction for them; set unseen to 'none' "
                 "(leave them as they are) or 'transductive' (estimate from these rows, flagged), or leave the rows out"
             )
         if self.unseen == "none" or not unseen:
-            return (f"{type(self).__name__} leaves {what} uncorrected",)
-        return (f"{type(self).__name__} estimated {what} from the test rows themselves (transductive)",)
+            return (f"{title} leaves {' and '.join(what)} uncorrected",)
+        guessed = f"{title} estimated {what[0]} from the test rows themselves (transductive)"
+        return (guessed, *(f"{title} leaves {w} uncorrected" for w in what[1:]))
 
 
 def matrix(X: ArrayLike) -> FloatArray:
