@@ -61,7 +61,9 @@ def test_the_loss_gains_weight_times_the_term_and_the_log_names_it(name: str) ->
     weights = {"fair_kl_site": 2.0, "alignment": 0.5, "uniformity": 0.3, "variance": 4.0, "covariance": 0.1}
     assert set(after.log) == set(before.log) | set(weights)
     added = sum(w * float(after.log[k]) for k, w in weights.items())
-    assert float(after.losses["loss"]) == pytest.approx(float(before.losses["loss"]) + added, rel=1e-5)
+    assert float(after.losses["loss"].detach()) == pytest.approx(
+        float(before.losses["loss"].detach()) + added, rel=1e-5
+    )
     assert "site" in bench.method.reads
     for value in after.log.values():
         assert not value.requires_grad
