@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from medssl.catalog import build_method
+from medssl.catalog import add_regularizers, build_method
 from medssl.config import Recipe
 from medssl.data.cache import VolumeCache
 from medssl.data.dataset import EpochBatches, ScanDataset
@@ -45,6 +45,7 @@ class Assembly:
     method: Method
     train_rows: np.ndarray
     info: dict[str, Any]
+    balance: np.ndarray | None = None  # codes of all rows that every batch holds alike, -1 where there is none
 
     def save_projection(self, path: Path) -> None:
         """Keep the projector beside the encoder, where the method has one (``medssl embed --projection``)."""
@@ -80,6 +81,7 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     if not len(rows):
         raise ManifestError(f"{_names(cohort)}: no row has split 'train'; mark training scans in the column split")
     EpochBatches(rows, recipe.data.batch_size, recipe.trainer.seed, accumulate=recipe.trainer.accumulate)
+    balance = _balance(cohort, rows, recipe)
     preprocessing = Preprocessing.from_dict(recipe.data.preprocessing.model_dump())
     cache = VolumeCache(recipe.data.cache)
     used, where = (
@@ -100,6 +102,7 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
         recipe.encoder.name, in_channels=shape[0], shape=tuple(shape[1:]), **recipe.encoder.arguments
     )
     method = build_method(recipe.method.name, encoder, facts, recipe.method.arguments)
+    add_regularizers(method, recipe.method.name, facts, [(r.name, r.arguments) for r in recipe.regularizers])
     for column in method.reads:
         if not np.isfinite(labels.get(column, np.full(1, np.nan))).any():
             raise ManifestError(
@@ -120,7 +123,20 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
         "training": _training(cohort, rows),
         "views": policy.to_list(),
     }
-    return Assembly(recipe, cohort, preprocessing, dataset, method, rows, info)
+    return Assembly(recipe, cohort, preprocessing, dataset, method, rows, info, balance)
+
+
+def _balance(cohort: Cohort, rows: np.ndarray, recipe: Recipe) -> np.ndarray | None:
+    """Codes of the column that data.balance names; UserError where it balances nothing or weights stand against it."""
+    name = recipe.data.balance
+    if name is None:
+        return None
+    codes = np.nan_to_num(cohort.labels(name), nan=-1.0)
+    if len(set(codes[rows])) < 2:
+        raise ManifestError(f"{_names(cohort)}: every training row has the same '{name}'; leave out data.balance")
+    if np.ptp(cohort.table["weight"].to_numpy(float)[rows]) > 0:
+        raise UserError("data.balance and the column weight both say how often a scan is drawn; leave one of them out")
+    return codes
 
 
 def scans_digest(cohort: Cohort, rows: Iterable[int], images: Sequence[str], times: bool = False) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -111,6 +111,14 @@ _ENTRIES = (
     ),
 )
 CATALOG: Mapping[str, Entry] = {entry.name: entry for entry in _ENTRIES}
+REGULARIZERS: Mapping[str, str] = {
+    "fair_kl": "medssl.methods.regularizers.pairs:FairKL",
+    "alignment": "medssl.methods.regularizers.pairs:Alignment",
+    "uniformity": "medssl.methods.regularizers.pairs:Uniformity",
+    "variance": "medssl.methods.regularizers.spread:Variance",
+    "covariance": "medssl.methods.regularizers.spread:Covariance",
+}
+"""Terms that ``regularizers:`` of a recipe adds to the loss of a method with a joint embedding."""
 
 
 def nearest(word: str, known: list[str]) -> str:
@@ -131,24 +139,72 @@ def check_arguments(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
     RecipeError for one that the method does not have, that its name fixes, or that has another type.
     """
-    from pydantic import TypeAdapter, ValidationError
-
     found = entry(name)
-    known = found.arguments()
-    types = get_type_hints(found.load().__init__)
-    checked = {}
-    for key, value in arguments.items():
+    for key in arguments:
         if key in found.fixed:
             raise RecipeError(f"method.{key} is fixed by the name '{name}'; choose another method or leave it out")
+    types = get_type_hints(found.load().__init__)
+    known = {key: types[key] for key in found.arguments()}
+    return _typed("method", name, known, arguments, f" (see `medssl methods {name}`)")
+
+
+def _typed(where: str, name: str, known: Mapping[str, Any], given: Mapping[str, Any], hint: str = "") -> dict[str, Any]:
+    """Arguments in their declared types; RecipeError for an unknown one or another type."""
+    from pydantic import TypeAdapter, ValidationError
+
+    checked = {}
+    for key, value in given.items():
         if key not in known:
-            raise RecipeError(f"method.{key} is no argument of '{name}'; {nearest(key, list(known))}")
+            raise RecipeError(f"{where}.{key} is no argument of '{name}'; {nearest(key, list(known))}")
         try:
-            checked[key] = TypeAdapter(types[key]).validate_python(value)
+            checked[key] = TypeAdapter(known[key]).validate_python(value)
         except ValidationError as problem:
             first = problem.errors()[0]
             rule = first["msg"][0].lower() + first["msg"][1:]
-            raise RecipeError(f"method.{key} is {value!r}, but {rule} (see `medssl methods {name}`)") from None
+            raise RecipeError(f"{where}.{key} is {value!r}, but {rule}{hint}") from None
     return checked
+
+
+def check_regularizers(method: str, given: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+    """Regularisers (name, arguments with ``weight``) in the types that they declare, weight 1 where none is given.
+
+    RecipeError for an unknown name or argument, for a negative weight, and for a method without a joint embedding.
+    """
+    checked = []
+    for number, (name, arguments) in enumerate(given):
+        where = f"regularizers.{number}"
+        if name not in REGULARIZERS:
+            raise RecipeError(f"{where}.name '{name}' is unknown; {nearest(name, list(REGULARIZERS))}")
+        if not entry(method).load().joint:
+            able = [n for n, e in CATALOG.items() if e.load().joint]
+            raise RecipeError(
+                f"{where}: {name} acts on a joint embedding, and {method} has none; leave it out, or choose "
+                f"{', '.join(able[:-1])} or {able[-1]}"
+            )
+        loaded = _regularizer(name)
+        types = get_type_hints(loaded.__init__)
+        keys = [k for k, p in inspect.signature(loaded).parameters.items() if p.kind is p.KEYWORD_ONLY]
+        found = _typed(where, name, {"weight": float, **{k: types[k] for k in keys}}, arguments)
+        if not 0 <= found.setdefault("weight", 1.0) < float("inf"):
+            raise RecipeError(f"{where}.weight is {found['weight']:g}; a weight is 0 or more")
+        checked.append((name, found))
+    return checked
+
+
+def add_regularizers(method: Method, name: str, facts: Facts, given: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """Build the regularisers of a recipe for a method, which then reads their columns and adds them in ``step``."""
+    for term, arguments in check_regularizers(name, given):
+        weight = arguments.pop("weight")
+        built = _regularizer(term)(method, facts, **arguments)
+        if built.name in [other.name for _, other in method.regularizers]:
+            raise RecipeError(f"regularizers names {built.name} twice; keep one of them")
+        method.regularizers += ((weight, built),)
+        method.reads += tuple(column for column in built.reads if column not in method.reads)
+
+
+def _regularizer(name: str) -> Any:
+    module, _, cls = REGULARIZERS[name].partition(":")
+    return getattr(import_module(module), cls)
 
 
 def build_method(name: str, encoder: nn.Module, facts: Facts, arguments: Mapping[str, Any]) -> Method:

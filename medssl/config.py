@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from medssl.catalog import CATALOG, check_arguments, nearest
+from medssl.catalog import CATALOG, check_arguments, check_regularizers, nearest
 from medssl.errors import RecipeError
 from medssl.training.options import Count, MonitorOptions, Number, Optimisation, Positive, TrainerOptions
 
@@ -52,6 +52,7 @@ class DataOptions(_Strict):
     cache: str | None = None
     preprocessing: PreprocessingOptions = PreprocessingOptions()
     batch_size: Count = 32
+    balance: str | None = None
     workers: typing.Annotated[int, Number, Field(ge=0)] = 0
 
     @property
@@ -89,6 +90,7 @@ class Recipe(_Strict):
     optim: Optimisation = Optimisation()
     trainer: TrainerOptions = TrainerOptions()
     monitors: MonitorOptions = MonitorOptions()
+    regularizers: tuple[Named, ...] = ()
     output: str | None = None
 
     @field_validator("method", "encoder", mode="before")
@@ -186,6 +188,7 @@ def _check_parts(recipe: Recipe, where: str) -> None:
 
     try:
         check_arguments(recipe.method.name, recipe.method.arguments)
+        check_regularizers(recipe.method.name, [(r.name, r.arguments) for r in recipe.regularizers])
         known = list(encoder_arguments(recipe.encoder.name))
         for key in recipe.encoder.arguments:
             if key not in known:

@@ -56,39 +56,6 @@ def reference_features(table: FeatureTable, progress: bool) -> dict[str, np.ndar
     return {"ridge_voxels": voxels, "untrained": untrained.values}
 
 
-def seen_in_training(table: FeatureTable) -> str | None:
-    """A note where test rows show scans or people that the encoder was trained on.
-
-    None where there are none, where the table is of the training cohort itself (whose splits were checked before the
-    training), and where the run or a manifest is gone.
-    """
-    source = table.provenance
-    run, scored = Path(str(source.get("run", ""))), list(source.get("manifests", ()))
-    if not run.exists() or not scored or not all(Path(p).is_file() for p in scored):
-        return None
-    network = network_of(run, False)
-    if not network.manifests or not all(Path(s["path"]).is_file() for s in network.manifests):
-        return None
-    trained, tested = Cohort.read(network.manifests), Cohort.read(scored)
-    if trained.digest == tested.digest or tested.digest != source.get("manifest"):
-        return None
-    before = trained.table.iloc[trained.rows("train")]
-    test = tested.table[tested.table["split"].isin(["internal_test", "external_test"])]
-    scans = test.index[test["image"].isin(set(before["image"]) - {""})]
-    people = test.index[test["subject"].isin(set(before["subject"]))]
-    if len(scans):
-        return (
-            f"{len(scans)} of {len(test)} test scans were trained on by this encoder (first: "
-            f"{tested.where(int(scans[0]))}), so their scores say nothing about new people"
-        )
-    if len(people):
-        return (
-            f"{len(people)} of {len(test)} test rows carry the id of somebody this encoder was trained on (first: "
-            f"{tested.where(int(people[0]))}); fill the column dataset where they are different people"
-        )
-    return None
-
-
 def untrained_encoder(network: Network, volumes: Iterator[Tensor]) -> nn.Module:
     """The same architecture as it was before training; batch statistics, if any, come from ``volumes``."""
     torch.manual_seed(network.seed)

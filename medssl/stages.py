@@ -18,7 +18,7 @@ from medssl.assemble import (
     run_views,
     scans_digest,
 )
-from medssl.config import Recipe, file_digest, load_recipe, parse_recipe
+from medssl.config import Recipe, load_recipe, parse_recipe
 from medssl.data.cache import VolumeCache
 from medssl.data.check import check
 from medssl.data.cohorts.synthetic import synthesize
@@ -29,8 +29,10 @@ from medssl.errors import TrainingStopped, UserError
 from medssl.features.embed import embed_cohort
 from medssl.features.table import FeatureTable
 from medssl.files import exclusive
+from medssl.harmonize.build import build_harmonizer
+from medssl.lineage import own_cohort, same_parents, seen_in_training
 from medssl.probes.scorecard import Scores, scorecard
-from medssl.references import batched, reference_features, seen_in_training
+from medssl.references import batched, reference_features
 from medssl.report.build import build_report
 from medssl.report.figures import save_figure, scatter_map
 from medssl.training.checkpoints import how_to_continue, list_checkpoints, newest_checkpoint
@@ -79,7 +81,7 @@ def _train(recipe: Recipe, parts: Assembly, run: Run, checkpoint: Path | None, p
     from medssl.training.session import train  # Lightning is slow to import
 
     if checkpoint is not None:
-        _same_parents(run, parts)
+        same_parents(run, parts)
     elif process_rank() == 0:
         run.start(recipe.to_yaml(), parts.info)
     train(
@@ -95,6 +97,7 @@ def _train(recipe: Recipe, parts: Assembly, run: Run, checkpoint: Path | None, p
         trainer=recipe.trainer,
         monitors=recipe.monitors,
         draw=_draw_map,
+        balance=parts.balance,
         resume=checkpoint,
         progress=progress,
     )
@@ -129,7 +132,7 @@ def embed(
         out = out.with_name("features-z.csv") if projection else out
     cohort = Cohort.read(sources)
     if manifest is None:
-        _own_cohort(Path(run), cohort)
+        own_cohort(Path(run), cohort)
     scans = scans_digest(cohort, range(len(cohort.table)), network.images, times=True)
     provenance = {
         "run": str(Path(run).resolve()),
@@ -170,18 +173,21 @@ def score(
     seed: int = 0,
     references: bool = True,
     prefix: str | None = None,
+    harmonize: str | None = None,
+    unseen: str = "error",
     progress: bool = True,
 ) -> Scores:
     """OpenBHB-style scorecard of a features table or of a run (which is embedded first where needed).
 
     Writes scores.json and predictions.csv beside the table or into the run folder. references: also compute
     ridge on down-sampled voxels and the untrained encoder, where the scans can still be read. prefix: of the names
-    of the feature columns in a table that medssl did not write.
+    of the feature columns in a table that medssl did not write. harmonize: "combat" or "residual", fitted on the
+    train rows; unseen: "error", "none" or "transductive" for sites that they do not hold.
     """
-    target = Path(target)
+    target, harmonizer = Path(target), build_harmonizer(harmonize, unseen) if harmonize else None
     table = embed(target, progress=progress) if target.is_dir() else FeatureTable.read(target, prefix=prefix)
     extra = reference_features(table, progress) if references else {}
-    result = scorecard(table, extra, seed=seed, scale=scale, resamples=resamples)
+    result = scorecard(table, extra, seed=seed, scale=scale, resamples=resamples, harmonize=harmonizer)
     if overlap := seen_in_training(table):
         result = replace(result, notes=(overlap, *result.notes))
     result.write(Path(out) if out else (target if target.is_dir() else target.parent))
@@ -234,30 +240,6 @@ def _recipe(recipe: Recipe | str | Path | Mapping[str, Any] | None, overrides: S
     if isinstance(recipe, Mapping):
         return parse_recipe(recipe)
     return load_recipe(recipe, overrides)
-
-
-def _same_parents(run: Run, parts: Assembly) -> None:
-    """Refuse to continue on other scans or by another recipe than the run began with."""
-    before = run.read_info().get("hashes", {})
-    now_there = {"manifest": parts.cohort.digest, "recipe": file_digest(run.recipe)}
-    now_there["scans"] = str(parts.info["hashes"]["scans"])
-    for parent, digest in now_there.items():
-        if before.get(parent) != digest:
-            raise UserError(
-                f"the {parent} changed since {run.folder} was started (hash {str(before.get(parent))[:12]} before, "
-                f"{digest[:12]} now); restore it, or start a new run"
-            )
-
-
-def _own_cohort(run: Path, cohort: Cohort) -> None:
-    """Refuse to take a changed manifest for the one that the run was trained on."""
-    trained = Run(run).read_info().get("hashes", {}).get("manifest") if run.is_dir() else None
-    if trained is not None and trained != cohort.digest:
-        names = ", ".join(str(p) for p in cohort.paths)
-        raise UserError(
-            f"{names} changed since {run} was trained on it, so its splits cannot be trusted; restore it, or name the "
-            f"manifest: `medssl embed {run} MANIFEST -o features.csv`, then `medssl score features.csv`"
-        )
 
 
 def _finish(parts: Assembly, run: Run) -> None:

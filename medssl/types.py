@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -59,6 +60,32 @@ class Step:
     losses: Mapping[str, Tensor]
     log: Mapping[str, Tensor] = field(default_factory=dict)
     carry: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Joint:
+    """What a regulariser may see of a step: z_ND, view-major rows of length 1 (row r = v * B + b), and their scans.
+
+    raw() gives the projector's output before it is normalised, for the views that receive gradient.
+    """
+
+    z_ND: Tensor
+    batch: Batch
+    raw: Callable[[], Tensor]
+
+    @property
+    def views(self) -> int:
+        """Views V that are stacked in ``z_ND``."""
+        return len(self.z_ND) // len(self.batch)
+
+    @property
+    def view_N(self) -> Tensor:
+        """Which view a row is, (N,)."""
+        return torch.arange(self.views, device=self.z_ND.device).repeat_interleave(len(self.batch))
+
+    def rows(self, column: str) -> Tensor:
+        """A manifest column of every row, (N,)."""
+        return self.batch.meta[column].repeat(self.views)
 
 
 @dataclass(frozen=True)

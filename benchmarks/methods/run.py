@@ -3,7 +3,8 @@
 python -m benchmarks.methods.run --out /tmp/methods [--only simclr mae] [--epochs N]
 
 A synthetic cohort at 8 mm (300 people, 20 scanners, 4 of them unseen), reduced encoders, otherwise each recipe as it
-is, epochs included. Recorded: external and internal age MAE with the paired bootstrap of the difference, and site accuracy.
+is, epochs included. Recorded: external and internal age MAE with the paired bootstrap of the difference, and site
+accuracy.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def main() -> None:
     manifest = cohort(options.out)
     found = {name: learn(name, manifest, options.out, options.epochs) for name in options.only}
     lines = [
-        f"{options.epochs or 'Own'} epochs, 300 people at 8 mm; MAE in years; difference: encoder minus untrained, external.\n",
+        f"{options.epochs or 'Own'} epochs, 300 people at 8 mm; MAE in years; difference: encoder minus untrained, "
+        "external.\n",
         "| method | MAE internal | MAE external | untrained | difference [95 %] | site BAcc (untrained) | s |",
         "|---|---|---|---|---|---|---|",
     ]

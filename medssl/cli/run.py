@@ -82,6 +82,8 @@ def score(
     references: bool = typer.Option(True, help="Also score voxels and the untrained encoder."),
     resamples: int = typer.Option(2000, min=0, help="Bootstrap resamples."),
     prefix: str | None = typer.Option(None, help="Features are the columns that begin so (default: f0, f1, ...)."),
+    harmonize: str | None = typer.Option(None, help="combat or residual: take the site out, fitted on train rows."),
+    unseen: str = typer.Option("error", help="Sites without training rows: error, none (as they are), transductive."),
     as_json: bool = typer.Option(False, "--json", help="Print scores.json instead of a table."),
     quiet: bool = typer.Option(False, "--quiet", help="No progress bars."),
 ) -> None:
@@ -92,13 +94,22 @@ def score(
       medssl score runs/wide
       medssl score clinic/features.csv -o clinic/
       medssl score volumes.csv --prefix vol_
+      medssl score runs/wide --harmonize combat --unseen none -o runs/wide/combat
     """
     import json
 
     from medssl import stages
 
     result = stages.score(
-        target, out, scale=scale, resamples=resamples, references=references, prefix=prefix, progress=not quiet
+        target,
+        out,
+        scale=scale,
+        resamples=resamples,
+        references=references,
+        prefix=prefix,
+        harmonize=harmonize,
+        unseen=unseen,
+        progress=not quiet,
     )
     typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else result.markdown())
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from medssl.data.balance import BalancedDraws
 from medssl.data.cache import VolumeCache
 from medssl.data.preprocess import Preprocessing
 from medssl.errors import UserError
@@ -76,11 +77,19 @@ class EpochBatches:
     """Which scans stand in which batch: a pure function of (seed, epoch, weights), split evenly over processes.
 
     Without weights every row comes once per epoch (what does not fill a batch, or ``accumulate`` of them, is left
-    out); with weights ``len(rows)`` draws with replacement. ``batch`` is per process.
+    out); with weights ``len(rows)`` draws with replacement. ``batch`` is per process. groups: (scans,) codes of all
+    rows of the cohort, such as sites, of which every batch then holds equal numbers (``BalancedDraws``).
     """
 
     def __init__(
-        self, rows: np.ndarray, batch: int, seed: int, rank: int = 0, processes: int = 1, accumulate: int = 1
+        self,
+        rows: np.ndarray,
+        batch: int,
+        seed: int,
+        rank: int = 0,
+        processes: int = 1,
+        accumulate: int = 1,
+        groups: np.ndarray | None = None,
     ) -> None:
         self.rows, self.batch, self.seed = np.asarray(rows), batch, seed
         self.rank, self.processes = rank, processes
@@ -99,8 +108,21 @@ class EpochBatches:
                 f"scans, but there are {len(self.rows)}; set data.batch_size={smaller}"
             )
 
+        self.balanced = None
+        if groups is not None:
+            codes = np.asarray(groups)[self.rows]
+            self.balanced = BalancedDraws(self.rows, codes, batch * processes, self.per_epoch, seed)
+
     def batches(self, epoch: int, weights: np.ndarray | None = None) -> list[list[tuple[int, int]]]:
         """Batches of (row, epoch) for this process."""
+        if self.balanced is not None:
+            if weights is not None:
+                raise UserError(
+                    "data.balance decides how often a scan is drawn, and so do the sampling weights of the manifest or "
+                    "of the method's clusters; leave one of them out"
+                )
+            mine = [batch[self.rank :: self.processes] for batch in self.balanced.epoch(epoch)]
+            return [[(int(row), epoch) for row in batch] for batch in mine]
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch, 0x5A17]))
         if weights is None:
             order = rng.permutation(self.rows)

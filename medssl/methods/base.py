@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 import torch.distributed as dist
@@ -13,7 +13,18 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from medssl.types import Batch, Embed, Facts, Features, Progress, Step
+    from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Step
+
+
+class Term(Protocol):
+    """A regulariser (``methods/regularizers``): its name in the logs, the columns it reads, a scalar of a step."""
+
+    name: str
+    reads: tuple[str, ...]
+
+    def __call__(self, method: Method, joint: Joint) -> Tensor:
+        """The term before its weight."""
+        ...
 
 
 class Method(nn.Module):
@@ -28,6 +39,7 @@ class Method(nn.Module):
     views: ClassVar[int] = 2
     needs: ClassVar[str] = "pooled"
     normalised: ClassVar[bool] = True  # whether ``project`` returns rows of length 1
+    joint: ClassVar[bool] = False  # whether ``step`` compares projected rows and adds ``regularizers`` to its loss
 
     def __init__(self, encoder: nn.Module, facts: Facts) -> None:
         super().__init__()
@@ -36,6 +48,8 @@ class Method(nn.Module):
         self.reads: tuple[str, ...] = ()
         self.wants: Mapping[str, tuple[int, ...]] = {}
         self.chance: float | None = None  # the loss of an uninformative representation, where it is known
+        self.kernels: Mapping[str, Any] = {}  # column -> kernel that says how alike two labels are
+        self.regularizers: tuple[tuple[float, Term], ...] = ()  # weights and terms, set after building
 
     def step(self, batch: Batch, progress: Progress) -> Step:
         """Compute one loss per player. Reads memory, never moves it, draws no randomness but dropout's."""
@@ -58,6 +72,13 @@ class Method(nn.Module):
     def scan_weights(self) -> Tensor | None:
         """Sampling weights of all rows (scans,) for the next epoch, or None for every scan once."""
         return None
+
+    def regularised(self, loss: Tensor, joint: Joint) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss plus weight times every regulariser, and the terms before their weights for the log."""
+        terms = {term.name: (weight, term(self, joint)) for weight, term in self.regularizers}
+        for weight, term in terms.values():
+            loss = loss + weight * term
+        return loss, {name: term.detach() for name, (_, term) in terms.items()}
 
     def project(self, features: Features) -> Tensor:
         """z (N, D) that the loss compares, for ``medssl embed --projection``; the pooled h where there is none."""

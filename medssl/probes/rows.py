@@ -88,17 +88,17 @@ def read_rows(meta: pd.DataFrame, *, unseen_scored: bool = False) -> Rows:
 
     unseen_scored: see ``Rows``.
     """
-    participant = _text(meta, "participant_id")
-    split = _splits(_text(meta, "split"), participant)
+    participant = text_column(meta, "participant_id")
+    split = _splits(text_column(meta, "split"), participant)
     train, internal, external = split == "train", split == INTERNAL, split == EXTERNAL
-    site, age = _text(meta, "site"), _ages(meta, participant)
+    site, age = text_column(meta, "site"), _ages(meta, participant)
     subject, anonymous = _subjects(meta, participant)
     _no_leak(subject, split, participant)
     sites = tuple(sorted(set(site[train]) - {""}))
     notes = _notes(split, site, age, sites, unseen_scored)
     if anonymous:
         notes.append(f"{anonymous} rows have no participant_id; each is taken as another person")
-    session = _text(meta, "session")
+    session = text_column(meta, "session")
     return Rows(
         participant,
         session,
@@ -117,7 +117,7 @@ def read_rows(meta: pd.DataFrame, *, unseen_scored: bool = False) -> Rows:
 
 def people(meta: pd.DataFrame) -> NDArray[np.object_]:
     """Who every row is, (N,) text: subject, or else dataset and participant_id, or else the row alone."""
-    return _subjects(meta, _text(meta, "participant_id"))[0]
+    return _subjects(meta, text_column(meta, "participant_id"))[0]
 
 
 def where(row: int, participant: NDArray[np.object_]) -> str:
@@ -145,7 +145,7 @@ def _splits(given: NDArray[np.object_], participant: NDArray[np.object_]) -> NDA
 
 def _subjects(meta: pd.DataFrame, participant: NDArray[np.object_]) -> tuple[NDArray[np.object_], int]:
     """Who a row is: subject, or else dataset and participant_id, or else the row; and how many of the last."""
-    subject, dataset = _text(meta, "subject"), _text(meta, "dataset")
+    subject, dataset = text_column(meta, "subject"), text_column(meta, "dataset")
     anonymous = 0
     for i in range(len(subject)):
         if subject[i]:
@@ -220,7 +220,7 @@ def _notes(
     return notes
 
 
-def _text(meta: pd.DataFrame, name: str) -> NDArray[np.object_]:
+def text_column(meta: pd.DataFrame, name: str) -> NDArray[np.object_]:
     """A column as text, "" where missing or absent; 3.0 reads as 3."""
     out = np.full(len(meta), "", dtype=object)
     if name in meta.columns:

@@ -15,7 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medssl.errors import UserError
+from medssl.harmonize.base import Harmonizer
 from medssl.probes.age import fit_age
+from medssl.probes.harmonized import harmonized
 from medssl.probes.judge import Prediction, Verdict, difference, judge
 from medssl.probes.rows import EXTERNAL, INTERNAL, Rows, read_rows
 from medssl.probes.scores import Scores
@@ -23,7 +25,8 @@ from medssl.probes.site import fit_site
 
 ENCODER = "encoder"
 EXPECTED = ("ridge_voxels", "untrained")
-OWN = (ENCODER, "constant", "age_oracle", "site_median")
+RAW = "unharmonised"
+OWN = (ENCODER, RAW, "constant", "age_oracle", "site_median")
 
 
 class Table(Protocol):
@@ -50,6 +53,7 @@ def scorecard(
     scale: bool = False,
     resamples: int = 2000,
     n_jobs: int = 1,
+    harmonize: Harmonizer | None = None,
 ) -> Scores:
     """Score a feature table by the protocol of the OpenBHB challenge (see ``fit_age``, ``fit_site``, ``challenge``).
 
@@ -57,6 +61,8 @@ def scorecard(
     table ("ridge_voxels" and "untrained" are expected; without them the scores say that they are missing).
     seed: of the site probe's solver and of the bootstrap. scale: standardise features inside the folds, which
     is not the challenge's protocol and is recorded. resamples: bootstrap samples (0: no intervals). n_jobs: threads.
+    harmonize: takes the site out of the table's features (not of ``extra``), fitted on the train rows; the features
+    as they are become the row "unharmonised". One that was fitted on other rows is refused (see ``harmonized``).
     Raises UserError without a split, where a person is on both sides of it, and for features that are not finite.
     """
     rows = read_rows(table.meta)
@@ -66,7 +72,14 @@ def scorecard(
             raise UserError(f"extra features are called {name!r}, the name of a built-in row; choose another name")
         matrices[name] = checked(name, values, rows)
     everyone = np.ones(len(rows.age), dtype=bool)
-    predictions = {ENCODER: _probe(rows, matrices.pop(ENCODER), everyone, seed, scale, n_jobs)}
+    predictions: dict[str, Prediction] = {}
+    made = None
+    if harmonize is not None:
+        made = harmonized(harmonize, matrices[ENCODER], rows, table.meta)
+        raw, matrices[ENCODER] = matrices[ENCODER], made.values
+    predictions[ENCODER] = _probe(rows, matrices.pop(ENCODER), everyone, seed, scale, n_jobs)
+    if made is not None:
+        predictions[RAW] = _probe(rows, raw, everyone, seed, scale, n_jobs)
     predictions["constant"] = _probe(rows, np.ones((len(rows.age), 1)), everyone, seed, scale, n_jobs)
     oracle = np.where(rows.aged, rows.age, 0.0)[:, None]
     predictions["age_oracle"] = _probe(rows, oracle, rows.aged, seed, scale, n_jobs)
@@ -78,7 +91,9 @@ def scorecard(
     lines = {name: _line(v, predictions[name], chance) for name, v in verdicts.items()}
     main = lines.pop(ENCODER)
     absent = {name: {"missing": "not given to this scorecard"} for name in EXPECTED if name not in predictions}
-    notes = dict.fromkeys([*rows.notes, *(note for p in predictions.values() for note in p.notes)])
+    notes = dict.fromkeys(
+        [*(made.notes if made else ()), *rows.notes, *(note for p in predictions.values() for note in p.notes)]
+    )
     if scale:
         notes["features were standardised inside the folds: not the challenge's protocol"] = None
     return Scores(
@@ -92,12 +107,14 @@ def scorecard(
             "age": "GridSearchCV(Ridge, alpha 1e-2..1e2, KFold 5, r2)",
             "site": "GridSearchCV(LogisticRegression saga 150, C 1e-2..1e2, StratifiedKFold 5, balanced accuracy)",
             "challenge": "site_bacc^0.3 * mae_external, lower is better",
+            "harmonize": made.how if made else "none",
             "scale": scale,
             "seed": seed,
             "resamples": resamples,
         },
         provenance=dict(table.provenance),
         predictions=_predictions(rows, predictions),
+        label=f"{ENCODER}, {made.label}" if made else ENCODER,
     )
 
 

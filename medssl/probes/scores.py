@@ -33,7 +33,8 @@ class Scores:
     {metric: [low, high]}, probe {alpha, C}; None where undefined. references: name -> the same keys, or
     {"missing": reason}. differences: name -> metric -> {difference, ci, ci_sites}, encoder minus reference;
     ci resamples people, ci_sites whole external sites. per_site: list of {site, split, n, mae, mae_constant,
-    bias}. n: counts. notes: what was left out or done otherwise. predictions: test rows of every line.
+    bias}. n: counts. notes: what was left out or done otherwise. predictions: test rows of every line. label: name
+    of the main line in tables; it says how features were harmonised.
     """
 
     main: dict[str, Any]
@@ -45,6 +46,7 @@ class Scores:
     protocol: dict[str, Any]
     provenance: dict[str, Any]
     predictions: pd.DataFrame = field(repr=False)
+    label: str = "encoder"
 
     def to_dict(self) -> dict[str, Any]:
         """The content of scores.json: plain numbers, text and None only."""
@@ -64,7 +66,7 @@ class Scores:
 
     def rows(self) -> list[tuple[str, ...]]:
         """Cells of the printed table under ``COLUMNS``: the encoder first, then the references."""
-        return [_cells("encoder", self.main), *(_cells(name, line) for name, line in self.references.items())]
+        return [_cells(self.label, self.main), *(_cells(name, line) for name, line in self.references.items())]
 
     def markdown(self) -> str:
         """The table, the differences of the external error, and the notes."""
@@ -72,7 +74,7 @@ class Scores:
         lines.append("Ages in years; lower MAE and challenge are better; intervals resample people.")
         for name, metrics in self.differences.items():
             found = metrics["mae_external"]
-            if name in ("untrained", "ridge_voxels", "constant") and found["difference"] is not None:
+            if name in ("unharmonised", "untrained", "ridge_voxels", "constant") and found["difference"] is not None:
                 text = f"External MAE, encoder minus {_name(name)}: {found['difference']:+.2f}"
                 if found["ci"]:
                     text += f" {_range(found['ci'])}"

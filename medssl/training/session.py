@@ -35,18 +35,20 @@ def train(
     trainer: TrainerOptions,
     monitors: MonitorOptions,
     draw: Callable[[pd.DataFrame, str, Path], None] | None = None,
+    balance: np.ndarray | None = None,
     resume: Path | None = None,
     progress: bool = True,
 ) -> None:
     """Train ``method`` on ``rows`` of ``dataset``; the method is changed in place, the run folder is filled.
 
-    table: manifest columns of all rows (age, site, sex, subject, participant_id, weight). resume: a checkpoint.
+    table: manifest columns of all rows (age, site, sex, subject, participant_id, weight). balance: codes of all
+    rows, such as sites, that every batch holds alike. resume: a checkpoint.
     """
     weights = _weights(table["weight"].to_numpy(float), rows)
     made: list[ResumableLoader] = []
 
     def loader(rank: int, processes: int, before_epoch: Callable[[int], np.ndarray | None]) -> ResumableLoader:
-        plan = EpochBatches(rows, batch, trainer.seed, rank, processes, trainer.accumulate)
+        plan = EpochBatches(rows, batch, trainer.seed, rank, processes, trainer.accumulate, balance)
         made.append(ResumableLoader(dataset, plan, trainer.epochs, workers, before_epoch, torch.cuda.is_available()))
         return made[-1]
 

@@ -10,10 +10,13 @@ NAMES = {
     "medssl.losses.adversarial": 4,
     "medssl.losses.cluster": 2,
     "medssl.losses.contrastive": 6,
+    "medssl.losses.fair": 1,
     "medssl.losses.kernel": 5,
     "medssl.losses.lse": 4,
     "medssl.losses.pairs": 1,
     "medssl.losses.reconstruct": 3,
+    "medssl.losses.redundancy": 2,
+    "medssl.losses.uniformity": 2,
     "medssl.memory.assignments": 1,
     "medssl.memory.bank": 1,
 }

@@ -21,13 +21,17 @@ from tests.conftest import tiny_recipe
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def recipe_of(method: str, manifest: Path, output: Path, workers: int = 0) -> list[str]:
+BALANCED = ["data.balance=site", "regularizers=[{name: fair_kl}, {name: variance}]"]
+
+
+def recipe_of(method: str, manifest: Path, output: Path, workers: int = 0, more: list[str] | None = None) -> list[str]:
     """24 steps with a checkpoint every 5, which does not divide the 3 steps of an epoch."""
     return [
         *tiny_recipe(manifest, output, method),
         "trainer.epochs=8",
         "trainer.checkpoint_steps=5",
         f"data.workers={workers}",
+        *(more or []),
     ]
 
 
@@ -59,12 +63,17 @@ def kill_after(process: subprocess.Popen[bytes], run: Path, step: int) -> int:
     pytest.fail("training did not reach the step in time")
 
 
-@pytest.mark.parametrize(("method", "workers"), [("exponential", 2), ("moco", 0), ("bigan", 0), ("deepcluster", 0)])
-def test_a_killed_training_resumes_bit_for_bit(method: str, workers: int, cohort: Path, tmp_path: Path) -> None:
-    whole = stages.pretrain(method, *recipe_of(method, cohort, tmp_path / "whole", workers), progress=False)
+@pytest.mark.parametrize(
+    ("method", "workers", "more"),
+    [("exponential", 2, []), ("moco", 0, []), ("bigan", 0, []), ("deepcluster", 0, []), ("simclr", 0, BALANCED)],
+)
+def test_a_killed_training_resumes_bit_for_bit(
+    method: str, workers: int, more: list[str], cohort: Path, tmp_path: Path
+) -> None:
+    whole = stages.pretrain(method, *recipe_of(method, cohort, tmp_path / "whole", workers, more), progress=False)
 
     broken = tmp_path / "broken"
-    process = start([method, *recipe_of(method, cohort, broken, workers), "--quiet"])
+    process = start([method, *recipe_of(method, cohort, broken, workers, more), "--quiet"])
     killed_at = kill_after(process, broken, 12)
     assert killed_at < 24
     assert not (broken / "encoder.safetensors").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from medssl.losses.pairs import queue_pairs
 from medssl.memory.ema import EMA
 from medssl.memory.queue import Queue
 from medssl.methods.base import Method, gather
-from medssl.types import Batch, Embed, Facts, Features, Progress, Step
+from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Step
 
 
 class MomentumQueue(Method):
@@ -30,6 +31,8 @@ class MomentumQueue(Method):
     0.999 with 200 epochs of ImageNet). temperature: 0.2 (v2). symmetric: also query with the second view.
     projector: hidden and output sizes; norm: batch | layer | group | none.
     """
+
+    joint: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -61,20 +64,24 @@ class MomentumQueue(Method):
     def step(self, batch: Batch, progress: Progress) -> Step:
         """InfoNCE of each query against its key and the queue."""
         first, second = batch.views
-        q1_BD, k2_BD = self.project(self.encoder(first)), self._key(second)
+        features = [self.encoder(first)]
+        q1_BD, k2_BD = self.project(features[0]), self._key(second)
         loss = self._contrast(q1_BD, k2_BD, batch)
         z_ND = torch.cat([q1_BD, k2_BD])
         if self.symmetric:
-            q2_BD, k1_BD = self.project(self.encoder(second)), self._key(first)
+            features.append(self.encoder(second))
+            q2_BD, k1_BD = self.project(features[1]), self._key(first)
             loss = (loss + self._contrast(q2_BD, k1_BD, batch)) / 2
             z_ND = torch.cat([q1_BD, q2_BD])
+        raw = lambda: self.projector(torch.cat([f.pooled for f in features]))  # noqa: E731
+        loss, terms = self.regularised(loss, Joint(z_ND, batch, raw))
         ages = self.queue.age(progress.step)
         log = {
             "queue_filled": self.queue.filled.float().mean(),
             "queue_age": ages.float().mean() if len(ages) else torch.zeros(()),
             "teacher_distance": self.teacher.distance(self._online()),
         }
-        return Step({"loss": loss}, log, {"z": z_ND.detach(), "keys": k2_BD})
+        return Step({"loss": loss}, log | terms, {"z": z_ND.detach(), "keys": k2_BD})
 
     def after_step(self, step: Step, batch: Batch, progress: Progress) -> None:
         """Push the keys of all processes, then move the momentum encoder."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,7 +14,7 @@ from medssl.heads.mlp import MLP
 from medssl.losses.contrastive import nt_xent
 from medssl.losses.pairs import cosine, tile, view_masks
 from medssl.methods.base import Method, gather, stack_views
-from medssl.types import Batch, Embed, Facts, Features, Progress, Step
+from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Step
 
 
 class TwoView(Method):
@@ -28,6 +28,8 @@ class TwoView(Method):
     hidden layer as wide as the encoder, output 128). norm: batch | layer | group | none inside the projector.
     relatives: what other scans of the same person are: positive | ignore | negative.
     """
+
+    joint: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -53,7 +55,8 @@ class TwoView(Method):
 
     def step(self, batch: Batch, progress: Progress) -> Step:
         """NT-Xent over all views of the batch."""
-        z_ND = self.project(stack_views(self.encoder, batch.views))
+        features = stack_views(self.encoder, batch.views)
+        z_ND = self.project(features)
         scan_N, subject_N = (tile(x, len(batch.views)) for x in (batch.index, batch.meta["subject"]))
         z_MD, scan_M, subject_M = gather(z_ND), gather(scan_N), gather(subject_N)
         pos_NM, valid_NM = view_masks(scan_N, scan_M, subject_N, subject_M, relatives=self.relatives)
@@ -61,7 +64,8 @@ class TwoView(Method):
         loss = nt_xent(sim_NM, pos_NM, valid_NM)
         best_N = sim_NM.detach().masked_fill(~valid_NM, -math.inf).argmax(1, keepdim=True)
         found = pos_NM.gather(1, best_N).float().mean()
-        return Step({"loss": loss}, {"pair_accuracy": found}, {"z": z_ND.detach()})
+        loss, terms = self.regularised(loss, Joint(z_ND, batch, lambda: self.projector(features.pooled)))
+        return Step({"loss": loss}, {"pair_accuracy": found} | terms, {"z": z_ND.detach()})
 
     def project(self, features: Features) -> Tensor:
         """z (N, D), L2-normalised."""

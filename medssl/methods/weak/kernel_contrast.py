@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,7 +16,7 @@ from medssl.kernels import build_kernel
 from medssl.losses.kernel import effective_positives, exponential, threshold, y_aware
 from medssl.losses.pairs import cosine, label_weights, same, tile
 from medssl.methods.base import Method, gather, stack_views
-from medssl.types import Batch, Embed, Facts, Features, Progress, Step
+from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Step
 
 _AGE = {"age": {"kernel": "rbf", "bandwidth": 5.0}}
 _CODES = frozenset({"sex", "site", "dataset", "diagnosis"})
@@ -37,6 +37,8 @@ class KernelContrast(Method):
     encoder's width (papers: one hidden layer of the encoder's width, output 128); projector_norm as
     in simclr.
     """
+
+    joint: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -70,7 +72,8 @@ class KernelContrast(Method):
 
     def step(self, batch: Batch, progress: Progress) -> Step:
         """The kernel loss over all views of the batch."""
-        z_ND = self.project(stack_views(self.encoder, batch.views))
+        features = stack_views(self.encoder, batch.views)
+        z_ND = self.project(features)
         views = len(batch.views)
         labels_N = {c: tile(batch.meta[c], views) for c in self.kernels}
         subject_N = tile(batch.meta["subject"], views)
@@ -82,7 +85,8 @@ class KernelContrast(Method):
         valid_NM.fill_diagonal_(False)
         loss = self.loss(cosine(z_ND, z_MD, self.temperature), logw_NM, valid_NM)
         log = {"effective_positives": effective_positives(logw_NM, valid_NM).detach()}
-        return Step({"loss": loss}, log, {"z": z_ND.detach()})
+        loss, terms = self.regularised(loss, Joint(z_ND, batch, lambda: self.projector(features.pooled)))
+        return Step({"loss": loss}, log | terms, {"z": z_ND.detach()})
 
     def project(self, features: Features) -> Tensor:
         """z (N, D), L2-normalised."""

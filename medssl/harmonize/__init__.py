@@ -1,0 +1,1 @@
+"""What takes the scanner out of features: fitted on training rows, applied to new ones."""

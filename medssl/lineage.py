@@ -1,0 +1,69 @@
+"""Whether artefacts belong together: a run and its cohort, a table and what its encoder was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medssl.assemble import Assembly, network_of
+from medssl.config import file_digest
+from medssl.data.manifest import Cohort
+from medssl.errors import UserError
+from medssl.features.table import FeatureTable
+from medssl.training.run import Run
+
+
+def same_parents(run: Run, parts: Assembly) -> None:
+    """Refuse to continue on other scans or by another recipe than the run began with."""
+    before = run.read_info().get("hashes", {})
+    now_there = {"manifest": parts.cohort.digest, "recipe": file_digest(run.recipe)}
+    now_there["scans"] = str(parts.info["hashes"]["scans"])
+    for parent, digest in now_there.items():
+        if before.get(parent) != digest:
+            raise UserError(
+                f"the {parent} changed since {run.folder} was started (hash {str(before.get(parent))[:12]} before, "
+                f"{digest[:12]} now); restore it, or start a new run"
+            )
+
+
+def own_cohort(run: Path, cohort: Cohort) -> None:
+    """Refuse to take a changed manifest for the one that the run was trained on."""
+    trained = Run(run).read_info().get("hashes", {}).get("manifest") if run.is_dir() else None
+    if trained is not None and trained != cohort.digest:
+        names = ", ".join(str(p) for p in cohort.paths)
+        raise UserError(
+            f"{names} changed since {run} was trained on it, so its splits cannot be trusted; restore it, or name the "
+            f"manifest: `medssl embed {run} MANIFEST -o features.csv`, then `medssl score features.csv`"
+        )
+
+
+def seen_in_training(table: FeatureTable) -> str | None:
+    """A note where test rows show scans or people that the encoder was trained on.
+
+    None where there are none, where the table is of the training cohort itself (whose splits were checked before the
+    training), and where the run or a manifest is gone.
+    """
+    source = table.provenance
+    run, scored = Path(str(source.get("run", ""))), list(source.get("manifests", ()))
+    if not run.exists() or not scored or not all(Path(p).is_file() for p in scored):
+        return None
+    network = network_of(run, False)
+    if not network.manifests or not all(Path(s["path"]).is_file() for s in network.manifests):
+        return None
+    trained, tested = Cohort.read(network.manifests), Cohort.read(scored)
+    if trained.digest == tested.digest or tested.digest != source.get("manifest"):
+        return None
+    before = trained.table.iloc[trained.rows("train")]
+    test = tested.table[tested.table["split"].isin(["internal_test", "external_test"])]
+    scans = test.index[test["image"].isin(set(before["image"]) - {""})]
+    people = test.index[test["subject"].isin(set(before["subject"]))]
+    if len(scans):
+        return (
+            f"{len(scans)} of {len(test)} test scans were trained on by this encoder (first: "
+            f"{tested.where(int(scans[0]))}), so their scores say nothing about new people"
+        )
+    if len(people):
+        return (
+            f"{len(people)} of {len(test)} test rows carry the id of somebody this encoder was trained on (first: "
+            f"{tested.where(int(people[0]))}); fill the column dataset where they are different people"
+        )
+    return None

@@ -1,0 +1,1 @@
+"""Terms that a recipe adds to the loss of a method with a joint embedding (``regularizers:``)."""
