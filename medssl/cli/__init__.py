@@ -11,6 +11,7 @@ import typer
 from medssl.cli.cohort import app as cohort
 from medssl.cli.demo import demo
 from medssl.cli.methods import methods
+from medssl.cli.openbhb import app as openbhb
 from medssl.cli.run import embed, pretrain, report, score
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cohort, name="cohort")
+app.add_typer(openbhb, name="openbhb")
 app.command()(pretrain)
 app.command()(embed)
 app.command()(score)
