@@ -24,11 +24,12 @@ from medssl.export import server
 from medssl.export.layout import OPENBHB, BlockTable
 from medssl.export.openbhb import AGREEMENT, FILES, WIDEST, largest_difference
 from medssl.export.standin import mask_file, read_rows, stand_in_rows, volumes
+from medssl.export.template import BATCH
 from medssl.export.textscan import forbidden, too_new
 from medssl.features.embed import embed_cohort
 
-ROWS = 3
-"""Rows that are encoded."""
+ROWS = BATCH
+"""Rows that are encoded: a full batch, so that the memory is that of the server."""
 _STAGES = {
     "metadata": "metadata.pkl is read by pandas",
     "import": "estimator.py is imported without medssl and monai",
@@ -69,7 +70,7 @@ def check_submission(
     """All checks of a submission; it is fit to be uploaded where none of them has ``ok`` False.
 
     run: the run that it was made from, for the agreement with ``medssl embed``. rows: an array of the challenge
-    (its first 3 rows are used); without one, random values in a sparse array of the true width. Masks are those of
+    (its first 4 rows are used); without one, random values in a sparse array of the true width. Masks are those of
     the variables VBM_MASK and QUASIRAW_MASK, or else stand-ins of the true voxel counts. table: the rows.
     Errors: UserError where the folder does not exist or ``rows`` are no rows of the challenge.
     """
@@ -122,7 +123,7 @@ def _served(
         mask, invented = mask_file(block, scratch)
         environment[block.mask_variable] = str(mask)
         found.add("mask", None if invented else True, f"a stand-in of {block.mask_voxels} voxels" if invented else str(mask))
-    subset = [count - 1, 0] if count > 1 else [0]
+    subset = [count // 2, 0] if count > 1 else [0]
     job = {"folder": str(folder), "x": str(x.resolve()), "rows": count, "subset": subset, "environment": environment}
     said, out = _start(job, scratch)
     _judge(said, out, folder, count, subset, table, name, found)

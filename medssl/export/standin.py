@@ -19,7 +19,7 @@ def stand_in_mask(block: Block) -> npt.NDArray[np.float32]:
     grids = np.meshgrid(*[np.linspace(-1, 1, n, dtype=np.float32) for n in block.shape[1:]], indexing="ij", sparse=True)
     distance_DHW = grids[0] ** 2 + grids[1] ** 2 + grids[2] ** 2
     nearest = np.argsort(distance_DHW, axis=None, kind="stable")[: block.mask_voxels]
-    values = np.full(block.shape[1:], block.mask_above, np.float32).reshape(-1)
+    values = np.full(np.prod(block.shape[1:]), block.mask_above / 2, np.float32)
     values[nearest] = block.mask_above + 0.5
     return values.reshape(block.shape[1:])
 
@@ -62,7 +62,7 @@ def volumes(x_NV: np.ndarray, table: BlockTable, name: str, stored: tuple[int, .
     """The block of every row as (N, C, D, H, W) float32, unmasked in C order, in the order in which it is stored."""
     block = table.block(name)
     out = np.zeros((len(x_NV), *stored), np.float32)
-    inside = None if mask is None else stored_nifti(mask) > block.mask_above
+    inside = None if mask is None else stored_nifti(mask).astype(np.float64) > block.mask_above
     for i, row_V in enumerate(x_NV):
         values_V = np.asarray(row_V[table.span(name)], np.float32)
         if inside is None:

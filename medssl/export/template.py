@@ -19,14 +19,16 @@ ENCODERS = {
 """Encoder -> the piece that rebuilds it. Its modules have the names of medssl's, so that weights fit as they are."""
 MARK = "Features of brain scans for the OpenBHB challenge"
 """How the text of every submission begins."""
+BATCH = 4
+"""Scans per forward pass."""
 
 
-def estimator_source(config: Mapping[str, Any], batch: int = 8) -> str:
-    """estimator.py for a configuration (see ``openbhb.configuration``); batch: scans per forward pass."""
+def estimator_source(config: Mapping[str, Any]) -> str:
+    """estimator.py for a configuration (see ``openbhb.configuration``)."""
     names = ("top", "rows", "preprocess", "layers", ENCODERS[config["encoder"]["name"]], "estimator")
     text = "".join(_piece(name) for name in names)
     values = pformat(dict(config), width=110, sort_dicts=False)
-    filled = {"@CONFIG@": values, "@BATCH@": str(batch), "@MADE_BY@": f"medssl {medssl.__version__}"}
+    filled = {"@CONFIG@": values, "@BATCH@": str(BATCH), "@MADE_BY@": f"medssl {medssl.__version__}"}
     for place, value in filled.items():
         text = text.replace(place, value)
     return text
