@@ -122,7 +122,8 @@ def _served(
     if block.mask_variable:
         mask, invented = mask_file(block, scratch)
         environment[block.mask_variable] = str(mask)
-        found.add("mask", None if invented else True, f"a stand-in of {block.mask_voxels} voxels" if invented else str(mask))
+        seen = f"a stand-in of {block.mask_voxels} voxels" if invented else str(mask)
+        found.add("mask", None if invented else True, seen)
     subset = [count // 2, 0] if count > 1 else [0]
     job = {"folder": str(folder), "x": str(x.resolve()), "rows": count, "subset": subset, "environment": environment}
     said, out = _start(job, scratch)

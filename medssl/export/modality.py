@@ -94,8 +94,8 @@ def check_input(table: BlockTable, name: str, spec: Mapping[str, Any], prep: Pre
     wanted = _three(spec["shape"] or given)
     if given != wanted:
         raise UserError(
-            f"{run} reads {by(wanted)} voxels, but {name} gives {by(given)} after its preprocessing, so it was trained on "
-            "another modality; give the one it was trained on (--modality)"
+            f"{run} reads {by(wanted)} voxels, but {name} gives {by(given)} after its preprocessing, so it was trained "
+            "on another modality; give the one it was trained on (--modality)"
         )
 
 

@@ -21,7 +21,7 @@ from medssl.assemble import Network, network_of
 from medssl.data.preprocess import Preprocessing
 from medssl.encoders.file import read_card
 from medssl.errors import UserError
-from medssl.export.layout import OPENBHB, Block, BlockTable
+from medssl.export.layout import OPENBHB, BlockTable
 from medssl.export.modality import check_input, modality_of, stored_shape
 from medssl.export.template import ENCODERS, MARK, estimator_source
 from medssl.export.textscan import forbidden, too_new
@@ -118,11 +118,6 @@ def ratio(prep: Preprocessing, spacing: float) -> list[float]:
     return [float(new) / spacing for new in prep.spacing or (spacing,) * 3]
 
 
-def volume_spacing(block: Block) -> float:
-    """Voxel size in mm of the stored volumes; 1 where there is no grid."""
-    return block.spacing or 1.0
-
-
 def load_submission(folder: Path) -> Any:
     """estimator.py as a module, as the challenge's server imports it: from its file, not entered in sys.modules."""
     spec = importlib.util.spec_from_file_location("submission", folder / FILES[0])
@@ -147,7 +142,8 @@ def _network(run: Path, features: str) -> Network:
         raise UserError(f"features '{features}' must be h (encoder) or z (projection head)")
     if run.is_dir() and Run(run).read_info().get("state") != "finished":
         raise UserError(f"{run} is not finished, so it cannot be exported; go on with `medssl pretrain --resume {run}`")
-    if features == "z" and not (Run(run).projection if run.is_dir() else run.with_name("projection.safetensors")).is_file():
+    head = Run(run if run.is_dir() else run.parent).projection
+    if features == "z" and not head.is_file():
         raise UserError(f"{run} has no projection head, so there is no z; export it with --features h")
     network = network_of(run, features == "z")
     name = network.encoder.spec["name"]  # type: ignore[index]
@@ -182,15 +178,15 @@ def _compare(draft: Path, network: Network, config: Mapping[str, Any], run: Path
         gap = largest_difference(rebuilt(x).numpy(), wanted.numpy())
     if not gap <= AGREEMENT:
         raise UserError(
-            f"{run} cannot be exported: the rebuilt {config['encoder']['name']} differs from it by {gap:.2g}, more than "
-            f"{AGREEMENT:g}; report its recipe"
+            f"{run} cannot be exported: the rebuilt {config['encoder']['name']} differs from it by {gap:.2g}, more "
+            f"than {AGREEMENT:g}; report its recipe"
         )
 
 
 def _about(draft: Path, network: Network, card: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """Content of metadata.pkl: plain values."""
     training = {k: v for k, v in card.get("training", {}).items() if k != "manifests"}
-    hashes = {k: v for k, v in card.get("hashes", {}).items()} | {"encoder": network.digest}
+    hashes = dict(card.get("hashes", {})) | {"encoder": network.digest}
     for file in FILES[:2]:
         hashes[file] = hashlib.sha256((draft / file).read_bytes()).hexdigest()
     return {

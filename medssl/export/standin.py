@@ -49,13 +49,15 @@ def read_rows(path: Path, table: BlockTable) -> np.memmap:
     try:
         x_NV = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no readable .npy array ({error}); give test.npy or train.npy as published") from error
+        raise UserError(
+            f"{path} is no readable .npy array ({error}); give test.npy or train.npy as published"
+        ) from error
     if x_NV.ndim != 2 or x_NV.shape[1] != table.width or x_NV.dtype.kind != "f":
         raise UserError(
             f"{path} holds {x_NV.dtype} values of shape {x_NV.shape}, but rows of the challenge have {table.width} "
             "floating-point values; give test.npy or train.npy as published"
         )
-    return x_NV  # type: ignore[no-any-return]
+    return x_NV
 
 
 def volumes(x_NV: np.ndarray, table: BlockTable, name: str, stored: tuple[int, ...], mask: Path | None) -> np.ndarray:

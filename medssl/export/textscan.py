@@ -22,6 +22,7 @@ FORBIDDEN = {
 }
 """Key word -> regular expression that may occur nowhere in the text, comments included (ramp-workflow 0.7.0)."""
 OLDEST = (3, 8)
+_BUILT_IN = ("list", "dict", "tuple", "set", "frozenset", "type")
 
 
 def forbidden(text: str) -> str | None:
@@ -48,7 +49,8 @@ def too_new(text: str) -> str | None:
     for node in ast.walk(tree):
         notes = [getattr(node, "annotation", None), getattr(node, "returns", None)]
         for inner in (part for note in notes if isinstance(note, ast.AST) for part in ast.walk(note)):
-            built_in = isinstance(inner, ast.Subscript) and isinstance(inner.value, ast.Name)
-            if isinstance(inner, ast.BinOp) or (built_in and inner.value.id in ("list", "dict", "tuple", "set", "type")):
-                return f"line {inner.lineno} has an annotation that Python 3.8 cannot evaluate"
+            generic = isinstance(inner, ast.Subscript) and ast.unparse(inner.value) in _BUILT_IN
+            if generic or (isinstance(inner, ast.BinOp) and isinstance(inner.op, ast.BitOr)):
+                line = getattr(node, "lineno", 0)
+                return f"line {line} has an annotation that Python 3.8 cannot evaluate"
     return None

@@ -95,7 +95,10 @@ def make_run(
     if prepared["shape"] is not None:
         size = (size[0], *prepared["shape"])
     elif prepared["spacing"] is not None:
-        size = (size[0], *[round(n * (block.spacing or 1) / s) for n, s in zip(size[1:], prepared["spacing"], strict=True)])
+        size = (
+            size[0],
+            *[round(n * (block.spacing or 1) / s) for n, s in zip(size[1:], prepared["spacing"], strict=True)],
+        )
     torch.manual_seed(0)
     encoder = trained_like(build_encoder(**{**(spec or SMALL), "in_channels": size[0], "shape": list(size[1:])}))
     manifest = folder / "manifest.csv"

@@ -125,7 +125,9 @@ def test_whatever_the_server_would_trip_over_fails_by_name(
     assert old in text
     (copy / "estimator.py").write_text(text.replace(old, new))
     if what == "predict, indices None":  # a pipeline returns itself, so the step alone is asked
-        (copy / "estimator.py").write_text(text.replace(old, new).replace("Pipeline([(\"embedding\", Embedding())])", "[Embedding()]"))
+        (copy / "estimator.py").write_text(
+            text.replace(old, new).replace('Pipeline([("embedding", Embedding())])', "[Embedding()]")
+        )
         what = "fit(None, None) restores the weights"
     assert what in failed(check_submission(copy, made[0], table=TABLE))
 
@@ -155,7 +157,7 @@ def test_a_package_that_is_not_on_the_server_cannot_be_imported(package: str, co
     text = (copy / "estimator.py").read_text()
     (copy / "estimator.py").write_text(text.replace("import nibabel\n", f"import nibabel\nimport {package}\n"))
     seen = failed(check_submission(copy, table=TABLE))
-    assert f"{package} is not on the server" in seen["estimator.py is imported without medssl and monai"]
+    assert f"{package.split('.')[0]} is not on the server" in seen["estimator.py is imported without medssl and monai"]
 
 
 @pytest.mark.slow

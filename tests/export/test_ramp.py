@@ -22,9 +22,10 @@ ENVIRONMENTS = {
     "newest": ["numpy", "scikit-learn", "nibabel", "pandas", "scipy", "ramp-workflow==0.7.0"],
     "old": ["numpy<2", "scikit-learn==1.5.*", "nibabel==4.0.*", "pandas<3", "scipy<1.15", "ramp-workflow==0.7.0"],
 }
+DENSE = {"name": "densenet121", "width": 8, "growth": 4, "depth": [1, 1], "stem": "small"}
 CASES = {
     "resnet": ("quasiraw", SMALL, {"spacing": [2, 2, 2]}, "z"),
-    "densenet": ("vbm", {"name": "densenet121", "width": 8, "growth": 4, "depth": [1, 1], "stem": "small"}, {"mask": "otsu"}, "h"),
+    "densenet": ("vbm", DENSE, {"mask": "otsu"}, "h"),
     "alexnet": ("quasiraw", {"name": "alexnet3d", "width": 4}, {"intensity": "percentile", "shape": [20] * 3}, "h"),
     "mlp": ("desikan_roi", {"name": "mlp", "hidden": [9, 8], "norm": "batch"}, {"mask": "none"}, "z"),
 }  # fmt: skip
