@@ -40,7 +40,7 @@ def environment(name: str, packages: list[str], home: Path) -> Path:
     python = folder / "bin" / "python"
     if not (folder / "complete").is_file():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        install = [str(python), "-m", "pip", "install", "--quiet", "--retries", "1", *packages]
+        install = [str(python), "-I", "-m", "pip", "install", "--quiet", "--retries", "1", *packages]
         done = subprocess.run(install, capture_output=True, text=True)
         if done.returncode:
             pytest.skip(f"the environment '{name}' cannot be installed here: {done.stderr.strip().splitlines()[-1]}")
@@ -61,7 +61,8 @@ def drive(python: Path | str, case: str, tmp_path: Path, masks: dict[str, Path])
     run = make_run(tmp_path / "run", modality, spec, prep, policy="yaware")
     folder = export_openbhb(run, tmp_path / "out", features=features, table=TABLE)
     x = stand_in_rows(TABLE, modality, ROWS, tmp_path / "x.npy")
-    job = [str(python), "-I", "-W", "ignore", str(DRIVER), str(folder), str(x), str(TRAIN), str(tmp_path / "f.npz")]
+    alone = [] if python == sys.executable else ["-I"]  # an environment of its own sees nothing of this one's paths
+    job = [str(python), *alone, "-W", "ignore", str(DRIVER), str(folder), str(x), str(TRAIN), str(tmp_path / "f.npz")]
     done = subprocess.run(job, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     wanted = embedded(run, np.load(x, mmap_mode="r"), modality, masks, z=features == "z")
