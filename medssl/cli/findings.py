@@ -12,6 +12,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from medssl.data.check import CheckReport
+    from medssl.export.check import Finding
 
 FIRST = 3
 WIDTH = 120  # where the output goes into a file
@@ -52,6 +53,24 @@ def print_report(report: CheckReport, everything: bool) -> None:
         console.print(Text(f"{totals}: nothing would break a training", style="green"))
     else:
         console.print(Text(f"{totals}: the errors would break a training", style="bold red"))
+
+
+def print_checks(findings: Sequence[Finding]) -> bool:
+    """A table of checks with ok, FAILED or "-" (could not be looked at); True where none failed."""
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDTH
+    words = {True: Text("ok", style="green"), False: Text("FAILED", style="bold red"), None: Text("-", style="dim")}
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
+    for heading in ("check", "result", "what was seen"):
+        table.add_column(heading, overflow="fold")
+    for finding in findings:
+        table.add_row(Text(finding.what), words[finding.ok], Text(finding.seen))
+    console.print(table)
+    failed = sum(finding.ok is False for finding in findings)
+    console.print()
+    console.print(Text(f"{failed} of {len(findings)} checks failed" if failed else "nothing failed"))
+    return not failed
 
 
 def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:

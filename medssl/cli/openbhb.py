@@ -6,8 +6,10 @@ from pathlib import Path
 
 import typer
 
+from medssl.cli.submission import check, export
+
 app = typer.Typer(
-    help="The OpenBHB challenge (brain age with site-effect removal): its probes on any cohort with sites.",
+    help="The OpenBHB challenge (brain age with site-effect removal): its probes on any cohort, and submissions to it.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -61,3 +63,7 @@ def score(
         progress=not quiet,
     )
     typer.echo(json.dumps(board.to_dict(), indent=2) if as_json else board.markdown())
+
+
+app.command()(export)
+app.command()(check)

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [
     "pretrain", "embed", "score", "report", "methods", "demo",
     "cohort scan", "cohort check", "cohort synth", "cohort split", "cohort cache",
+    "openbhb export", "openbhb check",
 ]  # fmt: skip
 QUICK = ("trainer.epochs=1", "monitors.every=0", "monitors.map=false")
 

@@ -1,0 +1,1 @@
+"""Trained encoders as files for other programs: the submission to the OpenBHB challenge."""
