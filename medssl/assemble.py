@@ -19,6 +19,7 @@ from medssl.data.cache import VolumeCache
 from medssl.data.dataset import EpochBatches, ScanDataset
 from medssl.data.manifest import Cohort
 from medssl.data.preprocess import Preprocessing
+from medssl.data.reference import parse
 from medssl.encoders import build_encoder
 from medssl.encoders.file import load_encoder, read_card, weights_digest
 from medssl.errors import ManifestError, StaleError, UserError
@@ -128,9 +129,7 @@ def scans_digest(cohort: Cohort, rows: Iterable[int], images: Sequence[str], tim
     sha = hashlib.sha256()
     for row in rows:
         for path in cohort.images(int(row), images):
-            state = path.stat() if path.exists() else None
-            size, changed = (state.st_size, state.st_mtime_ns) if state else (-1, -1)
-            sha.update(f"{path.name} {size} {changed if times else 0}\n".encode())
+            sha.update(f"{parse(path).summary(times)}\n".encode())
     return sha.hexdigest()
 
 
@@ -139,7 +138,7 @@ def _refuse_leaks(cohort: Cohort) -> None:
     table = cohort.table[cohort.table["split"] != ""]
     for column, what in (("subject", "person"), ("image", "file")):
         inside = table["split"] == "train"
-        both = sorted(set(table.loc[inside, column]) & set(table.loc[~inside, column]))
+        both = sorted((set(table.loc[inside, column]) & set(table.loc[~inside, column])) - {""})
         if both:
             row = int(table.index[table[column] == both[0]][0])
             raise ManifestError(

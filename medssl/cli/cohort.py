@@ -24,7 +24,12 @@ def scan(
     derivative: str | None = typer.Option(
         None, help="A folder below derivatives/, or a part of file names there, such as desc-brain."
     ),
-    layout: str = typer.Option("auto", help="auto, bids, flat (files and a table) or plain (files only)."),
+    layout: str = typer.Option("auto", help="auto, bids, flat (files and a table), plain (files only) or openbhb."),
+    modality: str = typer.Option(
+        "vbm", help="Of OpenBHB: vbm, quasiraw, xhemi, vbm_roi, desikan_roi, destrieux_roi or raw."
+    ),
+    vbm_mask: Path | None = typer.Option(None, help="Mask of OpenBHB's vbm rows, where it is not in resource/."),
+    quasiraw_mask: Path | None = typer.Option(None, help="Mask of OpenBHB's quasiraw rows, likewise."),
     table: Path | None = typer.Option(None, help="Participants table, where it is not ROOT/participants.tsv."),
     column: list[str] = typer.Option(
         None,
@@ -49,19 +54,26 @@ def scan(
       medssl cohort scan /data/bids -o manifest.csv
       medssl cohort scan /data/bids --derivative desc-brain -o brains.csv
       medssl cohort scan /data/scans --table pheno.csv --column participant_id=ID --column age=AGE -o manifest.csv
+      medssl cohort scan /data/openbhb --layout openbhb --modality quasiraw -o openbhb.csv
     """
     from medssl.data.cohorts.bids import scan_folder, write_manifest
 
-    found = scan_folder(
-        root,
-        suffix,
-        derivative,
-        layout,
-        table=table,
-        columns=pairs(column, "--column"),
-        sex=pairs(sex, "--sex"),
-        pattern=pattern,
-    )
+    if layout == "openbhb":
+        from medssl.data.cohorts.openbhb import scan_openbhb
+
+        given = {"vbm": vbm_mask, "quasiraw": quasiraw_mask}
+        found = scan_openbhb(root, modality, {name: path for name, path in given.items() if path is not None})
+    else:
+        found = scan_folder(
+            root,
+            suffix,
+            derivative,
+            layout,
+            table=table,
+            columns=pairs(column, "--column"),
+            sex=pairs(sex, "--sex"),
+            pattern=pattern,
+        )
     notes = found.attrs["notes"]
     for name, value in (("dataset", dataset), ("site", site)):
         if value is not None:
@@ -172,18 +184,19 @@ def split(
     from medssl.data.manifest import Cohort
     from medssl.data.manifest_file import known_name
 
-    cohort = Cohort.read(manifest)
+    cohort = Cohort.read(manifest, images=False)
     sites = [name.strip() for name in external_sites.split(",") if name.strip()] if external_sites is not None else None
     table = cohort.table.assign(
         split=split_cohort(cohort.table, sites, external_fraction, internal_fraction, seed=seed)
     )
     given = read_table(manifest).rename(columns=known_name)
     for name in given.columns:
-        if name == "image" or name.startswith("image_"):
+        if name == "image" or name.startswith("image_") or (name == "mask" and table[name].dtype == object):
             given[name] = table[name].to_numpy()
     given["split"] = table["split"].to_numpy()
     known = [name for name in COLUMNS if name in given.columns]
-    written = write_manifest(given[known + [name for name in given.columns if name not in known]], out)
+    ordered = given[known + [name for name in given.columns if name not in known]]
+    written = write_manifest(ordered, out, images="image" in given)
     for name in ("train", "internal_test", "external_test", ""):
         rows = table[table["split"] == name]
         if len(rows):

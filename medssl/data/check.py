@@ -11,6 +11,7 @@ import numpy as np
 
 from medssl.data.check_files import FileFacts, duplicates, oddities, survey
 from medssl.data.check_table import Finding, check_table, confounding, possible
+from medssl.data.reference import parse
 from medssl.errors import UserError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _owners(cohort: Cohort) -> dict[str, list[tuple[int, str]]]:
     for column in columns:
         for row, image in enumerate(cohort.table[column]):
             if isinstance(image, str) and image:
-                owners.setdefault(image, []).append((row, column))
+                owners.setdefault(str(cohort.images(row, (column,))[0]), []).append((row, column))
     return owners
 
 
@@ -93,7 +94,7 @@ def _file_findings(
 
 
 def _name(fact: FileFacts) -> str:
-    return fact.path.replace("\\", "/").rsplit("/", 1)[-1]
+    return parse(fact.path).name.replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def _copies(cohort: Cohort, owners: dict[str, list[tuple[int, str]]], facts: list[FileFacts]) -> Iterator[Finding]:
@@ -118,7 +119,7 @@ def _copies(cohort: Cohort, owners: dict[str, list[tuple[int, str]]], facts: lis
                 "error" if leak else "warning",
                 "copy-across-splits" if leak else "duplicate",
                 path,
-                f"{path.rsplit('/', 1)[-1]} {same} {cohort.where(first)}{tail}; keep one of them",
+                f"{parse(path).name} {same} {cohort.where(first)}{tail}; keep one of them",
             )
 
 

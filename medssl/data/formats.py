@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
 from medssl.errors import VolumeError
 
@@ -110,3 +115,10 @@ def storable(data: np.ndarray) -> np.ndarray:
     if data.ndim == 3:
         return data
     return data[0] if data.shape[0] == 1 else np.moveaxis(data, 0, -1)[:, :, :, None, :]
+
+
+def stored_nifti(path: Path) -> np.ndarray:
+    """Values of a NIfTI-1 file in file order, scaled, without a turn to RAS. Errors: VolumeError naming the file."""
+    with reading(path, (ImageFileError, HeaderDataError, WrapStructError)):
+        image = nib.Nifti1Image.from_stream(io.BytesIO(unpacked(path)))
+        return np.asanyarray(image.dataobj)

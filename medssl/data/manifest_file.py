@@ -7,10 +7,12 @@ import io
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from medssl.data.reference import parse
 from medssl.errors import ManifestError
 
 SPLITS = ("train", "internal_test", "external_test")
@@ -43,23 +45,26 @@ def known_name(name: str) -> str:
     return name.lower() if name.lower() in _ORDER else name
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, images: bool = True) -> pd.DataFrame:
     """All rows of a manifest, as ``Cohort`` describes them; ``subject`` only where the file has that column.
 
+    images: whether every row needs an image (a table of features has none; ``image`` is then "").
     Errors: ManifestError naming the file and, where there is one, the row (line number, the header is line 1).
     """
     text = _decoded(path)
     separator, header = _header(path, text)
     raw = _cells(path, text, separator, header)
-    missing = [name for name in ("participant_id", "image") if name not in header]
+    needed = ("participant_id", "image") if images else ("participant_id",)
+    missing = [name for name in needed if name not in header]
     if missing:
+        more = " (for a table of features, name them: data.columns or --columns)" if missing[0] == "image" else ""
         raise ManifestError(
-            f'{path} has no column "{missing[0]}" (it has {", ".join(header)}); add it, or write a manifest with '
-            "`medssl cohort scan ROOT -o manifest.csv`"
+            f'{path} has no column "{missing[0]}" (it has {_few(header)}); add it, or write a manifest with '
+            f"`medssl cohort scan ROOT -o manifest.csv`{more}"
         )
     if raw.empty:
         raise ManifestError(f"{path} has a header but no rows; add one row per scan")
-    for name in ("participant_id", "image"):
+    for name in needed:
         _refuse(path, raw, raw[name] == "", name, "is empty, but every row needs one; fill it or drop the row")
     table = pd.DataFrame(index=raw.index)
     for name in _ORDER:
@@ -76,9 +81,22 @@ def read_table(path: Path) -> pd.DataFrame:
     for name in [c for c in table.columns if c == "image" or c.startswith("image_")]:
         joined = [os.path.normpath(os.path.join(folder, v)) if v else "" for v in table[name]]
         table[name] = pd.Series(joined, index=table.index, dtype=object)
+    if "mask" in table:
+        table["mask"] = [_mask_path(folder, *cells) for cells in zip(table["image"], table["mask"], strict=True)]
     table["manifest"] = pd.Series(os.path.abspath(path), index=table.index, dtype=object)
     table["row"] = raw["row"]
     return table.reset_index(drop=True)
+
+
+def _mask_path(folder: str, image: str, mask: Any) -> Any:
+    """The mask of a row whose image is read with one, as absolute path; other cells of that name stay as they are."""
+    if not isinstance(mask, str) or not mask or not parse(image).needs_mask:
+        return mask
+    return os.path.normpath(os.path.join(folder, mask))
+
+
+def _few(names: list[str], most: int = 12) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _decoded(path: Path) -> str:
