@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +17,21 @@ from torch import Tensor, nn
 from medssl.catalog import build_method
 from medssl.config import Recipe
 from medssl.data.cache import VolumeCache
-from medssl.data.dataset import EpochBatches, ScanDataset
+from medssl.data.columns import Columns
+from medssl.data.dataset import EpochBatches, ScanDataset, TableDataset
 from medssl.data.manifest import Cohort
 from medssl.data.preprocess import Preprocessing
 from medssl.data.reference import parse
 from medssl.encoders import build_encoder
 from medssl.encoders.file import load_encoder, read_card, weights_digest
-from medssl.errors import ManifestError, StaleError, UserError
+from medssl.errors import ManifestError, RecipeError, StaleError, UserError
 from medssl.files import write_atomic
 from medssl.heads.file import load_head, save_head
 from medssl.methods.base import Method
 from medssl.training.run import Run, origin
 from medssl.types import Facts
 from medssl.views.pair import ViewMaker
-from medssl.views.policies import build_policy
+from medssl.views.policies import WITHOUT_PLACE, Policy, build_policy
 
 _NOT_LABELS = frozenset({"participant_id", "session", "split", "weight", "manifest", "row", "subject"})
 _CODES = ("sex", "site", "dataset", "diagnosis", "subject")
@@ -46,6 +48,7 @@ class Assembly:
     method: Method
     train_rows: np.ndarray
     info: dict[str, Any]
+    columns: Columns | None = None
 
     def save_projection(self, path: Path) -> None:
         """Keep the projector beside the encoder, where the method has one (``medssl embed --projection``)."""
@@ -67,6 +70,7 @@ class Network:
     cache: str | None
     manifests: list[dict[str, Any]]
     seed: int
+    columns: Columns | None = None
 
 
 def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
@@ -76,24 +80,22 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     """
     if not recipe.data.sources:
         raise UserError("no manifest is given; set data.manifest=PATH (`medssl cohort scan ROOT -o PATH` makes one)")
-    cohort = Cohort.read(recipe.data.sources)
+    cohort = Cohort.read(recipe.data.sources, images=recipe.data.columns is None)
     rows = cohort.rows("train")
     if not len(rows):
         raise ManifestError(f"{_names(cohort)}: no row has split 'train'; mark training scans in the column split")
     EpochBatches(rows, recipe.data.batch_size, recipe.trainer.seed, accumulate=recipe.trainer.accumulate)
     preprocessing = Preprocessing.from_dict(recipe.data.preprocessing.model_dump())
-    cache = VolumeCache(recipe.data.cache)
-    used, where = (
-        [cohort.images(int(r), recipe.data.images) for r in rows],
-        [cohort.where(int(r)) for r in rows],
-    )
-    files: list[tuple[Path, ...]] = [()] * len(cohort.table)  # of other rows nothing is ever read
-    for row, group in zip(rows, used, strict=True):
-        files[row] = group
     _refuse_leaks(cohort)
-    cohort.subset(rows).check_files()
-    cache.build(used, preprocessing, workers=None, progress=progress and process_is_first(), where=where)
-    shape = cache.common_shape(used, preprocessing, where)
+    columns = None if recipe.data.columns is None else Columns.fit(cohort, rows, recipe.data.columns)
+    if columns is None:
+        dataset, shape = _of_images(recipe, cohort, rows, preprocessing, progress)
+    else:
+        dataset, shape = TableDataset(columns.matrix(cohort), {}), (1, len(columns.names), 1, 1)
+        if columns.filled and progress and process_is_first():
+            print(f"{columns.filled} empty cells of the training rows become the mean of their column", file=sys.stderr)
+    policy = build_policy(recipe.views.policy)
+    _refuse_places(policy, shape)
     labels, meta = _columns(cohort, rows)
     facts = Facts(len(cohort.table), rows, recipe.data.batch_size, tuple(shape), labels)
     torch.manual_seed(recipe.trainer.seed)
@@ -107,21 +109,47 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
                 f"{_names(cohort)}: no training row has a value in column '{column}', but {recipe.method.name} reads "
                 f"it; fill the column, or choose a method that reads no labels, such as simclr"
             )
-    policy = build_policy(recipe.views.policy)
-    maker = ViewMaker(policy, n_views=method.views, targets=dict(method.wants), seed=recipe.trainer.seed)
-    dataset = ScanDataset(files, cache, preprocessing, meta, maker, policy.clean)
+    if columns is not None:
+        meta = {name: meta[name] for name in meta if name not in columns.names or name in method.reads}
+    dataset.maker = ViewMaker(policy, n_views=method.views, targets=dict(method.wants), seed=recipe.trainer.seed)
+    dataset.meta, dataset.clean = meta, policy.clean
     info = origin() | {
         "seed": recipe.trainer.seed,
         "method": recipe.method.name,
         "hashes": {
             "recipe": recipe.digest,
             "manifest": cohort.digest,
-            "scans": scans_digest(cohort, rows, recipe.data.images),
+            "scans": scans_digest(cohort, rows, () if columns is not None else recipe.data.images),
         },
         "training": _training(cohort, rows),
         "views": policy.to_list(),
     }
-    return Assembly(recipe, cohort, preprocessing, dataset, method, rows, info)
+    return Assembly(recipe, cohort, preprocessing, dataset, method, rows, info, columns)
+
+
+def _of_images(
+    recipe: Recipe, cohort: Cohort, rows: np.ndarray, preprocessing: Preprocessing, progress: bool
+) -> tuple[ScanDataset, tuple[int, ...]]:
+    """The training scans, preprocessed into the cache, and their common shape; of other rows nothing is ever read."""
+    cache = VolumeCache(recipe.data.cache)
+    used = [cohort.images(int(r), recipe.data.images) for r in rows]
+    where = [cohort.where(int(r)) for r in rows]
+    files: list[tuple[Path, ...]] = [()] * len(cohort.table)
+    for row, group in zip(rows, used, strict=True):
+        files[row] = group
+    cohort.subset(rows).check_files()
+    cache.build(used, preprocessing, workers=None, progress=progress and process_is_first(), where=where)
+    return ScanDataset(files, cache, preprocessing, {}), cache.common_shape(used, preprocessing, where)
+
+
+def _refuse_places(policy: Policy, shape: Sequence[int]) -> None:
+    """Refuse transforms of space on values that have no place: regional measures, surfaces, tables."""
+    wrong = [slot.transform.name for slot in policy.slots if slot.transform.name not in WITHOUT_PLACE]
+    if wrong and tuple(shape[2:]) == (1, 1):
+        raise RecipeError(
+            f"the views ({policy.name}) would {wrong[0]} values that have no place in space; set views.policy=table, "
+            f"or use only {', '.join(WITHOUT_PLACE)}"
+        )
 
 
 def scans_digest(cohort: Cohort, rows: Iterable[int], images: Sequence[str], times: bool = False) -> str:
@@ -190,11 +218,14 @@ def network_of(path: Path, projection: bool) -> Network:
         data.get("cache"),
         sources,
         int(recipe.get("trainer", {}).get("seed", 0)),
+        Columns.from_dict(card["columns"]) if card.get("columns") else None,
     )
 
 
 def run_views(parts: Assembly, path: Path, scans: int = 4) -> None:
-    """Middle slices of a few scans and their views, for the report: (scan, 1 + V, plane, H, W)."""
+    """Middle slices of a few scans and their views, for the report: (scan, 1 + V, plane, H, W); none of tables."""
+    if tuple(parts.dataset.volume(int(parts.train_rows[0])).shape[2:]) == (1, 1):
+        return
     pictures, ages = [], []
     rows = parts.train_rows[np.linspace(0, len(parts.train_rows) - 1, min(scans, len(parts.train_rows))).astype(int)]
     for row in rows:

@@ -90,6 +90,9 @@ def scan(
 def check(
     manifest: list[Path] = typer.Argument(..., metavar="MANIFEST", help="One or more manifests."),
     json_file: Path | None = typer.Option(None, "--json", metavar="FILE", help="Also write the report as JSON."),
+    columns: str | None = typer.Option(
+        None, metavar="A,B", help="Check these columns of a table as features: '*_thickness,*_volume'."
+    ),
     sample: int = typer.Option(500, min=0, help="Read the voxels of this many scans; headers are read of all."),
     everything: bool = typer.Option(False, "--all", help="Print every finding, not the first few of each kind."),
     workers: int | None = typer.Option(None, min=1, help="Processes that read scans; default all cores."),
@@ -104,13 +107,15 @@ def check(
     Examples:
       medssl cohort check manifest.csv
       medssl cohort check manifest.csv --json check.json --all
+      medssl cohort check regions.csv --columns '*_thickness,*_volume'
     """
     from medssl.cli.findings import print_report
     from medssl.data.check import check as check_cohort
     from medssl.data.manifest import Cohort
 
-    cohort = Cohort.read([str(path) for path in manifest])
-    report = check_cohort(cohort, sample=sample, progress=not quiet, workers=workers)
+    globs = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
+    cohort = Cohort.read([str(path) for path in manifest], images=globs is None)
+    report = check_cohort(cohort, sample=sample, progress=not quiet, workers=workers, columns=globs)
     if json_file is not None:
         import json
 

@@ -74,9 +74,9 @@ def read_table(path: Path, images: bool = True) -> pd.DataFrame:
     _refuse(path, raw, table["weight"] < 0, "weight", "is negative; write a sampling weight of at least 0")
     table["sex"] = _translated(path, raw, "sex", _SEXES, "write M or F, or n/a")
     table["split"] = _translated(path, raw, "split", _ALIASES, f"allowed are {', '.join(SPLITS)}, or empty")
-    for name in header:
-        if name not in _ORDER and name not in _RESERVED:
-            table[name] = raw[name] if name.startswith("image_") else _plain_numbers(raw[name])
+    others = [name for name in header if name not in _ORDER and name not in _RESERVED]
+    kept = {name: raw[name] if name.startswith("image_") else _plain_numbers(raw[name]) for name in others}
+    table = pd.concat([table, pd.DataFrame(kept, index=raw.index)], axis=1)
     folder = os.path.dirname(os.path.abspath(path))
     for name in [c for c in table.columns if c == "image" or c.startswith("image_")]:
         joined = [os.path.normpath(os.path.join(folder, v)) if v else "" for v in table[name]]
@@ -172,13 +172,15 @@ def _cells(path: Path, text: str, separator: str, header: list[str]) -> pd.DataF
     if '"' in text:  # quoted cells may hold line breaks
         breaks = sum(raw[name].str.count("\n").astype(int) for name in raw.columns)
         row = row + np.concatenate([[0], np.cumsum(np.asarray(breaks))[:-1]])
+    cells: dict[str, Any] = {}
     for name in raw.columns:
         stripped = raw[name].str.strip()
-        raw[name] = stripped.mask(stripped.str.lower().isin(_ABSENT), "").astype(object)
-    raw["row"] = row
-    more = raw.pop("\x00more")
+        cells[name] = stripped.mask(stripped.str.lower().isin(_ABSENT), "").astype(object)
+    more = cells.pop("\x00more")
+    raw = pd.DataFrame({**cells, "row": row}, index=raw.index)
     rule = f"stands behind the last of {len(header)} columns; quote cells that hold the separator"
-    _refuse(path, raw.assign(value=more), more != "", "value", rule)
+    if (more != "").any():
+        _refuse(path, raw.assign(value=more), more != "", "value", rule)
     return raw[(raw[header] != "").any(axis=1)]
 
 

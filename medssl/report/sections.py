@@ -51,16 +51,19 @@ def headline(files: RunFiles) -> dict[str, Any]:
     }
 
 
+_RIDGE = {"ridge_voxels": "ridge on voxels", "ridge_features": "ridge on the measures"}
+
+
 def _key_figures(scores: Scores) -> list[dict[str, Any]]:
     found = []
     for metric, label, unit, beside in (
-        ("mae_external", "age error on unseen sites", " years", ("untrained", "constant", "ridge_voxels")),
-        ("mae_internal", "age error on known sites", " years", ("untrained", "constant", "ridge_voxels")),
-        ("site_bacc", "site recognised (balanced accuracy)", "", ("untrained", "ridge_voxels")),
+        ("mae_external", "age error on unseen sites", " years", ("untrained", "constant", *_RIDGE)),
+        ("mae_internal", "age error on known sites", " years", ("untrained", "constant", *_RIDGE)),
+        ("site_bacc", "site recognised (balanced accuracy)", "", ("untrained", *_RIDGE)),
     ):
         if scores.encoder.values.get(metric) is None:
             continue
-        names = {"constant": "chance", "untrained": "untrained", "ridge_voxels": "ridge on voxels"}
+        names = {"constant": "chance", "untrained": "untrained", **_RIDGE}
         rows = [(names[k], scores.row(k)) for k in beside]
         values = [(name, r.values.get(metric)) for name, r in rows if r is not None]
         if metric == "site_bacc":
