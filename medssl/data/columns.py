@@ -64,6 +64,11 @@ class Columns:
 
         Errors: ManifestError naming a column that the cohort lacks or that holds text.
         """
+        z_NF = (self._raw(cohort) - self.mean) / self.sd
+        return np.where(np.isfinite(z_NF), z_NF, 0.0).astype(np.float32)
+
+    def _raw(self, cohort: Cohort) -> npt.NDArray[np.float64]:
+        """The columns (scans, F), NaN where empty; refused where the cohort lacks one."""
         lacking = [name for name in self.names if name not in cohort.table.columns]
         if lacking:
             files = ", ".join(path.name for path in cohort.paths)
@@ -72,12 +77,11 @@ class Columns:
                 f'{files} has no column "{lacking[0]}"{more}, which the encoder was trained on; give a table with the '
                 "same measures under the same names"
             )
-        z_NF = (raw_values(cohort, self.names) - self.mean) / self.sd
-        return np.where(np.isfinite(z_NF), z_NF, 0.0).astype(np.float32)
+        return raw_values(cohort, self.names)
 
     def provenance(self, cohort: Cohort) -> dict[str, Any]:
         """What a features table says of its input: digest of names and statistics, empty cells that were filled."""
-        return {"columns": self.digest, "empty_cells": int((~np.isfinite(raw_values(cohort, self.names))).sum())}
+        return {"columns": self.digest, "empty_cells": int((~np.isfinite(self._raw(cohort))).sum())}
 
     @property
     def digest(self) -> str:
