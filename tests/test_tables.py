@@ -52,7 +52,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def test_a_table_is_trained_embedded_scored_and_reported(trained: tuple[Path, Path]):
-    manifest, run = trained
+    run = trained[1]
     result = stages.score(run, resamples=20, progress=False).to_dict()
     assert set(result["references"]) == {"constant", "age_oracle", "site_median", "ridge_features", "untrained"}
     assert "missing" not in result["references"]["ridge_features"]
