@@ -28,6 +28,9 @@ def scan(
     modality: str = typer.Option(
         "vbm", help="Of OpenBHB: vbm, quasiraw, xhemi, vbm_roi, desikan_roi, destrieux_roi or raw."
     ),
+    as_table: bool = typer.Option(
+        False, "--as-table", help="Of OpenBHB: write regional measures as columns, for data.columns."
+    ),
     vbm_mask: Path | None = typer.Option(None, help="Mask of OpenBHB's vbm rows, where it is not in resource/."),
     quasiraw_mask: Path | None = typer.Option(None, help="Mask of OpenBHB's quasiraw rows, likewise."),
     table: Path | None = typer.Option(None, help="Participants table, where it is not ROOT/participants.tsv."),
@@ -63,6 +66,10 @@ def scan(
 
         given = {"vbm": vbm_mask, "quasiraw": quasiraw_mask}
         found = scan_openbhb(root, modality, {name: path for name, path in given.items() if path is not None})
+        if as_table:
+            from medssl.data.cohorts.openbhb_measures import as_columns
+
+            found = as_columns(found, modality)
     else:
         found = scan_folder(
             root,
@@ -78,12 +85,14 @@ def scan(
     for name, value in (("dataset", dataset), ("site", site)):
         if value is not None:
             found[name] = value
-    written = write_manifest(found, out)
+    written = write_manifest(found, out, images="image" in found)
     for note in notes:
         typer.echo(f"note: {note}")
     typer.echo(f"{len(found)} scans of {found['participant_id'].nunique()} participants -> {written}")
-    typer.echo(f"columns: {', '.join(found.columns)}")
-    typer.echo(f"next: medssl cohort check {out}")
+    more = f" and {len(found.columns) - 40} more" if len(found.columns) > 40 else ""
+    typer.echo(f"columns: {', '.join(map(str, found.columns[:40]))}{more}")
+    tail = "" if "image" in found else f" --columns '{modality}_*'"
+    typer.echo(f"next: medssl cohort check {out}{tail}")
 
 
 @app.command(short_help="Find what would break a training.")

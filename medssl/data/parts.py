@@ -148,12 +148,18 @@ def _table_row(reference: Reference) -> np.ndarray:
     return values
 
 
+def table_features(path: Path) -> list[str]:
+    """Names of the feature columns of a table, in order."""
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    return [str(name) for name in pd.read_csv(path, sep=separator, nrows=0).columns if name not in _LABELS]
+
+
 @lru_cache(maxsize=2)
 def _table(path: Path, changed: int, size: int) -> np.ndarray:
     """All feature columns of a table as float32 (rows, F); parsed once per process."""
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
     table = pd.read_csv(path, sep=separator, dtype={"participant_id": str, "session": str})
-    features = table[[name for name in table.columns if name not in _LABELS]]
+    features = table[table_features(path)]
     text = [str(name) for name in features.columns if not pd.api.types.is_numeric_dtype(features[name])]
     if text or not len(features.columns):
         what = f'column "{text[0]}" holds text' if text else "no column holds features"

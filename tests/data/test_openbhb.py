@@ -15,13 +15,16 @@ from medssl.data.blocks import BlockTable, reading_as
 from medssl.data.cache import VolumeCache
 from medssl.data.check import check
 from medssl.data.cohorts.openbhb import MODALITIES, scan_openbhb
+from medssl.data.cohorts.openbhb_measures import as_columns
 from medssl.data.cohorts.tables import write_manifest
+from medssl.data.columns import chosen_columns, raw_values
 from medssl.data.manifest import Cohort
 from medssl.data.preprocess import Preprocessing
 from medssl.data.volume import read_volume
 from medssl.errors import ManifestError, UserError, VolumeError
 from tests.data import openbhb_lookalike as fake
 
+_FIRST = ["desikan_roi_0_0", "desikan_roi_0_1"]
 PLAIN = Preprocessing(intensity="none", mask="none")
 WRITERS = {"arrays": fake.write_arrays, "tree": fake.write_tree, "folder": fake.write_folder}
 
@@ -249,6 +252,24 @@ def test_a_missing_mask_and_a_row_that_is_not_there_are_one_sentence(layouts, tm
     assert {f.code for f in report.findings if f.level == "error"} == {"missing-file"}
     with pytest.raises(VolumeError, match="has 12 rows, so no row 99"):
         read_volume(f"{layouts['arrays'][0]}/train.npy#xhemi@99")
+
+
+@pytest.mark.parametrize("layout", list(WRITERS))
+def test_regional_measures_can_be_columns_of_the_manifest(layouts, layout: str, tmp_path: Path):
+    root, values = layouts[layout]
+    out = tmp_path / "m.csv"
+    call = ["scan", str(root), "--layout", "openbhb", "--modality", "desikan_roi", "--as-table", "-o", str(out)]
+    done = CliRunner().invoke(app, call)
+    assert done.exit_code == 0, done.output
+    cohort = Cohort.read(out, images=False)
+    names = chosen_columns(cohort, ["desikan_roi_*"])
+    assert names[:2] == (["desikan_roi_0", "desikan_roi_1"] if layout == "folder" else _FIRST)
+    order = [fake.people()["participant_id"].tolist().index(label) for label in cohort.table["participant_id"]]
+    expected = fake.volumes(values, "desikan_roi").reshape(len(values), -1)[order]
+    assert np.array_equal(raw_values(cohort, names).astype(np.float32), expected)
+    assert set(cohort.table["split"]) == {"train", "internal_test", "external_test"}
+    with pytest.raises(ManifestError, match="cannot be written as columns"):
+        as_columns(scan_openbhb(root, "xhemi"), "xhemi")
 
 
 def test_regional_measures_are_never_resampled(layouts, tmp_path: Path):
