@@ -121,7 +121,7 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
             "manifest": cohort.digest,
             "scans": scans_digest(cohort, rows, () if columns is not None else recipe.data.images),
         },
-        "training": _training(cohort, rows),
+        "training": _training(cohort, rows) | ({} if columns is None else columns.facts),
         "views": policy.to_list(),
     }
     return Assembly(recipe, cohort, preprocessing, dataset, method, rows, info, columns)

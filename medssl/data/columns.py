@@ -84,6 +84,11 @@ class Columns:
         return {"columns": self.digest, "empty_cells": int((~np.isfinite(self._raw(cohort))).sum())}
 
     @property
+    def facts(self) -> dict[str, int]:
+        """What a run says of its input: how many features, and empty cells of the training rows."""
+        return {"features": len(self.names), "empty_cells": self.filled}
+
+    @property
     def digest(self) -> str:
         """sha256 hex of names and statistics."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()

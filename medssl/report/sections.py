@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,10 @@ def cohort(files: RunFiles) -> dict[str, Any]:
     rows = [
         ("Manifests", manifests),
         ("Trained on", [t for t in [describe(training, found.get("train"))] if t]),
-        ("Preprocessing", joined(lines(block(block(files.recipe, "data"), "preprocessing")))),
+        (
+            "Preprocessing",
+            _standardised(training) or joined(lines(block(block(files.recipe, "data"), "preprocessing"))),
+        ),
         ("Encoder", joined(lines(block(files.recipe, "encoder")))),
         ("Method", joined(lines(block(files.recipe, "method")))),
         (
@@ -107,6 +111,15 @@ def cohort(files: RunFiles) -> dict[str, Any]:
         "plot": plot,
         "splits": found,
     }
+
+
+def _standardised(training: Mapping[str, Any]) -> list[str]:
+    """What was done to the features of a table; [] for images."""
+    if not isinstance(training.get("features"), int):
+        return []
+    said = f"{training['features']} columns of the table, standardised by mean and sd of the training rows"
+    empty = training.get("empty_cells")
+    return [said + (f"; {words.count(empty, 'empty cell')} became the mean" if empty else "")]
 
 
 def scorecard(files: RunFiles) -> dict[str, Any] | None:
