@@ -1,9 +1,10 @@
-"""From a recipe to the parts of a training, and from an encoder file back to a network that embeds."""
+"""From a recipe to the parts of a training."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,24 +12,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medssl.catalog import add_regularizers, build_method
 from medssl.config import Recipe
 from medssl.data.cache import VolumeCache
-from medssl.data.dataset import EpochBatches, ScanDataset
+from medssl.data.columns import Columns
+from medssl.data.dataset import EpochBatches, ScanDataset, TableDataset
 from medssl.data.manifest import Cohort
 from medssl.data.preprocess import Preprocessing
+from medssl.data.reference import parse
 from medssl.encoders import build_encoder
-from medssl.encoders.file import load_encoder, read_card, weights_digest
-from medssl.errors import ManifestError, StaleError, UserError
+from medssl.errors import ManifestError, RecipeError, UserError
 from medssl.files import write_atomic
-from medssl.heads.file import load_head, save_head
+from medssl.heads.file import save_head
 from medssl.methods.base import Method
-from medssl.training.run import Run, origin
+from medssl.training.run import origin
 from medssl.types import Facts
 from medssl.views.pair import ViewMaker
-from medssl.views.policies import build_policy
+from medssl.views.policies import WITHOUT_PLACE, Policy, build_policy
 
 _NOT_LABELS = frozenset({"participant_id", "session", "split", "weight", "manifest", "row", "subject"})
 _CODES = ("sex", "site", "dataset", "diagnosis", "subject")
@@ -45,6 +47,7 @@ class Assembly:
     method: Method
     train_rows: np.ndarray
     info: dict[str, Any]
+    columns: Columns | None = None
     balance: np.ndarray | None = None  # codes of all rows that every batch holds alike, -1 where there is none
 
     def save_projection(self, path: Path) -> None:
@@ -54,21 +57,6 @@ class Assembly:
             save_head(projector.cpu(), path, normalise=self.method.normalised)
 
 
-@dataclass(frozen=True)
-class Network:
-    """A trained encoder with what is needed to use it on scans."""
-
-    encoder: nn.Module
-    head: nn.Module | None
-    digest: str
-    preprocessing: Preprocessing
-    clean: Callable[[Tensor], Tensor]
-    images: tuple[str, ...]
-    cache: str | None
-    manifests: list[dict[str, Any]]
-    seed: int
-
-
 def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     """Read the cohort, fill the cache, build encoder, method and views.
 
@@ -76,25 +64,23 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     """
     if not recipe.data.sources:
         raise UserError("no manifest is given; set data.manifest=PATH (`medssl cohort scan ROOT -o PATH` makes one)")
-    cohort = Cohort.read(recipe.data.sources)
+    cohort = Cohort.read(recipe.data.sources, images=recipe.data.columns is None)
     rows = cohort.rows("train")
     if not len(rows):
         raise ManifestError(f"{_names(cohort)}: no row has split 'train'; mark training scans in the column split")
     EpochBatches(rows, recipe.data.batch_size, recipe.trainer.seed, accumulate=recipe.trainer.accumulate)
     balance = _balance(cohort, rows, recipe)
     preprocessing = Preprocessing.from_dict(recipe.data.preprocessing.model_dump())
-    cache = VolumeCache(recipe.data.cache)
-    used, where = (
-        [cohort.images(int(r), recipe.data.images) for r in rows],
-        [cohort.where(int(r)) for r in rows],
-    )
-    files: list[tuple[Path, ...]] = [()] * len(cohort.table)  # of other rows nothing is ever read
-    for row, group in zip(rows, used, strict=True):
-        files[row] = group
     _refuse_leaks(cohort)
-    cohort.subset(rows).check_files()
-    cache.build(used, preprocessing, workers=None, progress=progress and process_is_first(), where=where)
-    shape = cache.common_shape(used, preprocessing, where)
+    columns = None if recipe.data.columns is None else Columns.fit(cohort, rows, recipe.data.columns)
+    if columns is None:
+        dataset, shape = _of_images(recipe, cohort, rows, preprocessing, progress)
+    else:
+        dataset, shape = TableDataset(columns.matrix(cohort), {}), (1, len(columns.names), 1, 1)
+        if columns.filled and progress and process_is_first():
+            print(f"{columns.filled} empty cells of the training rows become the mean of their column", file=sys.stderr)
+    policy = build_policy(recipe.views.policy)
+    _refuse_places(policy, shape)
     labels, meta = _columns(cohort, rows)
     facts = Facts(len(cohort.table), rows, recipe.data.batch_size, tuple(shape), labels)
     torch.manual_seed(recipe.trainer.seed)
@@ -109,21 +95,22 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
                 f"{_names(cohort)}: no training row has a value in column '{column}', but {recipe.method.name} reads "
                 f"it; fill the column, or choose a method that reads no labels, such as simclr"
             )
-    policy = build_policy(recipe.views.policy)
-    maker = ViewMaker(policy, n_views=method.views, targets=dict(method.wants), seed=recipe.trainer.seed)
-    dataset = ScanDataset(files, cache, preprocessing, meta, maker, policy.clean)
+    if columns is not None:
+        meta = {name: meta[name] for name in meta if name not in columns.names or name in method.reads}
+    dataset.maker = ViewMaker(policy, n_views=method.views, targets=dict(method.wants), seed=recipe.trainer.seed)
+    dataset.meta, dataset.clean = meta, policy.clean
     info = origin() | {
         "seed": recipe.trainer.seed,
         "method": recipe.method.name,
         "hashes": {
             "recipe": recipe.digest,
             "manifest": cohort.digest,
-            "scans": scans_digest(cohort, rows, recipe.data.images),
+            "scans": scans_digest(cohort, rows, () if columns is not None else recipe.data.images),
         },
-        "training": _training(cohort, rows),
+        "training": _training(cohort, rows) | ({} if columns is None else columns.facts),
         "views": policy.to_list(),
     }
-    return Assembly(recipe, cohort, preprocessing, dataset, method, rows, info, balance)
+    return Assembly(recipe, cohort, preprocessing, dataset, method, rows, info, columns, balance)
 
 
 def _balance(cohort: Cohort, rows: np.ndarray, recipe: Recipe) -> np.ndarray | None:
@@ -139,14 +126,37 @@ def _balance(cohort: Cohort, rows: np.ndarray, recipe: Recipe) -> np.ndarray | N
     return codes
 
 
+def _of_images(
+    recipe: Recipe, cohort: Cohort, rows: np.ndarray, preprocessing: Preprocessing, progress: bool
+) -> tuple[ScanDataset, tuple[int, ...]]:
+    """The training scans, preprocessed into the cache, and their common shape; of other rows nothing is ever read."""
+    cache = VolumeCache(recipe.data.cache)
+    used = [cohort.images(int(r), recipe.data.images) for r in rows]
+    where = [cohort.where(int(r)) for r in rows]
+    files: list[tuple[Path, ...]] = [()] * len(cohort.table)
+    for row, group in zip(rows, used, strict=True):
+        files[row] = group
+    cohort.subset(rows).check_files()
+    cache.build(used, preprocessing, workers=None, progress=progress and process_is_first(), where=where)
+    return ScanDataset(files, cache, preprocessing, {}), cache.common_shape(used, preprocessing, where)
+
+
+def _refuse_places(policy: Policy, shape: Sequence[int]) -> None:
+    """Refuse transforms of space on values that have no place: regional measures, surfaces, tables."""
+    wrong = [slot.transform.name for slot in policy.slots if slot.transform.name not in WITHOUT_PLACE]
+    if wrong and tuple(shape[2:]) == (1, 1):
+        raise RecipeError(
+            f"the views ({policy.name}) would {wrong[0]} values that have no place in space; set views.policy=table, "
+            f"or use only {', '.join(WITHOUT_PLACE)}"
+        )
+
+
 def scans_digest(cohort: Cohort, rows: Iterable[int], images: Sequence[str], times: bool = False) -> str:
     """sha256 over names and sizes of the scans of these rows; with ``times`` also over when they were changed."""
     sha = hashlib.sha256()
     for row in rows:
         for path in cohort.images(int(row), images):
-            state = path.stat() if path.exists() else None
-            size, changed = (state.st_size, state.st_mtime_ns) if state else (-1, -1)
-            sha.update(f"{path.name} {size} {changed if times else 0}\n".encode())
+            sha.update(f"{parse(path).summary(times)}\n".encode())
     return sha.hexdigest()
 
 
@@ -155,7 +165,7 @@ def _refuse_leaks(cohort: Cohort) -> None:
     table = cohort.table[cohort.table["split"] != ""]
     for column, what in (("subject", "person"), ("image", "file")):
         inside = table["split"] == "train"
-        both = sorted(set(table.loc[inside, column]) & set(table.loc[~inside, column]))
+        both = sorted((set(table.loc[inside, column]) & set(table.loc[~inside, column])) - {""})
         if both:
             row = int(table.index[table[column] == both[0]][0])
             raise ManifestError(
@@ -171,47 +181,10 @@ def process_is_first() -> bool:
     return process_rank() == 0
 
 
-def network_of(path: Path, projection: bool) -> Network:
-    """The encoder of a run folder or of an encoder file, with its preprocessing.
-
-    Raises UserError when the run is not finished or has no projector.
-    """
-    file = Run(path).encoder if path.is_dir() else path
-    if path.is_dir() and not file.is_file():
-        raise UserError(f"{path} holds no encoder yet; finish it with `medssl pretrain --resume {path}`")
-    card = read_card(file)
-    if "preprocessing" not in card:
-        raise UserError(f"{file}: its card does not say how scans are prepared; use an encoder that pretrain wrote")
-    head = None
-    if projection:
-        beside = file.with_name("projection.safetensors")
-        if not beside.is_file():
-            raise UserError(f"{beside} does not exist: this method has no projector; leave out --projection")
-        head = load_head(beside)
-    encoder = load_encoder(file)
-    digest = weights_digest(encoder)
-    if path.is_dir() and Run(path).read_info().get("hashes", {}).get("encoder", digest) != digest:
-        raise StaleError(f"{file} is not the encoder that {path} trained; put it back, or name the file instead")
-    recipe = card.get("recipe", {})
-    data = recipe.get("data", {})
-    sources = ([{"path": data["manifest"], "weight": 1.0}] if data.get("manifest") else []) + list(
-        data.get("manifests", [])
-    )
-    return Network(
-        encoder,
-        head,
-        digest,
-        Preprocessing.from_dict(card["preprocessing"]),
-        build_policy(recipe.get("views", {}).get("policy", "none")).clean,
-        tuple(card.get("images", ("image",))),
-        data.get("cache"),
-        sources,
-        int(recipe.get("trainer", {}).get("seed", 0)),
-    )
-
-
 def run_views(parts: Assembly, path: Path, scans: int = 4) -> None:
-    """Middle slices of a few scans and their views, for the report: (scan, 1 + V, plane, H, W)."""
+    """Middle slices of a few scans and their views, for the report: (scan, 1 + V, plane, H, W); none of tables."""
+    if tuple(parts.dataset.volume(int(parts.train_rows[0])).shape[2:]) == (1, 1):
+        return
     pictures, ages = [], []
     rows = parts.train_rows[np.linspace(0, len(parts.train_rows) - 1, min(scans, len(parts.train_rows))).astype(int)]
     for row in rows:

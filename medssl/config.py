@@ -44,11 +44,12 @@ class PreprocessingOptions(_Strict):
 
 
 class DataOptions(_Strict):
-    """Which scans, how they are prepared, how many per step and process."""
+    """Which scans (or, of a table, which columns by patterns), how they are prepared, how many per step and process."""
 
     manifest: str | None = None
     manifests: tuple[ManifestSource, ...] = ()
     images: tuple[str, ...] = ("image",)
+    columns: typing.Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     cache: str | None = None
     preprocessing: PreprocessingOptions = PreprocessingOptions()
     batch_size: Count = 32
@@ -146,7 +147,7 @@ def recipe_path(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    if name in CATALOG or name == "demo":
+    if name in CATALOG or name in ("demo", "exponential_roi"):
         for folder in (_HERE.parent / "configs", Path(sys.prefix) / "share" / "medssl" / "configs"):
             if (folder / "pretrain" / f"{name}.yaml").is_file():
                 return folder / "pretrain" / f"{name}.yaml"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medssl.assemble import Assembly, network_of
+from medssl.assemble import Assembly
 from medssl.config import file_digest
 from medssl.data.manifest import Cohort
 from medssl.errors import UserError
 from medssl.features.table import FeatureTable
+from medssl.network import network_of
 from medssl.training.run import Run
 
 
@@ -49,7 +50,8 @@ def seen_in_training(table: FeatureTable) -> str | None:
     network = network_of(run, False)
     if not network.manifests or not all(Path(s["path"]).is_file() for s in network.manifests):
         return None
-    trained, tested = Cohort.read(network.manifests), Cohort.read(scored)
+    of_scans = network.columns is None
+    trained, tested = Cohort.read(network.manifests, images=of_scans), Cohort.read(scored, images=of_scans)
     if trained.digest == tested.digest or tested.digest != source.get("manifest"):
         return None
     before = trained.table.iloc[trained.rows("train")]

@@ -1,4 +1,4 @@
-"""The reference rows of a scorecard that need the scans: ridge on voxels and the untrained encoder."""
+"""The reference rows of a scorecard that need the scans: ridge on voxels (or features) and the untrained encoder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medssl.assemble import Network, network_of
 from medssl.data.cache import VolumeCache
 from medssl.data.manifest import Cohort
 from medssl.data.preprocess import Preprocessing
@@ -19,15 +18,20 @@ from medssl.encoders.file import weights_digest
 from medssl.errors import UserError
 from medssl.features.embed import embed_cohort
 from medssl.features.table import FeatureTable
+from medssl.network import Network, network_of
 
 
 def reference_features(table: FeatureTable, progress: bool) -> dict[str, np.ndarray]:
-    """Feature matrices of the reference rows that need the scans; {} where run or scans are gone."""
+    """Feature matrices of the reference rows that need the scans; {} where run or scans are gone.
+
+    "ridge_voxels" of images; of a table "ridge_features": the features themselves as the encoder reads them,
+    standardised by the training rows, empty cells filled. "untrained": the encoder before training.
+    """
     source = table.provenance
     run = Path(str(source.get("run", "")))
     if not source.get("manifests") or not all(Path(p).is_file() for p in source["manifests"]):
         return {}
-    cohort = Cohort.read(list(source["manifests"]))
+    cohort = Cohort.read(list(source["manifests"]), images=not source.get("columns"))
     if cohort.digest != source.get("manifest"):
         names = ", ".join(source["manifests"])
         raise UserError(f"{names} changed since the features were made; run `medssl embed` again")
@@ -36,9 +40,14 @@ def reference_features(table: FeatureTable, progress: bool) -> dict[str, np.ndar
         return {}  # another encoder stands there now, so its untrained twin is no reference
     preprocessing = Preprocessing.from_dict(source["preprocessing"])
     cache = VolumeCache(network.cache)
-    voxels = voxel_matrix(cohort, preprocessing, cache, network.images)
     rows = cohort.rows("train")[:128]
-    volumes = (cache.load(cohort.images(int(r), network.images), preprocessing) for r in rows)
+    volumes: Iterable[np.ndarray]
+    if network.columns is not None:
+        name, raw = "ridge_features", network.columns.matrix(cohort)
+        volumes = (raw[int(r)].reshape(1, -1, 1, 1) for r in rows)
+    else:
+        name, raw = "ridge_voxels", voxel_matrix(cohort, preprocessing, cache, network.images)
+        volumes = (cache.load(cohort.images(int(r), network.images), preprocessing) for r in rows)
     clean = (network.clean(torch.from_numpy(np.array(v)))[None] for v in volumes)
     plain = untrained_encoder(network, batched(clean, 32))
     beside = run / "features-untrained.csv" if run.is_dir() else run.with_name(f"{run.stem}-untrained.csv")
@@ -50,10 +59,11 @@ def reference_features(table: FeatureTable, progress: bool) -> dict[str, np.ndar
         provenance=source | {"encoder": weights_digest(plain), "features": "untrained"},
         clean=network.clean,
         images=network.images,
+        columns=network.columns,
         cache=cache,
         progress=progress,
     )
-    return {"ridge_voxels": voxels, "untrained": untrained.values}
+    return {name: raw, "untrained": untrained.values}
 
 
 def untrained_encoder(network: Network, volumes: Iterator[Tensor]) -> nn.Module:

@@ -14,7 +14,6 @@ import torch
 from medssl.assemble import (
     Assembly,
     assemble,
-    network_of,
     run_views,
     scans_digest,
 )
@@ -31,6 +30,7 @@ from medssl.features.table import FeatureTable
 from medssl.files import exclusive
 from medssl.harmonize.build import build_harmonizer
 from medssl.lineage import own_cohort, same_parents, seen_in_training
+from medssl.network import network_of
 from medssl.probes.scorecard import Scores, scorecard
 from medssl.references import batched, reference_features
 from medssl.report.build import build_report
@@ -130,7 +130,7 @@ def embed(
     if out is None:
         out = Run(run).features if Path(run).is_dir() else Path("features.csv")
         out = out.with_name("features-z.csv") if projection else out
-    cohort = Cohort.read(sources)
+    cohort = Cohort.read(sources, images=network.columns is None)
     if manifest is None:
         own_cohort(Path(run), cohort)
     scans = scans_digest(cohort, range(len(cohort.table)), network.images, times=True)
@@ -142,6 +142,7 @@ def embed(
         "scans": scans,
         "manifests": [str(Path(p).resolve()) for p in cohort.paths],
         "preprocessing": network.preprocessing.to_dict(),
+        **({} if network.columns is None else network.columns.provenance(cohort)),
     }
     if device not in ("auto", "cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
         raise UserError(f"device '{device}' is not to be had here; use auto, cpu, or cuda where there is a GPU")
@@ -156,6 +157,7 @@ def embed(
         head=network.head,
         clean=network.clean,
         images=network.images,
+        columns=network.columns,
         cache=VolumeCache(cache or network.cache),
         device=device,
         batch=batch,
@@ -257,7 +259,8 @@ def _finish(parts: Assembly, run: Run) -> None:
         "method": parts.recipe.method.name,
         "recipe": parts.recipe.to_dict(),
         "preprocessing": parts.preprocessing.to_dict(),
-        "images": list(parts.recipe.data.images),
+        "images": [] if parts.columns is not None else list(parts.recipe.data.images),
+        "columns": None if parts.columns is None else parts.columns.to_dict(),
         "training": parts.info["training"],
         "hashes": parts.info["hashes"],
         "versions": parts.info["versions"],

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from medssl.assemble import assemble, network_of, run_views
+from medssl.assemble import assemble, run_views
 from medssl.config import Recipe, load_recipe
 from medssl.data.cache import VolumeCache
 from medssl.data.manifest import Cohort
@@ -17,6 +17,7 @@ from medssl.data.preprocess import Preprocessing
 from medssl.encoders import build_encoder
 from medssl.encoders.file import save_encoder, weights_digest
 from medssl.errors import ManifestError, RecipeError, UserError, VolumeError
+from medssl.network import network_of
 from medssl.references import untrained_encoder, voxel_matrix
 from tests.conftest import tiny_recipe
 

@@ -24,7 +24,15 @@ def scan(
     derivative: str | None = typer.Option(
         None, help="A folder below derivatives/, or a part of file names there, such as desc-brain."
     ),
-    layout: str = typer.Option("auto", help="auto, bids, flat (files and a table) or plain (files only)."),
+    layout: str = typer.Option("auto", help="auto, bids, flat (files and a table), plain (files only) or openbhb."),
+    modality: str = typer.Option(
+        "vbm", help="Of OpenBHB: vbm, quasiraw, xhemi, vbm_roi, desikan_roi, destrieux_roi or raw."
+    ),
+    as_table: bool = typer.Option(
+        False, "--as-table", help="Of OpenBHB: write regional measures as columns, for data.columns."
+    ),
+    vbm_mask: Path | None = typer.Option(None, help="Mask of OpenBHB's vbm rows, where it is not in resource/."),
+    quasiraw_mask: Path | None = typer.Option(None, help="Mask of OpenBHB's quasiraw rows, likewise."),
     table: Path | None = typer.Option(None, help="Participants table, where it is not ROOT/participants.tsv."),
     column: list[str] = typer.Option(
         None,
@@ -49,35 +57,51 @@ def scan(
       medssl cohort scan /data/bids -o manifest.csv
       medssl cohort scan /data/bids --derivative desc-brain -o brains.csv
       medssl cohort scan /data/scans --table pheno.csv --column participant_id=ID --column age=AGE -o manifest.csv
+      medssl cohort scan /data/openbhb --layout openbhb --modality quasiraw -o openbhb.csv
     """
     from medssl.data.cohorts.bids import scan_folder, write_manifest
 
-    found = scan_folder(
-        root,
-        suffix,
-        derivative,
-        layout,
-        table=table,
-        columns=pairs(column, "--column"),
-        sex=pairs(sex, "--sex"),
-        pattern=pattern,
-    )
+    if layout == "openbhb":
+        from medssl.data.cohorts.openbhb import scan_openbhb
+
+        given = {"vbm": vbm_mask, "quasiraw": quasiraw_mask}
+        found = scan_openbhb(root, modality, {name: path for name, path in given.items() if path is not None})
+        if as_table:
+            from medssl.data.cohorts.openbhb_measures import as_columns
+
+            found = as_columns(found, modality)
+    else:
+        found = scan_folder(
+            root,
+            suffix,
+            derivative,
+            layout,
+            table=table,
+            columns=pairs(column, "--column"),
+            sex=pairs(sex, "--sex"),
+            pattern=pattern,
+        )
     notes = found.attrs["notes"]
     for name, value in (("dataset", dataset), ("site", site)):
         if value is not None:
             found[name] = value
-    written = write_manifest(found, out)
+    written = write_manifest(found, out, images="image" in found)
     for note in notes:
         typer.echo(f"note: {note}")
     typer.echo(f"{len(found)} scans of {found['participant_id'].nunique()} participants -> {written}")
-    typer.echo(f"columns: {', '.join(found.columns)}")
-    typer.echo(f"next: medssl cohort check {out}")
+    more = f" and {len(found.columns) - 40} more" if len(found.columns) > 40 else ""
+    typer.echo(f"columns: {', '.join(map(str, found.columns[:40]))}{more}")
+    tail = "" if "image" in found else f" --columns '{modality}_*'"
+    typer.echo(f"next: medssl cohort check {out}{tail}")
 
 
 @app.command(short_help="Find what would break a training.")
 def check(
     manifest: list[Path] = typer.Argument(..., metavar="MANIFEST", help="One or more manifests."),
     json_file: Path | None = typer.Option(None, "--json", metavar="FILE", help="Also write the report as JSON."),
+    columns: str | None = typer.Option(
+        None, metavar="A,B", help="Check these columns of a table as features: '*_thickness,*_volume'."
+    ),
     sample: int = typer.Option(500, min=0, help="Read the voxels of this many scans; headers are read of all."),
     everything: bool = typer.Option(False, "--all", help="Print every finding, not the first few of each kind."),
     workers: int | None = typer.Option(None, min=1, help="Processes that read scans; default all cores."),
@@ -92,13 +116,15 @@ def check(
     Examples:
       medssl cohort check manifest.csv
       medssl cohort check manifest.csv --json check.json --all
+      medssl cohort check regions.csv --columns '*_thickness,*_volume'
     """
     from medssl.cli.findings import print_report
     from medssl.data.check import check as check_cohort
     from medssl.data.manifest import Cohort
 
-    cohort = Cohort.read([str(path) for path in manifest])
-    report = check_cohort(cohort, sample=sample, progress=not quiet, workers=workers)
+    globs = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
+    cohort = Cohort.read([str(path) for path in manifest], images=globs is None)
+    report = check_cohort(cohort, sample=sample, progress=not quiet, workers=workers, columns=globs)
     if json_file is not None:
         import json
 
@@ -172,18 +198,19 @@ def split(
     from medssl.data.manifest import Cohort
     from medssl.data.manifest_file import known_name
 
-    cohort = Cohort.read(manifest)
+    cohort = Cohort.read(manifest, images=False)
     sites = [name.strip() for name in external_sites.split(",") if name.strip()] if external_sites is not None else None
     table = cohort.table.assign(
         split=split_cohort(cohort.table, sites, external_fraction, internal_fraction, seed=seed)
     )
     given = read_table(manifest).rename(columns=known_name)
     for name in given.columns:
-        if name == "image" or name.startswith("image_"):
+        if name == "image" or name.startswith("image_") or (name == "mask" and table[name].dtype == object):
             given[name] = table[name].to_numpy()
     given["split"] = table["split"].to_numpy()
     known = [name for name in COLUMNS if name in given.columns]
-    written = write_manifest(given[known + [name for name in given.columns if name not in known]], out)
+    ordered = given[known + [name for name in given.columns if name not in known]]
+    written = write_manifest(ordered, out, images="image" in given)
     for name in ("train", "internal_test", "external_test", ""):
         rows = table[table["split"] == name]
         if len(rows):

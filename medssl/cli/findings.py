@@ -86,10 +86,11 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("age", f"{ages} (known for {age['known']})" if age["known"] else ages),
         ("sex", ", ".join(f"{n} {name}" for name, n in summary["sexes"].items()) or "unknown"),
         ("split", ", ".join(f"{n} {name}" for name, n in summary["splits"].items()) or "none"),
-        (
-            "images",
-            f"mostly {by(summary['shape'])} voxels of {by(summary['spacing'])} mm, {summary['orientation']}",
-        ),
-        ("read", f"headers of {summary['files']} files, voxels of {summary['files_with_voxels_read']}"),
     ]
+    if "features" in summary:
+        lines.append(("features", str(summary["features"])))
+    if summary["files"] or "features" not in summary:
+        shape, spacing = by(summary["shape"]), by(summary["spacing"])
+        lines.append(("images", f"mostly {shape} voxels of {spacing} mm, {summary['orientation']}"))
+        lines.append(("read", f"headers of {summary['files']} files, voxels of {summary['files_with_voxels_read']}"))
     return lines

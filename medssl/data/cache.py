@@ -17,8 +17,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
+from medssl.data.parts import is_grid, part_bytes
 from medssl.data.pool import in_order
 from medssl.data.preprocess import Preprocessing
+from medssl.data.reference import parse
 from medssl.data.volume import read_header, read_volume
 from medssl.errors import UserError, VolumeError
 from medssl.files import TEMPORARY_SUFFIX, is_abandoned, write_atomic
@@ -62,7 +64,7 @@ class VolumeCache:
 
     def key(self, images: Sequence[Path | str], prep: Preprocessing) -> str:
         """sha256 hex of the files' identities and the recipe. Errors: VolumeError where a file is absent."""
-        identity = [_content(Path(image)) if self.content else _stat(Path(image)) for image in images]
+        identity = [_content(Path(image)) if self.content else parse(image).stamp() for image in images]
         return hashlib.sha256("\n".join([prep.digest, *identity]).encode()).hexdigest()
 
     def path(self, key: str) -> Path:
@@ -187,6 +189,7 @@ class VolumeCache:
     def _write(self, images: Sequence[Path | str], prep: Preprocessing) -> None:
         """Preprocess a scan and write its entry; a file that changes meanwhile is an error, not an entry."""
         key = self.key(images, prep)
+        _refuse_no_grid(images, prep)
         parts = [prep.apply(read_volume(image)) for image in images]
         shapes = {part.shape[1:] for part in parts}
         if len(shapes) > 1:
@@ -205,6 +208,7 @@ class VolumeCache:
         if stored is not None:
             c, d, h, w = stored.shape
             return c, d, h, w
+        _refuse_no_grid(images, prep)
         headers = [read_header(image) for image in images]
         return sum(header.channels for header in headers), *prep.output_shape(*headers[0].ras)
 
@@ -234,22 +238,25 @@ def _open(entry: Path) -> np.memmap | None:
         return None
 
 
-def _stat(image: Path) -> str:
-    """Identity of a file: resolved path, size, time of change [ns]."""
-    try:
-        real = image.resolve(strict=True)
-        state = real.stat()
-    except (OSError, RuntimeError) as error:
-        raise VolumeError(f"{image} does not exist; correct the path in the manifest or drop the row") from error
-    return f"{real}\t{state.st_size}\t{state.st_mtime_ns}"
-
-
 def _content(image: Path) -> str:
-    """sha256 hex of the bytes of a file."""
+    """sha256 hex of the bytes of a file, or of the values of a part of one."""
     try:
+        reference = parse(image)
+        if reference.part:
+            return hashlib.sha256(part_bytes(reference)).hexdigest()
         return hashlib.sha256(image.read_bytes()).hexdigest()
     except OSError as error:
         raise VolumeError(f"{image} cannot be read ({error.strerror}); correct the path or drop the row") from error
+
+
+def _refuse_no_grid(images: Sequence[Path | str], prep: Preprocessing) -> None:
+    """Surfaces and regional measures have no voxel size, so they are neither resampled nor cropped."""
+    for reference in map(parse, images):
+        if not is_grid(reference) and (prep.spacing is not None or prep.shape is not None):
+            raise VolumeError(
+                f"{reference.name} has no voxels that could be resampled or cropped; set preprocessing.spacing=null "
+                "and preprocessing.shape=null"
+            )
 
 
 def _is_key(stem: str) -> bool:

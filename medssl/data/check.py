@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medssl.data.check_columns import check_columns
 from medssl.data.check_files import FileFacts, duplicates, oddities, survey
 from medssl.data.check_table import Finding, check_table, confounding, possible
+from medssl.data.columns import chosen_columns
+from medssl.data.reference import parse
 from medssl.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,23 +46,35 @@ class CheckReport:
         }
 
 
-def check(cohort: Cohort, sample: int = SAMPLE, progress: bool = True, workers: int | None = None) -> CheckReport:
+def check(
+    cohort: Cohort,
+    sample: int = SAMPLE,
+    progress: bool = True,
+    workers: int | None = None,
+    columns: Sequence[str] | None = None,
+) -> CheckReport:
     """Look for what would break or bias a training on this cohort.
 
     Reads the header of every image and the voxels of ``sample`` images spread evenly over the manifest (all
     where there are fewer; 0 reads none), by several processes for more than 50 images (``workers``, default
     all cores). Errors: missing-file, unreadable, truncated, empty, constant, not-finite, 4d,
     subject-across-splits, copy-across-splits, no-train. Warnings and notes: orientation, spacing, shape, sform-qform,
-    duplicate, ages, sexes, sites, age-site, few-subjects. Raises UserError for a negative sample.
+    duplicate, ages, sexes, sites, age-site, few-subjects. columns: patterns of columns that are features, which are
+    checked as ``check_columns`` says. Raises UserError for a negative sample, ManifestError for wrong patterns.
     """
     if sample < 0:
         raise UserError(f"sample must be 0 or more, not {sample}")
     owners = _owners(cohort)
     paths = list(owners)
     facts = survey(paths, sample, progress, workers)
-    findings = [*_file_findings(cohort, owners, facts), *_copies(cohort, owners, facts), *check_table(cohort)]
+    features = [] if columns is None else list(check_columns(cohort, columns))
+    findings = [*_file_findings(cohort, owners, facts), *_copies(cohort, owners, facts), *features]
+    findings += check_table(cohort)
     findings.sort(key=lambda finding: LEVELS.index(finding.level))
-    return CheckReport(findings, _summary(cohort, facts, findings))
+    summary = _summary(cohort, facts, findings)
+    if columns is not None:
+        summary["features"] = len(chosen_columns(cohort, columns))
+    return CheckReport(findings, summary)
 
 
 def _owners(cohort: Cohort) -> dict[str, list[tuple[int, str]]]:
@@ -69,7 +84,7 @@ def _owners(cohort: Cohort) -> dict[str, list[tuple[int, str]]]:
     for column in columns:
         for row, image in enumerate(cohort.table[column]):
             if isinstance(image, str) and image:
-                owners.setdefault(image, []).append((row, column))
+                owners.setdefault(str(cohort.images(row, (column,))[0]), []).append((row, column))
     return owners
 
 
@@ -93,7 +108,7 @@ def _file_findings(
 
 
 def _name(fact: FileFacts) -> str:
-    return fact.path.replace("\\", "/").rsplit("/", 1)[-1]
+    return parse(fact.path).name.replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def _copies(cohort: Cohort, owners: dict[str, list[tuple[int, str]]], facts: list[FileFacts]) -> Iterator[Finding]:
@@ -118,7 +133,7 @@ def _copies(cohort: Cohort, owners: dict[str, list[tuple[int, str]]], facts: lis
                 "error" if leak else "warning",
                 "copy-across-splits" if leak else "duplicate",
                 path,
-                f"{path.rsplit('/', 1)[-1]} {same} {cohort.where(first)}{tail}; keep one of them",
+                f"{parse(path).name} {same} {cohort.where(first)}{tail}; keep one of them",
             )
 
 

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from medssl.data.parts import sample_bytes
 from medssl.data.pool import in_order
+from medssl.data.reference import parse
 from medssl.data.scan import Header
 from medssl.data.volume import read_header, read_volume
 from medssl.errors import UserError
@@ -52,15 +54,17 @@ def examine(job: tuple[str, bool]) -> FileFacts:
     that files cut short are found without unpacking; where they do not fit, the voxels are read after all.
     """
     path, deep = Path(job[0]), job[1]
-    facts = FileFacts(str(path))
-    try:
-        size = path.stat().st_size
-    except OSError:
-        return replace(facts, code="missing-file", text="does not exist; correct the path or drop the row")
+    facts, reference = FileFacts(str(path)), parse(path)
+    absent = reference.absent()
+    if absent is not None:
+        which = "does not exist" if absent == reference.file else f"needs the mask {absent}, which does not exist"
+        return replace(facts, code="missing-file", text=f"{which}; correct the path or drop the row")
+    size = reference.file.stat().st_size
     if size == 0:
         return replace(facts, code="empty", text="is empty (0 bytes); copy it again or drop the row")
     try:
         header = read_header(path)
+        mark = hashlib.sha256(sample_bytes(reference)).hexdigest() if reference.part else _mark(path, size)
     except UserError as error:
         return _unreadable(facts, path, error)
     shape, spacing = header.ras
@@ -71,14 +75,14 @@ def examine(job: tuple[str, bool]) -> FileFacts:
         spacing=spacing,
         orientation=header.orientation,
         conflict=_conflict(header, path),
-        mark=_mark(path, size),
+        mark=mark,
     )
     if 0 in stored:
         return replace(facts, code="empty", text=f"has shape {_by(stored)} and so no voxel; drop the row")
     if header.ndim > 3 and header.channels == 1:
         rule = "choose one volume or average them, since scans are 3D"
         return replace(facts, code="4d", text=f"has shape {_by(stored)}, so {header.ndim} dimensions; {rule}")
-    if not deep and 0 <= _length(path) - _promised(header, path) < _SLACK:
+    if not deep and (reference.part or 0 <= _length(path) - _promised(header, path) < _SLACK):
         return facts
     try:
         data = read_volume(path).data
@@ -108,7 +112,7 @@ def _voxels(data: np.ndarray) -> tuple[str, str]:
 
 
 def _unreadable(facts: FileFacts, path: Path, error: UserError) -> FileFacts:
-    if _ends_early(path):
+    if not parse(path).part and _ends_early(path):
         return replace(facts, code="truncated", text="is truncated: it ends before its data do; copy it again")
     return replace(facts, code="unreadable", text=str(error).removeprefix(str(path)).strip())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,6 +57,12 @@ class ScanDataset(Dataset[Item]):
         """The preprocessed volume (C, D, H, W) of a row, float32."""
         return torch.from_numpy(np.array(self.cache.load(self.images[row], self.preprocessing)))
 
+    def plain(self) -> ScanDataset:
+        """The same scans without augmentation."""
+        twin = copy.copy(self)
+        twin.maker = None
+        return twin
+
     def _plain(self, x: Tensor) -> tuple[Tensor, ...]:
         return (x if self.clean is None else self.clean(x),)
 
@@ -71,6 +78,24 @@ class ScanDataset(Dataset[Item]):
             views, target = self.maker(x, epoch, row)
         meta = {name: column[row] for name, column in self.meta.items()}
         return {"views": list(views), "index": torch.tensor(row), "meta": meta, "target": target}
+
+
+class TableDataset(ScanDataset):
+    """Rows of a standardised table (scans, F) as examples: every "volume" is (1, F, 1, 1); the rest as above."""
+
+    def __init__(
+        self,
+        values_NF: np.ndarray,
+        meta: Mapping[str, Tensor],
+        maker: Maker | None = None,
+        clean: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__([()] * len(values_NF), VolumeCache(None), Preprocessing(), meta, maker, clean)
+        self.values_NF = np.ascontiguousarray(values_NF, np.float32)
+
+    def volume(self, row: int) -> Tensor:
+        """The features of a row as (1, F, 1, 1) float32."""
+        return torch.from_numpy(self.values_NF[row].copy()).reshape(1, -1, 1, 1)
 
 
 class EpochBatches:
@@ -204,7 +229,7 @@ class _Pending:
 
 def plain_loader(dataset: ScanDataset, rows: np.ndarray, batch: int, workers: int = 0) -> DataLoader[Item]:
     """Rows in order, without augmentation, every row once (features, probes, clustering)."""
-    plain = ScanDataset(dataset.images, dataset.cache, dataset.preprocessing, dataset.meta, None, dataset.clean)
+    plain = dataset.plain()
     keys = [(int(row), 0) for row in rows]
     chunks = [keys[i : i + batch] for i in range(0, len(keys), batch)]
     return DataLoader(plain, batch_sampler=_Pending(chunks), num_workers=workers)

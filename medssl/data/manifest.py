@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from medssl.data.manifest_file import SPLITS, read_table, split_name
+from medssl.data.reference import parse
 from medssl.errors import ManifestError
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
@@ -29,18 +30,20 @@ class Cohort:
     site, dataset, split ("train", "internal_test", "external_test"), diagnosis, subject (groups the scans of one
     person), manifest (path): text, "" when missing; age [years] and weight (sampling weight, 1.0): float, NaN when
     missing; row: line number in its manifest, the header being line 1. Other columns are kept: image_<modality> as
-    absolute path, columns of plain numbers as float with NaN, everything else as text. Text columns have dtype object.
+    absolute path, mask as absolute path where the image is a part that needs one (see medssl.data.reference),
+    columns of plain numbers as float with NaN, everything else as text. Text columns have dtype object.
     """
 
     table: pd.DataFrame
 
     @classmethod
-    def read(cls, source: Source | Sequence[Source], require: Iterable[str] = ()) -> Cohort:
+    def read(cls, source: Source | Sequence[Source], require: Iterable[str] = (), *, images: bool = True) -> Cohort:
         """Read one manifest (path) or several (list of paths or of {"path": ..., "weight": ...}), CSV or TSV.
 
         weight multiplies the column ``weight`` of all its rows. ``subject`` is the manifest's own column where it is
         filled, else dataset/participant_id, else the id (behind the manifest's number where there are several).
-        require: columns that must hold at least one value. Errors: ManifestError naming file, row and remedy.
+        require: columns that must hold at least one value. images: False for tables of features, which need no column
+        image. Errors: ManifestError naming file, row and remedy.
         """
         sources = [source] if isinstance(source, (str, os.PathLike, Mapping)) else list(source)
         if not sources:
@@ -48,7 +51,7 @@ class Cohort:
         tables: list[pd.DataFrame] = []
         for number, one in enumerate(sources, start=1):
             path, weight = _entry(one)
-            table = read_table(path)
+            table = read_table(path, images)
             table["weight"] *= weight
             prefix = f"manifest{number}/" if len(sources) > 1 else ""
             named = np.where(table["dataset"] != "", table["dataset"] + "/", prefix) + table["participant_id"]
@@ -76,8 +79,8 @@ class Cohort:
             if name in ("manifest", "row") or not self.has(name):
                 continue
             values = self.table[name].tolist()
-            if name.startswith("image"):
-                values = [v.removeprefix(folder) for v, folder in zip(values, folders, strict=True)]
+            if name.startswith("image") or name == "mask":
+                values = [str(v).removeprefix(folder) for v, folder in zip(values, folders, strict=True)]
             digest.update(f"\x1d{name}\x1e".encode() + "\x1f".join(map(str, values)).encode())
         return digest.hexdigest()
 
@@ -142,8 +145,14 @@ class Cohort:
                 raise ManifestError(
                     f'{self.where(row)}: "{name}" names no file; fill it, drop the row, or read other columns'
                 )
-            files.append(Path(file))
+            files.append(self._with_mask(row, file))
         return tuple(files)
+
+    def _with_mask(self, row: int, cell: str) -> Path:
+        """The path of a cell, with the mask of its row where it names a part that needs one."""
+        reference = parse(cell)
+        mask = self.table["mask"].iloc[row] if reference.needs_mask and "mask" in self.table else ""
+        return replace(reference, mask=Path(mask)).path if isinstance(mask, str) and mask else Path(cell)
 
     def subset(self, rows: Sequence[int] | np.ndarray) -> Cohort:
         """The cohort of some rows, numbered anew."""
@@ -151,9 +160,10 @@ class Cohort:
 
     def check_files(self) -> None:
         """Check that every named image exists. Errors: ManifestError naming up to 5 rows."""
-        absent = []
+        absent: list[tuple[int, str]] = []
         for name in [c for c in self.table.columns if c == "image" or c.startswith("image_")]:
-            absent += [(k, file) for k, file in enumerate(self.table[name]) if file and not os.path.exists(file)]
+            named = [(k, parse(self._with_mask(k, cell)).absent()) for k, cell in enumerate(self.table[name]) if cell]
+            absent += [(k, str(file)) for k, file in named if file is not None]
         if absent:
             shown = "; ".join(f"{self.where(k)}: {file}" for k, file in sorted(absent)[:_LISTED])
             more = f"; and {len(absent) - _LISTED} more" if len(absent) > _LISTED else ""

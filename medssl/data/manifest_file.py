@@ -7,10 +7,12 @@ import io
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from medssl.data.reference import parse
 from medssl.errors import ManifestError
 
 SPLITS = ("train", "internal_test", "external_test")
@@ -43,23 +45,26 @@ def known_name(name: str) -> str:
     return name.lower() if name.lower() in _ORDER else name
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, images: bool = True) -> pd.DataFrame:
     """All rows of a manifest, as ``Cohort`` describes them; ``subject`` only where the file has that column.
 
+    images: whether every row needs an image (a table of features has none; ``image`` is then "").
     Errors: ManifestError naming the file and, where there is one, the row (line number, the header is line 1).
     """
     text = _decoded(path)
     separator, header = _header(path, text)
     raw = _cells(path, text, separator, header)
-    missing = [name for name in ("participant_id", "image") if name not in header]
+    needed = ("participant_id", "image") if images else ("participant_id",)
+    missing = [name for name in needed if name not in header]
     if missing:
+        more = " (for a table of features, name them: data.columns or --columns)" if missing[0] == "image" else ""
         raise ManifestError(
-            f'{path} has no column "{missing[0]}" (it has {", ".join(header)}); add it, or write a manifest with '
-            "`medssl cohort scan ROOT -o manifest.csv`"
+            f'{path} has no column "{missing[0]}" (it has {_few(header)}); add it, or write a manifest with '
+            f"`medssl cohort scan ROOT -o manifest.csv`{more}"
         )
     if raw.empty:
         raise ManifestError(f"{path} has a header but no rows; add one row per scan")
-    for name in ("participant_id", "image"):
+    for name in needed:
         _refuse(path, raw, raw[name] == "", name, "is empty, but every row needs one; fill it or drop the row")
     table = pd.DataFrame(index=raw.index)
     for name in _ORDER:
@@ -69,16 +74,29 @@ def read_table(path: Path) -> pd.DataFrame:
     _refuse(path, raw, table["weight"] < 0, "weight", "is negative; write a sampling weight of at least 0")
     table["sex"] = _translated(path, raw, "sex", _SEXES, "write M or F, or n/a")
     table["split"] = _translated(path, raw, "split", _ALIASES, f"allowed are {', '.join(SPLITS)}, or empty")
-    for name in header:
-        if name not in _ORDER and name not in _RESERVED:
-            table[name] = raw[name] if name.startswith("image_") else _plain_numbers(raw[name])
+    others = [name for name in header if name not in _ORDER and name not in _RESERVED]
+    kept = {name: raw[name] if name.startswith("image_") else _plain_numbers(raw[name]) for name in others}
+    table = pd.concat([table, pd.DataFrame(kept, index=raw.index)], axis=1)
     folder = os.path.dirname(os.path.abspath(path))
     for name in [c for c in table.columns if c == "image" or c.startswith("image_")]:
         joined = [os.path.normpath(os.path.join(folder, v)) if v else "" for v in table[name]]
         table[name] = pd.Series(joined, index=table.index, dtype=object)
+    if "mask" in table:
+        table["mask"] = [_mask_path(folder, *cells) for cells in zip(table["image"], table["mask"], strict=True)]
     table["manifest"] = pd.Series(os.path.abspath(path), index=table.index, dtype=object)
     table["row"] = raw["row"]
     return table.reset_index(drop=True)
+
+
+def _mask_path(folder: str, image: str, mask: Any) -> Any:
+    """The mask of a row whose image is read with one, as absolute path; other cells of that name stay as they are."""
+    if not isinstance(mask, str) or not mask or not parse(image).needs_mask:
+        return mask
+    return os.path.normpath(os.path.join(folder, mask))
+
+
+def _few(names: list[str], most: int = 12) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _decoded(path: Path) -> str:
@@ -154,13 +172,15 @@ def _cells(path: Path, text: str, separator: str, header: list[str]) -> pd.DataF
     if '"' in text:  # quoted cells may hold line breaks
         breaks = sum(raw[name].str.count("\n").astype(int) for name in raw.columns)
         row = row + np.concatenate([[0], np.cumsum(np.asarray(breaks))[:-1]])
+    cells: dict[str, Any] = {}
     for name in raw.columns:
         stripped = raw[name].str.strip()
-        raw[name] = stripped.mask(stripped.str.lower().isin(_ABSENT), "").astype(object)
-    raw["row"] = row
-    more = raw.pop("\x00more")
+        cells[name] = stripped.mask(stripped.str.lower().isin(_ABSENT), "").astype(object)
+    more = cells.pop("\x00more")
+    raw = pd.DataFrame({**cells, "row": row}, index=raw.index)
     rule = f"stands behind the last of {len(header)} columns; quote cells that hold the separator"
-    _refuse(path, raw.assign(value=more), more != "", "value", rule)
+    if (more != "").any():
+        _refuse(path, raw.assign(value=more), more != "", "value", rule)
     return raw[(raw[header] != "").any(axis=1)]
 
 

@@ -30,6 +30,8 @@ from medssl.data.formats import (
     suffix_of,
     unpacked,
 )
+from medssl.data.parts import part_header, read_part
+from medssl.data.reference import parse
 from medssl.data.scan import Header, Volume
 from medssl.errors import VolumeError
 from medssl.files import write_atomic
@@ -51,10 +53,14 @@ def read_volume(path: str | Path, reader: str = "auto") -> Volume:
     reader: "auto" (nibabel where it knows the format, else SimpleITK), "nibabel", "sitk". NIfTI intensities are
     scaled by scl_slope and scl_inter. Trailing axes of length 1 are dropped; NIfTI vectors (X, Y, Z, 1, C) and
     multi-component images become C channels. ``.npy`` holds (D, H, W) or (C, D, H, W), taken as RAS, spacing 1 mm.
+    Parts of files (``FILE#vbm@12``, see medssl.data.reference) stay in the order in which they are stored.
     Errors: VolumeError naming the file where it is absent, empty, truncated, corrupt, of an unknown format, not
     three-dimensional, complex or RGB, or has an affine that cannot be inverted. NaN and Inf pass (see preprocess).
     """
-    path = Path(path)
+    path, reference = Path(path), parse(path)
+    if reference.part:
+        data_CDHW, affine = read_part(reference)
+        return Volume(data_CDHW, affine, voxel_sizes(affine), str(reference))
     suffix = check_file(path, reader)
     with reading(path, _NIBABEL_ERRORS):
         if suffix == ".npy":
@@ -69,7 +75,9 @@ def read_volume(path: str | Path, reader: str = "auto") -> Volume:
 
 def read_header(path: str | Path) -> Header:
     """Read geometry and type of one file without its intensities. Errors: VolumeError, as ``read_volume``."""
-    path = Path(path)
+    path, reference = Path(path), parse(path)
+    if reference.part:
+        return part_header(reference)
     suffix = check_file(path, "auto")
     with reading(path, _NIBABEL_ERRORS):
         if suffix == ".npy":

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from medssl.assemble import Network, network_of
 from medssl.data.cache import VolumeCache
 from medssl.data.manifest import Cohort
 from medssl.data.volume import write_volume
@@ -27,6 +26,7 @@ from medssl.export.standin import mask_file, read_rows, stand_in_rows, volumes
 from medssl.export.template import BATCH
 from medssl.export.textscan import forbidden, too_new
 from medssl.features.embed import embed_cohort
+from medssl.network import Network, network_of
 
 ROWS = BATCH
 """Rows that are encoded: a full batch, so that the memory is that of the server."""

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 import medssl
-from medssl.assemble import Network, network_of
 from medssl.data.preprocess import Preprocessing
 from medssl.encoders.file import read_card
 from medssl.errors import UserError
@@ -28,6 +27,7 @@ from medssl.export.textscan import forbidden, too_new
 from medssl.files import make_folder, write_atomic
 from medssl.heads.mlp import MLP
 from medssl.heads.weights import weights_of
+from medssl.network import Network, network_of
 from medssl.training.run import Run
 from medssl.views.policies import build_policy
 

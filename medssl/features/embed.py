@@ -17,7 +17,8 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from medssl.data.cache import VolumeCache
-from medssl.data.dataset import ScanDataset, plain_loader
+from medssl.data.columns import Columns
+from medssl.data.dataset import ScanDataset, TableDataset, plain_loader
 from medssl.data.manifest import Cohort
 from medssl.data.preprocess import Preprocessing
 from medssl.errors import StaleError, UserError
@@ -56,6 +57,7 @@ def embed_cohort(
     head: nn.Module | None = None,
     clean: Callable[[Tensor], Tensor] | None = None,
     images: tuple[str, ...] = ("image",),
+    columns: Columns | None = None,
     cache: VolumeCache | None = None,
     device: str = "cpu",
     batch: int = 32,
@@ -65,21 +67,25 @@ def embed_cohort(
     """Embed every row of a cohort and write the table.
 
     encoder: set to eval mode here. head: maps pooled features (N, E) to z (N, D); without one the encoder's pooled
-    output h is written. clean: applied to every preprocessed volume (``Policy.clean``). provenance: names of the
-    parents (encoder, manifest, recipe); parts of an interrupted run are reused only where they have the same
-    parents, and a finished table of the same parents is returned as it is.
+    output h is written. columns: features of a table that are embedded instead of images. clean: applied to every
+    preprocessed volume (``Policy.clean``). provenance: names of the parents (encoder, manifest, recipe); parts of an
+    interrupted run are reused only where they have the same parents, and a finished table of the same parents is
+    returned as it is.
     Raises UserError for a scan that cannot be read or that gives features that are no numbers.
     """
     check_target(out)
     kept = _finished(out, provenance)
     if kept is not None:
         return kept
-    cache = cache or VolumeCache(None)
-    files = [cohort.images(row, images) for row in range(len(cohort.table))]
-    where = [cohort.where(row) for row in range(len(files))]
-    cache.build(files, preprocessing, workers=None, progress=progress, where=where)
-    cache.common_shape(files, preprocessing, where)
-    dataset = ScanDataset(files, cache, preprocessing, {}, None, clean)
+    if columns is not None:
+        dataset: ScanDataset = TableDataset(columns.matrix(cohort), {}, None, clean)
+    else:
+        cache = cache or VolumeCache(None)
+        files = [cohort.images(row, images) for row in range(len(cohort.table))]
+        where = [cohort.where(row) for row in range(len(files))]
+        cache.build(files, preprocessing, workers=None, progress=progress, where=where)
+        cache.common_shape(files, preprocessing, where)
+        dataset = ScanDataset(files, cache, preprocessing, {}, None, clean)
     encoder = encoder.to(device).eval()
     head = head.to(device).eval() if head is not None else None
 

@@ -26,6 +26,8 @@ from medssl.probes.site import fit_site
 ENCODER = "encoder"
 EXPECTED = ("ridge_voxels", "untrained")
 RAW = "unharmonised"
+TABLE_EXPECTED = ("ridge_features", "untrained")
+"""The same for features of a table: ridge on the measures themselves."""
 OWN = (ENCODER, RAW, "constant", "age_oracle", "site_median")
 
 
@@ -58,7 +60,8 @@ def scorecard(
     """Score a feature table by the protocol of the OpenBHB challenge (see ``fit_age``, ``fit_site``, ``challenge``).
 
     table: features with age, site and split. extra: more reference rows, name -> (N, F) in the order of the
-    table ("ridge_voxels" and "untrained" are expected; without them the scores say that they are missing).
+    table ("ridge_voxels", or "ridge_features" of a table, and "untrained" are expected; without them the scores
+    say that they are missing).
     seed: of the site probe's solver and of the bootstrap. scale: standardise features inside the folds, which
     is not the challenge's protocol and is recorded. resamples: bootstrap samples (0: no intervals). n_jobs: threads.
     harmonize: takes the site out of the table's features (not of ``extra``), fitted on the train rows; the features
@@ -84,13 +87,14 @@ def scorecard(
     oracle = np.where(rows.aged, rows.age, 0.0)[:, None]
     predictions["age_oracle"] = _probe(rows, oracle, rows.aged, seed, scale, n_jobs)
     predictions["site_median"] = site_median(rows)
-    for name in [*(n for n in EXPECTED if n in matrices), *(n for n in matrices if n not in EXPECTED)]:
+    expected = TABLE_EXPECTED if table.provenance.get("columns") or "ridge_features" in matrices else EXPECTED
+    for name in [*(n for n in expected if n in matrices), *(n for n in matrices if n not in expected)]:
         predictions[name] = _probe(rows, matrices[name], everyone, seed, scale, n_jobs)
     verdicts = {name: judge(rows, p, seed=seed, resamples=resamples) for name, p in predictions.items()}
     chance = 1.0 / len(rows.sites) if len(rows.sites) > 1 else None
     lines = {name: _line(v, predictions[name], chance) for name, v in verdicts.items()}
     main = lines.pop(ENCODER)
-    absent = {name: {"missing": "not given to this scorecard"} for name in EXPECTED if name not in predictions}
+    absent = {name: {"missing": "not given to this scorecard"} for name in expected if name not in predictions}
     notes = dict.fromkeys(
         [*(made.notes if made else ()), *rows.notes, *(note for p in predictions.values() for note in p.notes)]
     )

@@ -74,7 +74,8 @@ class Scores:
         lines.append("Ages in years; lower MAE and challenge are better; intervals resample people.")
         for name, metrics in self.differences.items():
             found = metrics["mae_external"]
-            if name in ("unharmonised", "untrained", "ridge_voxels", "constant") and found["difference"] is not None:
+            shown = ("unharmonised", "untrained", "ridge_voxels", "ridge_features", "constant")
+            if name in shown and found["difference"] is not None:
                 text = f"External MAE, encoder minus {_name(name)}: {found['difference']:+.2f}"
                 if found["ci"]:
                     text += f" {_range(found['ci'])}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -51,16 +52,19 @@ def headline(files: RunFiles) -> dict[str, Any]:
     }
 
 
+_RIDGE = {"ridge_voxels": "ridge on voxels", "ridge_features": "ridge on the measures"}
+
+
 def _key_figures(scores: Scores) -> list[dict[str, Any]]:
     found = []
     for metric, label, unit, beside in (
-        ("mae_external", "age error on unseen sites", " years", ("untrained", "constant", "ridge_voxels")),
-        ("mae_internal", "age error on known sites", " years", ("untrained", "constant", "ridge_voxels")),
-        ("site_bacc", "site recognised (balanced accuracy)", "", ("untrained", "ridge_voxels")),
+        ("mae_external", "age error on unseen sites", " years", ("untrained", "constant", *_RIDGE)),
+        ("mae_internal", "age error on known sites", " years", ("untrained", "constant", *_RIDGE)),
+        ("site_bacc", "site recognised (balanced accuracy)", "", ("untrained", *_RIDGE)),
     ):
         if scores.encoder.values.get(metric) is None:
             continue
-        names = {"constant": "chance", "untrained": "untrained", "ridge_voxels": "ridge on voxels"}
+        names = {"constant": "chance", "untrained": "untrained", **_RIDGE}
         rows = [(names[k], scores.row(k)) for k in beside]
         values = [(name, r.values.get(metric)) for name, r in rows if r is not None]
         if metric == "site_bacc":
@@ -84,7 +88,10 @@ def cohort(files: RunFiles) -> dict[str, Any]:
     rows = [
         ("Manifests", manifests),
         ("Trained on", [t for t in [describe(training, found.get("train"))] if t]),
-        ("Preprocessing", joined(lines(block(block(files.recipe, "data"), "preprocessing")))),
+        (
+            "Preprocessing",
+            _standardised(training) or joined(lines(block(block(files.recipe, "data"), "preprocessing"))),
+        ),
         ("Encoder", joined(lines(block(files.recipe, "encoder")))),
         ("Method", joined(lines(block(files.recipe, "method")))),
         (
@@ -104,6 +111,15 @@ def cohort(files: RunFiles) -> dict[str, Any]:
         "plot": plot,
         "splits": found,
     }
+
+
+def _standardised(training: Mapping[str, Any]) -> list[str]:
+    """What was done to the features of a table; [] for images."""
+    if not isinstance(training.get("features"), int):
+        return []
+    said = f"{training['features']} columns of the table, standardised by mean and sd of the training rows"
+    empty = training.get("empty_cells")
+    return [said + (f"; {words.count(empty, 'empty cell')} became the mean" if empty else "")]
 
 
 def scorecard(files: RunFiles) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ ROWS: Mapping[str, str] = {
     "encoder": "This encoder",
     "untrained": "Untrained encoder",
     "ridge_voxels": "Ridge on voxels",
+    "ridge_features": "Ridge on the measures themselves",
     "site_median": "Median age of the site",
     "constant": "Constant features (chance)",
     "age_oracle": "True age as feature (ceiling)",
@@ -140,6 +141,14 @@ def verdict(scores: Scores, external_sites: int | None = None) -> list[Verdict]:
             "Ridge on voxels predicts age better: {theirs} years{tail}. For age alone, the simple baseline is the "
             "better choice on these scans.",
             "Ridge on voxels predicts age about as well: {theirs} years{tail}.",
+        ),
+        _against(
+            scores,
+            "ridge_features",
+            "Better than the simple baseline: ridge on the measures themselves is wrong by {theirs} years{tail}.",
+            "Ridge on the measures themselves predicts age better: {theirs} years{tail}. For age alone, the simple "
+            "baseline is the better choice on this table.",
+            "Ridge on the measures themselves predicts age about as well: {theirs} years{tail}.",
         ),
         _against(
             scores,

@@ -10,6 +10,7 @@ from medssl.transforms.contrast import Gamma
 from medssl.transforms.crop import Crop, crop_resize
 from medssl.transforms.cutout import Cutout
 from medssl.transforms.flip import Flip
+from medssl.transforms.mask_features import MaskFeatures
 from medssl.transforms.noise import Noise
 from medssl.transforms.zscore import ZScore
 
@@ -22,6 +23,7 @@ __all__ = [
     "Cutout",
     "Flip",
     "Gamma",
+    "MaskFeatures",
     "Noise",
     "Params",
     "Transform",

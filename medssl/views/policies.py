@@ -40,6 +40,7 @@ POLICIES: dict[str, list[Any]] = {
     "crop": [_YAWARE[0], {"crop": {"scale": 0.75}}],
     "none": [],
     "robust": _ROBUST,
+    "table": [{"mask_features": {"p": 1.0, "share": [0.1, 0.5]}}, {"noise": {"p": 1.0, "sd": [0.05, 0.3]}}],
 }
 """The named policies, written as a recipe would write them.
 
@@ -53,10 +54,15 @@ robust: for cohorts of several scanners, on scans z-scored inside the brain mask
     (bias field) vary inside the brain and are followed by another masked z-score; shape is kept but for a
     left-right flip and a crop, which comes after them because interpolation blurs the edge of the mask; then
     noise inside the brain, and cutout.
+table: for regional measures (``data.columns``): a share of the features is hidden, then noise on all of them.
 
 The z-score of the first three counts the background, so a scan that is embedded later must be normalised the same
 way (preprocessing with ``mask: none``, or :meth:`Policy.clean`); that of ``robust`` repeats the masked one.
 """
+
+
+WITHOUT_PLACE = ("mask_features", "noise", "zscore")
+"""Transforms for which the order of the values means nothing: those that suit tables and regional measures."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def drawn(name, shape, seed=1):
 
 
 def test_all_announced_transforms_are_registered():
-    assert NAMES == ["affine", "bias", "blur", "crop", "cutout", "flip", "gamma", "noise", "zscore"]
+    assert NAMES == ["affine", "bias", "blur", "crop", "cutout", "flip", "gamma", "mask_features", "noise", "zscore"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -133,6 +133,9 @@ def test_a_metadata_tensor_is_taken_as_a_plain_tensor(brain):
         ("crop", "same_scale", 1),
         ("cutout", "size", [0.2, 1.5]),
         ("cutout", "value", "mean"),
+        ("mask_features", "share", 1.2),
+        ("mask_features", "share", [0.5, 0.1]),
+        ("mask_features", "value", None),
         ("flip", "axes", []),
         ("flip", "axes", [3]),
         ("flip", "axes", [0, 0]),

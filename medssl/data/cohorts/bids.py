@@ -57,7 +57,7 @@ def scan_folder(
     if not root.is_dir():
         raise ManifestError(f"{root}: is not a folder; give the folder that holds the scans")
     if layout not in LAYOUTS:
-        raise ManifestError(f"layout '{layout}' is unknown; choose one of {', '.join(LAYOUTS)}")
+        raise ManifestError(f"layout '{layout}' is unknown; choose one of {', '.join((*LAYOUTS, 'openbhb'))}")
     notes: list[str] = []
     source = Path(table).absolute() if table is not None else _table_of(root)
     if layout == "auto":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from medssl.data.reference import parse
 from medssl.errors import ManifestError
 from medssl.files import write_atomic
 
@@ -143,20 +144,27 @@ def in_order(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns=empty)
 
 
-def write_manifest(table: pd.DataFrame, path: str | Path) -> Path:
+def write_manifest(table: pd.DataFrame, path: str | Path, *, images: bool = True) -> Path:
     """Write a manifest (CSV, or TSV by its name), image paths relative to its folder; atomic.
 
     Columns that ``Cohort`` adds (manifest, row) are not written. Ages keep their digits, missing is empty.
+    images: False for a table of features, which needs no column image.
     Raises ManifestError where required columns are absent, UserError where the folder cannot be written to.
     """
     path = Path(path).absolute()
-    lacking = [name for name in ("participant_id", "image") if name not in table.columns]
+    needed = ("participant_id", "image") if images else ("participant_id",)
+    lacking = [name for name in needed if name not in table.columns]
     if lacking:
         raise ManifestError(f"{path}: a manifest needs the column '{lacking[0]}'; the table has none")
     out = table.drop(columns=[name for name in ("manifest", "row") if name in table.columns])
     for name in out.columns:
         if name == "image" or str(name).startswith("image_"):
-            out[name] = [_relative(str(image), path.parent) if image else "" for image in out[name]]
+            paths = {value: _relative(str(value), path.parent) if value else "" for value in out[name].unique()}
+            out[name] = [paths[value] for value in out[name]]
+    if "mask" in out and "image" in out:  # a path only where the image is a part that needs one
+        needs = [parse(str(image)).needs_mask for image in out["image"]]
+        near = {value: _relative(str(value), path.parent) for value in out["mask"][needs].unique() if value}
+        out["mask"] = [near.get(v, v) if need else v for v, need in zip(out["mask"], needs, strict=True)]
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
     text = out.to_csv(sep=separator, index=False, na_rep="", lineterminator="\n")
     write_atomic(path, lambda file: file.write(text.encode("utf-8")), remedy="choose another place with -o")

@@ -1,0 +1,74 @@
+"""From an encoder file back to a network that embeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from medssl.data.columns import Columns
+from medssl.data.preprocess import Preprocessing
+from medssl.encoders.file import load_encoder, read_card, weights_digest
+from medssl.errors import StaleError, UserError
+from medssl.heads.file import load_head
+from medssl.training.run import Run
+from medssl.views.policies import build_policy
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained encoder with what is needed to use it on scans."""
+
+    encoder: nn.Module
+    head: nn.Module | None
+    digest: str
+    preprocessing: Preprocessing
+    clean: Callable[[Tensor], Tensor]
+    images: tuple[str, ...]
+    cache: str | None
+    manifests: list[dict[str, Any]]
+    seed: int
+    columns: Columns | None = None
+
+
+def network_of(path: Path, projection: bool) -> Network:
+    """The encoder of a run folder or of an encoder file, with its preprocessing.
+
+    Raises UserError when the run is not finished or has no projector.
+    """
+    file = Run(path).encoder if path.is_dir() else path
+    if path.is_dir() and not file.is_file():
+        raise UserError(f"{path} holds no encoder yet; finish it with `medssl pretrain --resume {path}`")
+    card = read_card(file)
+    if "preprocessing" not in card:
+        raise UserError(f"{file}: its card does not say how scans are prepared; use an encoder that pretrain wrote")
+    head = None
+    if projection:
+        beside = file.with_name("projection.safetensors")
+        if not beside.is_file():
+            raise UserError(f"{beside} does not exist: this method has no projector; leave out --projection")
+        head = load_head(beside)
+    encoder = load_encoder(file)
+    digest = weights_digest(encoder)
+    if path.is_dir() and Run(path).read_info().get("hashes", {}).get("encoder", digest) != digest:
+        raise StaleError(f"{file} is not the encoder that {path} trained; put it back, or name the file instead")
+    recipe = card.get("recipe", {})
+    data = recipe.get("data", {})
+    sources = ([{"path": data["manifest"], "weight": 1.0}] if data.get("manifest") else []) + list(
+        data.get("manifests", [])
+    )
+    return Network(
+        encoder,
+        head,
+        digest,
+        Preprocessing.from_dict(card["preprocessing"]),
+        build_policy(recipe.get("views", {}).get("policy", "none")).clean,
+        tuple(card.get("images", ("image",))),
+        data.get("cache"),
+        sources,
+        int(recipe.get("trainer", {}).get("seed", 0)),
+        Columns.from_dict(card["columns"]) if card.get("columns") else None,
+    )
