@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from medssl.data.cache import VolumeCache
 from medssl.data.manifest import Cohort
 from medssl.data.volume import write_volume
+from medssl.encoders.file import read_card
 from medssl.errors import UserError
 from medssl.export import server
 from medssl.export.layout import OPENBHB, BlockTable
@@ -221,8 +223,11 @@ def _modality(folder: Path, table: BlockTable) -> str | None:
 
 
 def _embedded(run: Path, config: dict[str, Any], scans: np.ndarray, spacing: float, scratch: Path) -> np.ndarray:
-    """The features that ``medssl embed`` gives for the same scans as files."""
+    """The features that ``medssl embed`` gives for the same scans as files or, for tables, as columns."""
     network: Network = network_of(run, config["head"] is not None)
+    card = read_card(run)
+    if card.get("columns"):
+        return _of_columns(network, card["columns"], config, scans)
     lines = ["participant_id,image"]
     for i, x_CDHW in enumerate(scans):
         if spacing == 1.0:
@@ -243,3 +248,14 @@ def _embedded(run: Path, config: dict[str, Any], scans: np.ndarray, spacing: flo
         progress=False,
     )
     return made.values
+
+
+def _of_columns(network: Network, columns: dict[str, Any], config: dict[str, Any], scans: np.ndarray) -> np.ndarray:
+    """What the encoder gives for regional measures, standardised by the statistics of its own card."""
+    values_NF = scans.reshape(len(scans), -1)[:, config["columns"]["places"]].astype(np.float64)
+    z_NF = (values_NF - np.array(columns["mean"])) / np.array(columns["sd"])
+    x = torch.from_numpy(z_NF.astype(np.float32)).reshape(len(scans), 1, -1, 1, 1)
+    with torch.no_grad():
+        h_NE = network.encoder.eval()(torch.stack([network.clean(one) for one in x])).pooled
+        out: np.ndarray = (h_NE if network.head is None else network.head(h_NE)).numpy()
+    return out

@@ -23,6 +23,8 @@ _NAMES = {
     "destrieux_roi": r"#destrieux_roi(@\d+)?$|desc-destrieux_ROI\.npy|destrieux_roi_features\.csv",
 }
 """How image cells of OpenBHB name a modality: a part of an array, or the files of the other two layouts."""
+_COLUMN = re.compile(r"(vbm_roi|desikan_roi|destrieux_roi)_(\d+)_(\d+)")
+"""How columns of regional measures are called: MODALITY_CHANNEL_REGION, counted from 0 in stored order."""
 
 
 def modality_of(card: Mapping[str, Any], asked: str | None, run: Path) -> tuple[str, str]:
@@ -51,7 +53,7 @@ def modality_of(card: Mapping[str, Any], asked: str | None, run: Path) -> tuple[
 
 def _trained_on(card: Mapping[str, Any]) -> set[str]:
     """Modalities that image cells of the training manifests name; empty where they cannot be read or name none."""
-    found: set[str] = set()
+    found = {m[1] for m in map(_COLUMN.fullmatch, (card.get("columns") or {}).get("names", [])) if m}
     columns = list(card.get("images", ("image",)))
     for path in card.get("training", {}).get("manifests", []):
         try:
@@ -73,6 +75,28 @@ def stored_shape(block: Block, spec: Mapping[str, Any]) -> tuple[int, ...]:
     if block.spacing is not None:
         return block.shape
     return (int(spec["in_channels"]), *_three(spec["shape"] or block.shape[1:]))
+
+
+def columns_of(card: Mapping[str, Any], block: Block, run: Path) -> dict[str, Any] | None:
+    """Where in the block the columns of a table stand that the encoder reads, and how they are standardised.
+
+    None for an encoder that reads images. Errors: UserError where a column is not named after its place.
+    """
+    given = card.get("columns")
+    if not given:
+        return None
+    channels, regions = block.shape[0], math.prod(block.shape[1:])
+    places = []
+    for name in given["names"]:
+        found = _COLUMN.fullmatch(name)
+        channel, region = (int(found[2]), int(found[3])) if found else (channels, 0)
+        if not found or found[1] != block.name or channel >= channels or region >= regions:
+            raise UserError(
+                f"{run} reads the column '{name}', whose place in the rows of {block.name} is not known; train on "
+                f"columns named {block.name}_0_0 and on, which `medssl cohort scan --layout openbhb --as-table` writes"
+            )
+        places.append(channel * regions + region)
+    return {"places": places, "mean": list(given["mean"]), "sd": list(given["sd"])}
 
 
 def check_input(table: BlockTable, name: str, spec: Mapping[str, Any], prep: Preprocessing, run: Path) -> None:

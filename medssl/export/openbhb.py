@@ -21,7 +21,7 @@ from medssl.data.preprocess import Preprocessing
 from medssl.encoders.file import read_card
 from medssl.errors import UserError
 from medssl.export.layout import OPENBHB, BlockTable
-from medssl.export.modality import check_input, modality_of, stored_shape
+from medssl.export.modality import check_input, columns_of, modality_of, stored_shape
 from medssl.export.template import ENCODERS, MARK, estimator_source
 from medssl.export.textscan import forbidden, too_new
 from medssl.files import make_folder, write_atomic
@@ -59,8 +59,10 @@ def export_openbhb(
     network = _network(run, features)
     card = read_card(Run(run).encoder if run.is_dir() else run)
     name, known = modality_of(card, modality, run)
-    check_input(table, name, card["encoder"], network.preprocessing, run)
-    config = configuration(network, card, table, name)
+    columns = columns_of(card, table.block(name), run)
+    if columns is None:
+        check_input(table, name, card["encoder"], network.preprocessing, run)
+    config = configuration(network, card, table, name, columns)
     if config["features"] > WIDEST:
         raise UserError(
             f"{run} gives {config['features']} features ({features}), but the challenge takes at most {WIDEST}; export "
@@ -85,10 +87,13 @@ def export_openbhb(
     return out
 
 
-def configuration(network: Network, card: Mapping[str, Any], table: BlockTable, name: str) -> dict[str, Any]:
-    """What estimator.py needs to know beside the weights, as plain values."""
+def configuration(
+    network: Network, card: Mapping[str, Any], table: BlockTable, name: str, columns: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What estimator.py needs to know beside the weights, as plain values; columns: see ``columns_of``."""
     block, span, prep = table.block(name), table.span(name), network.preprocessing
-    stored = stored_shape(block, card["encoder"])
+    stored = stored_shape(block, card["encoder"]) if columns is None else block.shape
+    shape = prep.output_shape(stored[1:], [block.spacing or 1.0] * 3)
     spacing = block.spacing or 1.0
     head, normalise, width = _head(network)
     slots = build_policy(card.get("recipe", {}).get("views", {}).get("policy", "none")).slots
@@ -102,7 +107,8 @@ def configuration(network: Network, card: Mapping[str, Any], table: BlockTable, 
         "mask_variable": block.mask_variable,
         "mask_above": block.mask_above,
         "ratio": ratio(prep, spacing),
-        "shape": list(prep.output_shape(stored[1:], [spacing] * 3)),
+        "shape": list(shape) if columns is None else [len(columns["places"]), 1, 1],
+        "columns": columns,
         "intensity": prep.intensity,
         "mask": prep.mask,
         "zscores": [{"foreground": z.foreground, "per_channel": z.per_channel} for z in zscores],  # type: ignore[attr-defined]
@@ -171,7 +177,7 @@ def _compare(draft: Path, network: Network, config: Mapping[str, Any], run: Path
     module = load_submission(draft)
     rebuilt = module.restored(module.CONFIG)
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn((1, config["stored"][0], *config["shape"]), generator=generator)
+    x = torch.randn((1, config["encoder"]["in_channels"], *config["shape"]), generator=generator)
     with torch.no_grad():
         wanted = network.encoder.cpu().eval()(x).pooled
         wanted = wanted if network.head is None else network.head.cpu().eval()(wanted)

@@ -87,6 +87,7 @@ def make_run(
     state: str = "finished",
     cells: Sequence[str] | None = None,
     layout: Sequence[int] | None = None,
+    columns: dict[str, Any] | None = None,
 ) -> Path:
     """A run folder as pretrain leaves it: encoder with its card, projection, run.json, a manifest of that modality."""
     folder.mkdir(parents=True)
@@ -99,6 +100,8 @@ def make_run(
             size[0],
             *[round(n * (block.spacing or 1) / s) for n, s in zip(size[1:], prepared["spacing"], strict=True)],
         )
+    if columns is not None:
+        size = (1, len(columns["names"]), 1, 1)
     torch.manual_seed(0)
     encoder = trained_like(build_encoder(**{**(spec or SMALL), "in_channels": size[0], "shape": list(size[1:])}))
     manifest = folder / "manifest.csv"
@@ -113,6 +116,7 @@ def make_run(
         "hashes": {"recipe": "1", "manifest": "2"},
         "versions": {"torch": "2"},
         "licence": "CC BY-NC-SA 3.0",
+        **({} if columns is None else {"columns": columns}),
     }
     digest = save_encoder(encoder, folder / "encoder.safetensors", card)
     if head is not None:

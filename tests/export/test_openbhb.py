@@ -12,8 +12,10 @@ import pytest
 import torch
 from torch import nn
 
+from medssl.encoders.file import load_encoder
 from medssl.errors import UserError
 from medssl.export import openbhb
+from medssl.export.check import check_submission
 from medssl.export.layout import OPENBHB
 from medssl.export.openbhb import FILES, export_openbhb, load_submission
 from medssl.heads.mlp import MLP
@@ -140,6 +142,28 @@ def test_regional_measures_are_read_as_the_network_was_trained_to_read_them(
     config = load_submission(folder).CONFIG
     assert (config["stop"] - config["start"], config["mask_variable"]) == (28, "")
     assert close(predicted(folder, x_NV), embedded(run, x_NV, "desikan_roi", masks, layout))
+
+
+def test_columns_of_regional_measures_are_standardised_as_in_the_training(
+    tmp_path: Path, x_NV: np.ndarray, masks: dict[str, Path]
+):
+    names = ["desikan_roi_6_3", "desikan_roi_0_1", "desikan_roi_2_0"]
+    places = [6 * 4 + 3, 1, 2 * 4]
+    columns = {"names": names, "mean": [1.0, -2.0, 300.0], "sd": [0.5, 2.0, 40.0], "filled": 0}
+    spec = {"name": "mlp", "hidden": [9, 8], "norm": "batch"}
+    run = make_run(tmp_path / "run", "desikan_roi", spec, policy="none", head=None, cells=["x.nii"], columns=columns)
+    folder = export_openbhb(run, tmp_path / "out", table=TABLE)
+    x = np.array(x_NV)
+    start = TABLE.span("desikan_roi").start
+    x[1, start + 1] = np.nan
+    z = (x[:, [start + k for k in places]] - np.array(columns["mean"])) / np.array(columns["sd"])
+    z[1, 1] = 0
+    with torch.no_grad():
+        wanted = load_encoder(run)(torch.from_numpy(z.astype(np.float32)).reshape(5, 1, 3, 1, 1)).pooled.numpy()
+    assert close(predicted(folder, x), wanted)
+    found = {f.what: f.ok for f in check_submission(folder, run, table=TABLE)}
+    assert found["agreement with medssl embed"]
+    assert False not in found.values()
 
 
 def test_indices_choose_the_rows_in_their_order(tmp_path: Path, x_NV: np.ndarray, masks: dict[str, Path]):

@@ -63,6 +63,14 @@ def test_what_cannot_be_submitted_is_refused_in_one_sentence(
     refused(words, make_run(tmp_path / "run", **changes), tmp_path / "out", **options)
 
 
+@pytest.mark.parametrize("name", ["lh_bankssts_volume", "vbm_roi_1_0", "vbm_roi_0_6", "desikan_roi_0_0"])
+def test_columns_whose_place_is_not_known_are_refused(name: str, tmp_path: Path):
+    columns = {"names": ["vbm_roi_0_0", name], "mean": [0.0, 0.0], "sd": [1.0, 1.0]}
+    spec = {"name": "mlp", "hidden": [9, 8], "norm": "batch"}
+    run = make_run(tmp_path / "run", "vbm_roi", spec, head=None, cells=["a.nii"], columns=columns)
+    refused("place in the rows of vbm_roi is not known|several modalities", run, tmp_path / "out")
+
+
 def test_ten_thousand_features_pass(tmp_path: Path, x_NV: np.ndarray):
     spec = {"name": "mlp", "hidden": [10_000], "norm": "none"}
     run = make_run(tmp_path / "run", "vbm_roi", spec, {"mask": "none"}, head=None)

@@ -15,7 +15,7 @@ from medssl.export.textscan import forbidden, too_new
 from medssl.transforms.zscore import ZScore
 
 RNG = np.random.default_rng(0)
-CONFIG = {"encoder": {"name": "mlp", "in_channels": 1, "shape": [3]}, "features": 2}
+CONFIG = {"encoder": {"name": "mlp", "in_channels": 1, "shape": [3]}, "features": 2, "columns": None}
 
 
 @pytest.fixture(scope="module")
