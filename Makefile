@@ -6,6 +6,7 @@ RUN     = $(VENV)/bin/python -m
 .PHONY: demo test test-slow lint bench clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
+	@echo "installing into $(VENV): torch first, some minutes in all"
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) pip install --quiet --upgrade pip
 	$(RUN) pip install --quiet -c constraints.txt torch

@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "load_encoder": "medssl.encoders.file",
+    "load_network": "medssl.network",
     "Cohort": "medssl.data.manifest",
     "pretrain": "medssl.stages",
     "embed": "medssl.stages",
@@ -21,6 +22,7 @@ __all__ = [
     "__version__",
     "embed",
     "load_encoder",
+    "load_network",
     "pretrain",
     "score",
     "synthetic_cohort",
@@ -30,8 +32,14 @@ __all__ = [
 if TYPE_CHECKING:
     from medssl.data.manifest import Cohort
     from medssl.encoders.file import load_encoder
+    from medssl.network import load_network
     from medssl.stages import embed, pretrain, score, synthetic_cohort
     from medssl.stages import report as write_report
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion."""
+    return __all__
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import re
 import sys
 import typing
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from medssl.catalog import CATALOG, check_arguments, check_regularizers, nearest
 from medssl.errors import RecipeError
+from medssl.overrides import apply_override, as_numbers, blamed
 from medssl.training.options import Count, MonitorOptions, Number, Optimisation, Positive, TrainerOptions
 
 _HERE = Path(__file__).resolve().parent
@@ -164,8 +164,11 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     path = recipe_path(str(name))
     content = _read(path)
     for override in overrides:
-        _apply(content, override)
-    return parse_recipe(content, str(path))
+        apply_override(content, override)
+    try:
+        return parse_recipe(content, str(path))
+    except RecipeError as problem:
+        raise blamed(problem, str(path), overrides) from None
 
 
 def parse_recipe(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
@@ -201,7 +204,7 @@ def _check_parts(recipe: Recipe, where: str) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = _numbers(yaml.safe_load(path.read_text(encoding="utf-8")))
+        content = as_numbers(yaml.safe_load(path.read_text(encoding="utf-8")))
     except UnicodeDecodeError:
         raise RecipeError(f"{path} is no UTF-8 text; save the recipe as plain YAML") from None
     except yaml.YAMLError as problem:
@@ -211,52 +214,6 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys such as method:, encoder:, data:")
     return content
-
-
-_SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
-
-
-def _numbers(value: Any) -> Any:
-    """YAML reads 1e-3 as text; make it the number that it is meant to be."""
-    if isinstance(value, dict):
-        return {k: _numbers(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_numbers(v) for v in value]
-    return float(value) if isinstance(value, str) and _SCIENTIFIC.fullmatch(value) else value
-
-
-def _apply(content: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise RecipeError(f"override '{override}' must read key=value, such as optim.lr=1e-3")
-    try:
-        value = _numbers(yaml.safe_load(text))
-    except yaml.YAMLError:
-        raise RecipeError(f"override '{override}': the value is no valid YAML; quote it") from None
-    node: Any = content
-    *parents, last = key.split(".")
-    for name in parents:
-        node = _child(node, name, override)
-    if node is content and last in ("method", "encoder") and isinstance(value, str):
-        value = {"name": value}
-    if isinstance(node, dict):
-        node[last] = value
-    elif isinstance(node, list) and last.isdigit() and int(last) < len(node):
-        node[int(last)] = value
-    else:
-        raise RecipeError(f"override '{override}': '{last}' is not inside a mapping; write the whole value instead")
-
-
-def _child(node: Any, name: str, override: str) -> Any:
-    if isinstance(node, dict):
-        child = node.get(name)
-        if isinstance(child, str) and name in ("method", "encoder"):
-            child = {"name": child}
-        node[name] = {} if child is None else child
-        return node[name]
-    if isinstance(node, list) and name.isdigit() and int(name) < len(node):
-        return node[int(name)]
-    raise RecipeError(f"override '{override}': '{name}' is not inside a mapping; write the whole value instead")
 
 
 def _explain(problem: ValidationError, content: Any) -> str:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from medssl.data.columns import Columns
 from medssl.data.preprocess import Preprocessing
+from medssl.data.volume import read_volume
 from medssl.encoders.file import load_encoder, read_card, weights_digest
 from medssl.errors import StaleError, UserError
 from medssl.heads.file import load_head
@@ -32,6 +35,25 @@ class Network:
     manifests: list[dict[str, Any]]
     seed: int
     columns: Columns | None = None
+
+    def prepare(self, *images: str | Path) -> Tensor:
+        """One scan as the encoder's input (1, C, D, H, W): read, turned to RAS, resampled, normalised as in training.
+
+        images: one file per channel. Raises UserError where the number of files differs, VolumeError for a bad file.
+        """
+        if self.columns is not None or len(images) != len(self.images):
+            what = "columns of a table" if self.columns is not None else f"{len(self.images)} image(s) per scan"
+            raise UserError(f"this encoder reads {what}, but {len(images)} image(s) were given; see its card")
+        parts = [self.preprocessing.apply(read_volume(image)) for image in images]
+        return self.clean(torch.from_numpy(np.concatenate(parts).astype(np.float32)))[None]
+
+
+def load_network(run: str | Path, projection: bool = False) -> Network:
+    """The trained encoder of a run folder or an encoder file, with the preparation of scans that it was trained on.
+
+    projection: also load the projector (``head``). Raises UserError where the run is not finished or has no projector.
+    """
+    return network_of(Path(run), projection)
 
 
 def network_of(path: Path, projection: bool) -> Network:

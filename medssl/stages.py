@@ -67,6 +67,9 @@ def pretrain(
         recipe = _recipe(recipe, overrides).absolute()
         run, checkpoint = Run(recipe.output or f"runs/{recipe.method.name}-{recipe.digest[:8]}"), None
     parts = assemble(recipe, progress=progress)
+    if checkpoint is not None and finished_at(run.folder):
+        same_parents(run, parts)
+        return run.folder  # nothing is left to do, and nothing is touched
     lock = exclusive(run.lock, str(run.folder)) if process_rank() == 0 else nullcontext()
     try:
         with lock:
@@ -74,6 +77,15 @@ def pretrain(
     except KeyboardInterrupt:
         raise KeyboardInterrupt(how_to_continue(run.folder)) from None
     return run.folder
+
+
+def finished_at(run: str | Path) -> str | None:
+    """When a run was finished, None where it was not."""
+    found = Run(run)
+    if not found.encoder.is_file() or not found.info.is_file():
+        return None
+    info = found.read_info()
+    return str(info.get("finished")) if info.get("state") == "finished" else None
 
 
 def _train(recipe: Recipe, parts: Assembly, run: Run, checkpoint: Path | None, progress: bool) -> None:
@@ -127,9 +139,7 @@ def embed(
         raise UserError(f"{run} does not say which manifest it was trained on; give one")
     if out is None and manifest is not None:
         raise UserError("say where the features of this manifest go, such as -o features.csv")
-    if out is None:
-        out = Run(run).features if Path(run).is_dir() else Path("features.csv")
-        out = out.with_name("features-z.csv") if projection else out
+    out = features_path(run, projection) if out is None else out
     cohort = Cohort.read(sources, images=network.columns is None)
     if manifest is None:
         own_cohort(Path(run), cohort)
@@ -166,6 +176,12 @@ def embed(
     )
 
 
+def features_path(run: str | Path, projection: bool = False) -> Path:
+    """Where ``embed`` writes where it is not told: into the run folder, or beside where one stands."""
+    out = Run(run).features if Path(run).is_dir() else Path("features.csv")
+    return out.with_name("features-z.csv") if projection else out
+
+
 def score(
     target: str | Path,
     out: str | Path | None = None,
@@ -187,6 +203,8 @@ def score(
     train rows; unseen: "error", "none" or "transductive" for sites that they do not hold.
     """
     target, harmonizer = Path(target), build_harmonizer(harmonize, unseen) if harmonize else None
+    if not target.exists():
+        raise UserError(f"{target} does not exist; give a run folder or a features table")
     table = embed(target, progress=progress) if target.is_dir() else FeatureTable.read(target, prefix=prefix)
     extra = reference_features(table, progress) if references else {}
     result = scorecard(table, extra, seed=seed, scale=scale, resamples=resamples, harmonize=harmonizer)

@@ -43,7 +43,7 @@ def test_an_unknown_key_names_the_nearest_known_one(override: str, key: str, nea
         load_recipe("exponential", [override])
     assert key in str(caught.value)
     assert f"did you mean '{near}'?" in str(caught.value)
-    assert "exponential.yaml" in str(caught.value)
+    assert f"override '{override}'" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+import medssl
 from medssl import stages
 from medssl.data.cache import VolumeCache
 from medssl.encoders.file import load_encoder, weights_digest
@@ -273,3 +274,34 @@ def test_test_rows_that_the_encoder_was_trained_on_are_named(trained: Path, coho
     assert notes(elsewhere, "elsewhere") == []
     (said,) = notes(elsewhere.assign(dataset=table["dataset"]), "namesakes")
     assert "carry the id of somebody" in said
+
+
+def test_a_finished_run_is_not_touched_again(trained: Path):
+    before = (trained / "run.json").read_bytes()
+    assert stages.finished_at(trained) == json.loads(before)["finished"]
+    assert stages.pretrain(resume=trained, progress=False) == trained
+    assert (trained / "run.json").read_bytes() == before
+    assert stages.finished_at(trained / "nowhere") is None
+
+
+def test_a_scan_is_prepared_as_for_the_training(trained: Path, cohort: Path):
+    network = medssl.load_network(trained)
+    image = table_of(cohort)["image"][0]
+    h = network.encoder(network.prepare(image)).pooled[0].detach().numpy()
+    table = stages.embed(trained, progress=False)
+    np.testing.assert_allclose(h, table.values[0], atol=1e-5)
+    with pytest.raises(UserError, match="reads 1 image"):
+        network.prepare(image, image)
+
+
+def test_own_columns_travel_into_the_features(trained: Path, cohort: Path, tmp_path: Path):
+    table_of(cohort).assign(group="control", ward=7).to_csv(tmp_path / "own.csv", index=False)
+    table = stages.embed(trained, tmp_path / "own.csv", tmp_path / "f.csv", progress=False)
+    assert set(table.meta["group"]) == {"control"}
+    assert {"image", "manifest", "row", "weight"}.isdisjoint(table.meta.columns)
+    assert FeatureTable.read(tmp_path / "f.csv").meta["ward"].tolist() == [7] * len(table)
+
+
+def test_a_score_of_nothing_says_so(tmp_path: Path):
+    with pytest.raises(UserError, match=r"frist does not exist; give a run folder or a features table"):
+        stages.score(tmp_path / "frist")

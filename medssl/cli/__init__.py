@@ -102,5 +102,5 @@ def _sentence(problem: Exception) -> str:
 
 
 def _fail(text: str, status: int) -> NoReturn:
-    typer.echo(f"medssl: error: {' '.join(text.split())}", err=True)
+    typer.echo(f"medssl: {'' if status == _STOPPED else 'error: '}{' '.join(text.split())}", err=True)
     raise SystemExit(status)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from medssl.cli.parse import pairs, three
+from medssl.cli.parse import free_to_write, pairs, three
 
 app = typer.Typer(
     help="Manifests: scan a folder, check it, split it by site and person, make a synthetic cohort, fill the cache.",
@@ -46,6 +46,7 @@ def scan(
     pattern: str | None = typer.Option(None, help="Which files of a flat or plain folder, such as '*_brain.nii.gz'."),
     dataset: str | None = typer.Option(None, help="Fill the column dataset with this name."),
     site: str | None = typer.Option(None, help="Fill the column site with this name."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing manifest."),
 ) -> None:
     """Write a manifest from a folder of scans.
 
@@ -61,6 +62,7 @@ def scan(
     """
     from medssl.data.cohorts.bids import scan_folder, write_manifest
 
+    free_to_write(out, overwrite)
     if layout == "openbhb":
         from medssl.data.cohorts.openbhb import scan_openbhb
 
@@ -185,6 +187,7 @@ def split(
     external_fraction: float = typer.Option(0.2, help="Share of the subjects at drawn external sites, about."),
     internal_fraction: float = typer.Option(0.2, help="Share of the other subjects held out for testing."),
     seed: int = typer.Option(0, help="Same seed, same split."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing file."),
 ) -> None:
     """Split a manifest: whole sites for the external test, then subjects, evenly along site and age.
 
@@ -194,10 +197,11 @@ def split(
       medssl cohort split manifest.csv -o split.csv --external-sites Leiden,Oxford
     """
     from medssl.data.cohorts.tables import COLUMNS, read_table, write_manifest
-    from medssl.data.folds import split_cohort
+    from medssl.data.folds import split_cohort, split_notes
     from medssl.data.manifest import Cohort
     from medssl.data.manifest_file import known_name
 
+    free_to_write(out, overwrite)
     cohort = Cohort.read(manifest, images=False)
     sites = [name.strip() for name in external_sites.split(",") if name.strip()] if external_sites is not None else None
     table = cohort.table.assign(
@@ -217,7 +221,10 @@ def split(
             places = ", ".join(sorted(set(rows["site"]) - {""})) or "no site given"
             label = name or "unused (other scans of external subjects)"
             typer.echo(f"{label}: {len(rows)} scans, {rows['subject'].nunique()} subjects; sites: {places}")
+    for note in split_notes(table, external_fraction if sites is None else None):
+        typer.echo(f"note: {note}")
     typer.echo(f"written: {written}")
+    typer.echo(f"next: medssl pretrain exponential data.manifest={written} output=runs/first")
 
 
 @app.command(short_help="Preprocess scans into the cache.")

@@ -13,7 +13,7 @@ def demo(
     quick: bool = typer.Option(False, "--quick", help="A tiny cohort and 2 epochs: shows the flow, not the quality."),
     quiet: bool = typer.Option(False, "--quiet", help="No progress bars."),
 ) -> None:
-    """Make a synthetic cohort, check it, pre-train with L_exp, embed, score and report (5 to 10 minutes on 2 cores).
+    """Make a synthetic cohort, check it, pre-train with L_exp, embed, score and report: 5 minutes on 2 free cores.
 
     \b
     Example:
@@ -25,3 +25,4 @@ def demo(
     typer.echo("\n" + result.markdown())
     typer.echo(f"\nencoder  {run / 'encoder.safetensors'}\nscores   {run / 'scores.json'}")
     typer.echo(f"report   {run / 'report.html'}")
+    typer.echo("next: your own scans, `medssl cohort scan FOLDER -o manifest.csv` (see the README)")

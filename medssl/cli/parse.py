@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -34,3 +35,9 @@ def three(text: str | None, kind: type, option: str) -> Any:
             f"'{text}' must be one or three positive numbers, such as 4 or 40,48,40", param_hint=option
         )
     return tuple(values * 3 if len(values) == 1 else values)
+
+
+def free_to_write(path: Path, overwrite: bool) -> None:
+    """Refuse to replace a file (perhaps mended by hand) that nobody said may go."""
+    if path.is_file() and not overwrite:
+        raise typer.BadParameter(f"{path} exists; name another file, or add --overwrite", param_hint="-o")

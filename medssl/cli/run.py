@@ -34,11 +34,14 @@ def pretrain(
     from medssl import stages
     from medssl.errors import StoppedByHand
 
+    if resume is not None and (done := stages.finished_at(resume)):
+        typer.echo(f"{resume} was finished at {done}; nothing is left to do", err=True)
     try:
         run = stages.pretrain(recipe, *(overrides or []), resume=resume, progress=not quiet)
     except KeyboardInterrupt as stop:
         raise StoppedByHand(str(stop) or "stopped by hand before the training began; nothing is lost") from None
     typer.echo(f"encoder  {run / 'encoder.safetensors'}\nreport   {run / 'report.html'}")
+    typer.echo(f"next: medssl score {run}", err=True)
 
 
 def embed(
@@ -72,7 +75,9 @@ def embed(
         workers=workers,
         progress=not quiet,
     )
-    typer.echo(f"{len(table)} scans x {table.values.shape[1]} features")
+    typer.echo(
+        f"{len(table)} scans x {table.values.shape[1]} features -> {out or stages.features_path(run, projection)}"
+    )
 
 
 def score(
@@ -81,7 +86,9 @@ def score(
     scale: bool = typer.Option(False, "--scale", help="Standardise on the training rows (the challenge does not)."),
     references: bool = typer.Option(True, help="Also score voxels and the untrained encoder."),
     resamples: int = typer.Option(2000, min=0, help="Bootstrap resamples."),
-    prefix: str | None = typer.Option(None, help="Features are the columns that begin so (default: f0, f1, ...)."),
+    prefix: str | None = typer.Option(
+        None, help="Features are the columns that begin so (default: f0000, f0001, ...)."
+    ),
     harmonize: str | None = typer.Option(None, help="combat or residual: take the site out, fitted on train rows."),
     unseen: str = typer.Option("error", help="Sites without training rows: error, none (as they are), transductive."),
     as_json: bool = typer.Option(False, "--json", help="Print scores.json instead of a table."),
@@ -112,6 +119,10 @@ def score(
         progress=not quiet,
     )
     typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else result.markdown())
+    folder = out or (target if target.is_dir() else target.parent)
+    typer.echo(f"written: {folder / 'scores.json'}, {folder / 'predictions.csv'}", err=True)
+    if target.is_dir():
+        typer.echo(f"next: medssl report {target}", err=True)
 
 
 def report(

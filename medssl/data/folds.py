@@ -104,6 +104,26 @@ def split_cohort(
     return pd.Series(split, index=table.index, name="split", dtype=object)
 
 
+def split_notes(table: pd.DataFrame, external_fraction: float | None = None) -> list[str]:
+    """What a reader of a split must know: a share far from the one asked for, too few sites to score sites by.
+
+    table: columns split, subject and site. external_fraction: what was asked for, None where sites were named.
+    """
+    notes = []
+    used = table[table["split"] != ""]
+    abroad = used.loc[used["split"] == EXTERNAL, "subject"].nunique() / max(1, used["subject"].nunique())
+    if external_fraction and abs(abroad - external_fraction) > 0.1:
+        notes.append(
+            f"{100 * abroad:.0f} % of the subjects are at external sites ({100 * external_fraction:.0f} % asked for), "
+            "since whole sites are held out; --external-sites names others, --external-fraction 0 holds out none"
+        )
+    sites = set(used.loc[used["split"] == TRAIN, "site"]) - {""}
+    if len(sites) < 2:
+        known = "one site" if sites else "no site"
+        notes.append(f"the training rows have {known}, so how well the site can be read cannot be scored")
+    return notes
+
+
 def _check_seed(seed: int) -> None:
     if seed < 0:
         raise UserError(f"seed must be 0 or more, not {seed}")

@@ -45,7 +45,13 @@ class Encoder(nn.Module):
 
     def check(self, x: Tensor) -> None:
         """RecipeError unless x is (N, in_channels, D, H, W) and large enough; the message names both."""
-        if x.ndim != 5 or x.shape[1] != self.in_channels:
+        if not isinstance(x, Tensor) or x.ndim != 5:
+            given = f"shape {tuple(x.shape)}" if hasattr(x, "shape") else type(x).__name__
+            raise RecipeError(
+                f"{type(self).__name__} expects a torch tensor of volumes (N, {self.in_channels}, D, H, W), but got a "
+                f"{type(x).__name__} of {given}; give one volume as torch.as_tensor(volume)[None, None]"
+            )
+        if x.shape[1] != self.in_channels:
             raise RecipeError(
                 f"{type(self).__name__} expects volumes (N, {self.in_channels}, D, H, W), but got {tuple(x.shape)}; "
                 "build the encoder with in_channels equal to the number of images per scan"

@@ -95,10 +95,17 @@ def embed_cohort(
 
     with exclusive(out.with_name(f".{out.name}.lock"), str(out)):
         matrix = _in_parts(forward, dataset, cohort, out, provenance, device, batch, workers, progress)
-        table = FeatureTable(cohort.table[[c for c in _META if c in cohort.table]], matrix, dict(provenance))
+        table = FeatureTable(cohort.table[_kept(cohort, columns)], matrix, dict(provenance))
         table.write(out)
         shutil.rmtree(_parts(out))
     return table
+
+
+def _kept(cohort: Cohort, columns: Columns | None) -> list[str]:
+    """Columns that travel into a features table: what is known of a scan, and the user's own, but no input."""
+    inputs = {"manifest", "row", "weight", "mask", *(columns.names if columns is not None else ())}
+    own = [str(c) for c in cohort.table if c not in (*_META, *inputs) and not str(c).startswith("image")]
+    return [*(c for c in _META if c in cohort.table), *own]
 
 
 def _in_parts(

@@ -11,11 +11,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 
 class Bar:
-    """A rich bar on stderr; silent where stderr is no terminal or ``show`` is False."""
+    """A rich bar on stderr; a plain line every tenth where stderr is no terminal; silent where ``show`` is False."""
 
     def __init__(self, title: str, scans_per_step: int, show: bool = True) -> None:
         self.console = Console(stderr=True)
         self.scans, self.show = scans_per_step, show and sys.stderr.isatty()
+        self.title, self.plain, self.told = title, show and not self.show, 0
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -46,6 +47,9 @@ class Bar:
         loss = "  ".join(f"{k} {v:.3f}" for k, v in row.items() if k.startswith("loss"))
         speed = self.progress.tasks[self.task].speed
         rate = f"{speed * self.scans:.0f} scans/s" if speed else ""
+        if self.plain and steps and step * 10 // steps > self.told:
+            self.told = step * 10 // steps
+            self.console.print(f"{self.title}: {step}/{steps} steps  {loss}  {rate}", highlight=False, markup=False)
         self.progress.update(self.task, completed=step, total=steps, loss=loss, rate=rate)
 
     def say(self, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from medssl.training.bar import Bar
 from medssl.training.monitors import Monitor
 from medssl.training.options import MonitorOptions, Optimisation, TrainerOptions
 from medssl.training.run import process_rank
+
+FEW_STEPS = 100
+"""Trainings of fewer optimiser steps are told that they are short."""
 
 
 def train(
@@ -74,10 +78,16 @@ def train(
             seed=trainer.seed,
             accumulate=trainer.accumulate,
         )
-        if optim.schedule != "constant" and optim.warmup >= trainer.epochs:
+        if progress and optim.schedule != "constant" and optim.warmup >= trainer.epochs:
             bar.say(
                 f"the warm-up of {optim.warmup:g} epochs is not over when the training of {trainer.epochs} ends, so "
                 f"the rate never reaches optim.lr={optim.lr:g}; set optim.warmup lower for more than a trial"
+            )
+        steps = trainer.epochs * (len(rows) // (batch * trainer.accumulate))
+        if progress and steps < FEW_STEPS:
+            bar.say(
+                f"{steps} optimiser steps in all ({len(rows)} scans, batches of {batch}) are few: methods that compare "
+                f"scans need some hundreds, such as trainer.epochs={math.ceil(trainer.epochs * 300 / max(1, steps))}"
             )
         if resume is None and process_rank() == 0:
             monitor.rewind(0)  # what an attempt left that died before its first checkpoint

@@ -116,7 +116,7 @@ def test_split_keeps_the_manifest_and_fills_split(manifest, tmp_path):
 
 def test_split_is_drawn_by_its_seed(manifest, tmp_path):
     def drawn(seed: int) -> str:
-        medssl("split", manifest, "-o", tmp_path / "s.csv", "--seed", seed, "--internal-fraction", 0.5)
+        medssl("split", manifest, "-o", tmp_path / "s.csv", "--seed", seed, "--internal-fraction", 0.5, "--overwrite")
         return (tmp_path / "s.csv").read_text()
 
     assert drawn(1) == drawn(1)
@@ -197,3 +197,21 @@ def test_split_knows_columns_in_any_case_and_refuses_a_folder(manifest, tmp_path
     refused = medssl("split", manifest, "-o", tmp_path, status=1).exception
     assert isinstance(refused, UserError)
     assert str(refused) == f"{tmp_path} is a folder; give a file name"
+
+
+def test_a_manifest_that_is_there_is_replaced_only_when_told(manifest, tmp_path):
+    kept = manifest.read_text()
+    for command in (["split", manifest, "-o", manifest], ["scan", tmp_path, "-o", manifest]):
+        refused = medssl(*command, status=2).output
+        assert "--overwrite" in " ".join(refused.replace("│", " ").split())
+        assert manifest.read_text() == kept
+    medssl("split", manifest, "-o", manifest, "--overwrite")
+    assert "internal_test" in manifest.read_text()
+
+
+def test_a_split_that_leaves_one_site_says_what_it_costs(manifest, tmp_path):
+    sites = sorted(set(pd.read_csv(manifest)["site"]))
+    out = medssl("split", manifest, "-o", tmp_path / "s.csv", "--external-sites", ",".join(sites[1:])).output
+    assert "training rows have one site" in " ".join(out.split())
+    out = medssl("split", manifest, "-o", tmp_path / "t.csv", "--external-fraction", 0.01).output
+    assert "% asked for" in " ".join(out.split())

@@ -42,7 +42,7 @@ def test_ctrl_c_in_a_training_says_how_to_go_on_and_it_does(cohort: Path, tmp_pa
     assert out == ""
     step = int(list_checkpoints(run / "checkpoints")[-1].stem.removeprefix("step-"))
     said = f"stopped by hand; continue after step {step} with `medssl pretrain --resume {run}`"
-    assert err.splitlines()[-1] == f"medssl: error: {said}"
+    assert err.splitlines()[-1] == f"medssl: {said}"
     assert "Traceback" not in err
     assert 3 <= step < 24
     assert not (run / "encoder.safetensors").exists()

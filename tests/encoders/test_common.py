@@ -131,3 +131,10 @@ def test_impossible_arguments_are_one_sentence(arguments, message):
     with pytest.raises(RecipeError, match=message) as caught:
         build_encoder("resnet18", **arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_an_input_that_is_no_batch_of_volumes_says_how_to_make_one():
+    encoder = tiny("resnet18")
+    for wrong in (torch.zeros(16, 18, 17), np.zeros((16, 18, 17)), [1.0]):
+        with pytest.raises(RecipeError, match=r"expects a torch tensor .*\[None, None\]"):
+            encoder(wrong)

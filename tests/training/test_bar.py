@@ -13,8 +13,20 @@ class Screen(io.StringIO):
         return True
 
 
-def test_the_bar_is_silent_where_nobody_watches(capsys: pytest.CaptureFixture[str]):
+def test_a_log_gets_a_plain_line_every_tenth(capsys: pytest.CaptureFixture[str]):
     with Bar("simclr", 8) as bar:
+        for step in range(1, 41):
+            bar(step, 40, {"loss": 0.5, "lr": 0.1})
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert out == ""
+    assert len(lines) == 10
+    assert lines[0].startswith("simclr: 4/40 steps  loss 0.500")
+    assert lines[-1].startswith("simclr: 40/40 steps")
+
+
+def test_the_bar_is_silent_where_it_is_told_to_be(capsys: pytest.CaptureFixture[str]):
+    with Bar("simclr", 8, show=False) as bar:
         bar(1, 10, {"loss": 0.5})
         bar(2, 10, {"loss": 0.25, "lr": 0.1})
     assert capsys.readouterr() == ("", "")

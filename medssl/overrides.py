@@ -1,0 +1,69 @@
+"""Changes of a recipe from the command line: ``optim.lr=1e-3``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from medssl.errors import RecipeError
+
+_SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+
+
+def as_numbers(value: Any) -> Any:
+    """YAML reads 1e-3 as text; make it the number that it is meant to be."""
+    if isinstance(value, dict):
+        return {k: as_numbers(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [as_numbers(v) for v in value]
+    return float(value) if isinstance(value, str) and _SCIENTIFIC.fullmatch(value) else value
+
+
+def apply_override(content: dict[str, Any], override: str) -> None:
+    """Write the value of ``a.b.c=value`` into nested plain values; RecipeError where it has no place."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"override '{override}' must read key=value, such as optim.lr=1e-3")
+    try:
+        value = as_numbers(yaml.safe_load(text))
+    except yaml.YAMLError:
+        raise RecipeError(f"override '{override}': the value is no valid YAML; quote it") from None
+    node: Any = content
+    *parents, last = key.split(".")
+    for name in parents:
+        node = _child(node, name, override)
+    if node is content and last in ("method", "encoder") and isinstance(value, str):
+        value = {"name": value}
+    if isinstance(node, dict):
+        node[last] = value
+    elif isinstance(node, list) and last.isdigit() and int(last) < len(node):
+        node[int(last)] = value
+    else:
+        raise RecipeError(f"override '{override}': '{last}' is not inside a mapping; write the whole value instead")
+
+
+def _child(node: Any, name: str, override: str) -> Any:
+    if isinstance(node, dict):
+        child = node.get(name)
+        if isinstance(child, str) and name in ("method", "encoder"):
+            child = {"name": child}
+        node[name] = {} if child is None else child
+        return node[name]
+    if isinstance(node, list) and name.isdigit() and int(name) < len(node):
+        return node[int(name)]
+    raise RecipeError(f"override '{override}': '{name}' is not inside a mapping; write the whole value instead")
+
+
+def blamed(problem: RecipeError, path: str, overrides: Sequence[str]) -> RecipeError:
+    """The same error, which names the override that it comes from instead of the recipe file."""
+    text = str(problem)
+    keys = re.findall(r"'([\w.]+)'|\b((?:\w+\.)+\w+)", text.removeprefix(path))
+    named = {a or b for a, b in keys}
+    for override in overrides:
+        key = override.partition("=")[0]
+        if any(name == key or name.startswith(f"{key}.") or key.startswith(f"{name}.") for name in named):
+            return RecipeError(text.replace(path, f"override '{override}'", 1))
+    return problem
