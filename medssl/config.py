@@ -131,12 +131,20 @@ class Recipe(_Strict):
 
 def file_digest(path: Path) -> str:
     """``Recipe.digest`` of a resolved recipe file, also where a later medssl knows more keys than the file has."""
-    return _digest(_read(path))
+    return _digest(read_yaml(path))
 
 
 def _digest(content: Mapping[str, Any]) -> str:
     rest = {k: v for k, v in content.items() if k != "output"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def config_file(group: str, name: str) -> Path | None:
+    """configs/GROUP/NAME.yaml of the checkout or of the installed package, None where there is none."""
+    for folder in (_HERE.parent / "configs", Path(sys.prefix) / "share" / "medssl" / "configs"):
+        if (folder / group / f"{name}.yaml").is_file():
+            return folder / group / f"{name}.yaml"
+    return None
 
 
 def recipe_path(name: str) -> Path:
@@ -148,9 +156,9 @@ def recipe_path(name: str) -> Path:
     if path.is_file():
         return path
     if name in CATALOG or name in ("demo", "exponential_roi"):
-        for folder in (_HERE.parent / "configs", Path(sys.prefix) / "share" / "medssl" / "configs"):
-            if (folder / "pretrain" / f"{name}.yaml").is_file():
-                return folder / "pretrain" / f"{name}.yaml"
+        found = config_file("pretrain", name)
+        if found is not None:
+            return found
     if path.suffix in {".yaml", ".yml"} or os.sep in name:
         raise RecipeError(f"{name} does not exist; give a recipe file or a method name (see `medssl methods`)")
     raise RecipeError(f"unknown method '{name}'; {nearest(name, list(CATALOG))} (see `medssl methods`)")
@@ -162,7 +170,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises RecipeError naming the file, the key, the rule and the nearest known key.
     """
     path = recipe_path(str(name))
-    content = _read(path)
+    content = read_yaml(path)
     for override in overrides:
         apply_override(content, override)
     try:
@@ -202,7 +210,8 @@ def _check_parts(recipe: Recipe, where: str) -> None:
         raise RecipeError(f"{where}: {problem}") from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping, numbers as numbers; RecipeError naming the file and the line."""
     try:
         content = as_numbers(yaml.safe_load(path.read_text(encoding="utf-8")))
     except UnicodeDecodeError:

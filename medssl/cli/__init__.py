@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import typer
 
+from medssl.cli.benchmark import app as benchmark
 from medssl.cli.cohort import app as cohort
 from medssl.cli.demo import demo
 from medssl.cli.methods import methods
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.add_typer(cohort, name="cohort")
 app.add_typer(openbhb, name="openbhb")
+app.add_typer(benchmark, name="benchmark")
 app.command()(pretrain)
 app.command()(embed)
 app.command()(score)

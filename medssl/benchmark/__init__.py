@@ -1,0 +1,1 @@
+"""Tables of many methods on one cohort: every cell is trained, embedded and scored by the same calls as one run."""

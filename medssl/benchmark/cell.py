@@ -1,0 +1,129 @@
+"""One cell: train, embed, score h and z (and what stands beside them) by the challenge's probes on one fold."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medssl import stages
+from medssl.benchmark.preset import Cell, Preset
+from medssl.config import Recipe, load_recipe
+from medssl.errors import TrainingStopped
+from medssl.features.table import FeatureTable
+from medssl.files import write_atomic
+from medssl.harmonize.build import build_harmonizer
+from medssl.probes.challenge import in_order, predict_fold
+from medssl.probes.harmonized import harmonized
+from medssl.probes.judge import judge
+from medssl.probes.rows import Rows, read_rows
+from medssl.probes.scorecard import site_median
+from medssl.references import reference_features
+from medssl.training.checkpoints import list_checkpoints
+from medssl.training.run import Run
+
+SHOWN = ("mae_internal", "mae_external", "rmse_external", "r2_external", "site_bacc", "challenge")
+Scores = dict[str, dict[str, float | None]]
+
+
+def recipe_of(cell: Cell, preset: Preset, manifest: Path, out: Path) -> Recipe:
+    """The recipe of a cell: one thread, no monitors, a cache that all cells share."""
+    changes = [
+        *preset.overrides(cell.row, cell.encoder),
+        f"data.manifest={manifest}",
+        f"data.cache={out / 'cache'}",
+        f"output={out / 'cells' / cell.name / 'run'}",
+        f"trainer.seed={cell.seed}",
+        "trainer.threads=1",
+        "monitors.every=0",
+        "monitors.map=false",
+    ]
+    return load_recipe(preset.recipe, changes).absolute()
+
+
+def run_cell(cell: Cell, preset: Preset, manifest: Path, out: Path, references: bool) -> dict[str, Any]:
+    """Train and score one cell, or take what stands in its cell.json where recipe and fold are the same.
+
+    references: also score what needs no training of this row (constant, oracle, site median, raw input, the raw
+    input harmonised, the untrained encoder). A training that stopped is a result too: {"stopped": why}.
+    """
+    recipe = recipe_of(cell, preset, manifest, out)
+    folder = out / "cells" / cell.name
+    key = {"recipe": recipe.digest, "references": references, "harmonized": cell.row in preset.harmonized}
+    record = folder / "cell.json"
+    if record.is_file():
+        kept: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        if kept.get("key") == key:
+            return kept
+    began = time.perf_counter()
+    result: dict[str, Any] = {"cell": asdict(cell), "key": key}
+    try:
+        run = Run(_trained(recipe, folder / "run"))
+        result |= {"scores": _scores(cell, run, preset, references)}
+        shutil.rmtree(run.checkpoints, ignore_errors=True)
+    except TrainingStopped as problem:
+        result |= {"stopped": str(problem)}
+    result["seconds"] = time.perf_counter() - began
+    write_atomic(record, json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def _trained(recipe: Recipe, run: Path) -> Path:
+    """The finished run of a recipe: kept, continued, or made; a run of another recipe is made anew."""
+    there = Run(run)
+    if there.info.is_file() and there.read_info()["hashes"]["recipe"] != recipe.digest:
+        shutil.rmtree(run)
+    if stages.finished_at(run):
+        return run
+    if list_checkpoints(there.checkpoints):
+        return stages.pretrain(resume=run, progress=False)
+    return stages.pretrain(recipe, progress=False)
+
+
+def _scores(cell: Cell, run: Run, preset: Preset, references: bool) -> Scores:
+    table = stages.embed(run.folder, progress=False)
+    rows = read_rows(table.meta, unseen_scored=True)
+    found: Scores = {"h": score_matrix(rows, table.values)}
+    if run.projection.is_file():
+        found["z"] = score_matrix(rows, stages.embed(run.folder, projection=True, progress=False).values)
+    if cell.row in preset.harmonized:
+        found["h, ComBat"] = _harmonized("combat", rows, table.values, table)
+    if references:
+        found |= _references(rows, table)
+    return found
+
+
+def score_matrix(rows: Rows, values: NDArray[Any]) -> dict[str, float | None]:
+    """Metrics of a representation on one fold by the challenge's probes, fitted on its train rows."""
+    features = np.asarray(values, dtype=np.float64)
+    said = predict_fold(rows, features, rows.test, sites=in_order(rows.site), rotate=features.shape[1] > 2048)
+    metric = judge(rows, said, seed=0, resamples=0).metric
+    return {name: metric[name] for name in SHOWN}
+
+
+def _harmonized(name: str, rows: Rows, values: NDArray[Any], table: FeatureTable) -> dict[str, float | None]:
+    """The same after a harmoniser that is fitted on the train rows; sites it has not seen stay as they are."""
+    made = harmonized(build_harmonizer(name, "none"), np.asarray(values, dtype=np.float64), rows, table.meta)
+    return score_matrix(rows, made.values)
+
+
+def _references(rows: Rows, table: FeatureTable) -> Scores:
+    """Rows that every benchmark shows beside its methods."""
+    oracle = np.where(rows.aged, rows.age, 0.0)[:, None]
+    found = {
+        "constant": score_matrix(rows, np.ones((len(rows.age), 1))),
+        "age oracle": score_matrix(rows, oracle),
+        "site median": {name: judge(rows, site_median(rows), seed=0, resamples=0).metric[name] for name in SHOWN},
+    }
+    for name, values in reference_features(table, False).items():
+        found["untrained" if name == "untrained" else "raw input"] = score_matrix(rows, values)
+        if name != "untrained":
+            found["raw input, ComBat"] = _harmonized("combat", rows, values, table)
+            found["raw input, residuals"] = _harmonized("residual", rows, values, table)
+    return found

@@ -1,0 +1,71 @@
+"""Manifests of the folds of a benchmark: one file per fold, with its split and with age in bins for SupCon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from medssl.benchmark.preset import Preset
+from medssl.data.folds import challenge_folds
+from medssl.data.manifest import Cohort
+from medssl.errors import UserError
+from medssl.files import write_atomic
+
+BIN_YEARS = 2.0
+"""SupCon's classes: ages rounded up to even years, as in the published code (openbhb.md, section 4.2)."""
+
+
+def fold_manifests(manifest: Path, preset: Preset, out: Path) -> dict[tuple[str, int], Path]:
+    """Write OUT/folds/DESIGN-K.csv for every design and fold; (design, fold) -> path. Same input, same folds."""
+    images = preset.synthetic is not None
+    table = Cohort.read(manifest, images=images).table
+    if "site" not in table or (table["site"] == "").all():
+        raise UserError(f"{manifest} names no sites, so there is nothing to hold out; fill the column site")
+    written: dict[tuple[str, int], Path] = {}
+    for design, folds in preset.designs.items():
+        for fold, split in enumerate(_splits(table, design, folds, manifest)):
+            made = table.drop(columns=["manifest", "row", "weight"]).assign(split=split)
+            made["age_bin"] = np.ceil(table["age"] / BIN_YEARS) * BIN_YEARS
+            path = out / "folds" / f"{design}-{fold}.csv"
+            text = made.to_csv(index=False, lineterminator="\n")
+            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+                write_atomic(path, text)
+            written[design, fold] = path
+    return written
+
+
+def _splits(table: pd.DataFrame, design: str, folds: int, manifest: Path) -> list[pd.Series]:
+    if design == "split":
+        if (table["split"] == "").all():
+            raise UserError(f"{manifest} has no split; use another design, or `medssl cohort split`")
+        return [table["split"]]
+    bare = table.drop(columns=["split"])
+    if design == "challenge":
+        made = challenge_folds(bare, folds)
+        return [made[name] for name in made.columns]
+    return _every_site_once(bare, folds)
+
+
+def _every_site_once(table: pd.DataFrame, folds: int) -> list[pd.Series]:
+    """Sites in groups of about equal numbers of people, each group external once; a tenth of the rest is internal."""
+    sizes = table.groupby("site")["subject"].nunique().sort_values(ascending=False, kind="stable")
+    if len(sizes) < folds + 1:
+        raise UserError(f"{len(sizes)} sites cannot be held out in {folds} groups; lower the number of folds")
+    load, group = np.zeros(folds), {}
+    for site, size in sizes.items():
+        place = int(np.argmin(load))
+        group[site], load[place] = place, load[place] + size
+    held = table["site"].map(group).to_numpy()
+    splits = []
+    for fold in range(folds):
+        split = np.where(held == fold, "external_test", "train").astype(object)
+        rest = table[held != fold].sort_values(["site", "age", "subject"], kind="stable")
+        people = rest["subject"].drop_duplicates().to_numpy()
+        inner = set(people[fold % 10 :: 10])
+        split[(held != fold) & table["subject"].isin(inner).to_numpy()] = "internal_test"
+        abroad = set(table.loc[held == fold, "subject"])
+        split[(held != fold) & table["subject"].isin(abroad).to_numpy()] = ""
+        splits.append(pd.Series(split, index=table.index))
+    return splits

@@ -1,0 +1,150 @@
+"""What a benchmark compares: rows (methods), encoders, folds and seeds, read from configs/benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from medssl.config import config_file, load_recipe, read_yaml
+from medssl.errors import RecipeError
+from medssl.training.options import Count
+
+FAIR = " + FairKL"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Synthetic(_Strict):
+    """The synthetic cohort of a preset; see ``medssl cohort synth``."""
+
+    subjects: Count
+    sites: Count
+    spacing: float = Field(gt=0)
+    confounding: float = Field(0.0, ge=0, le=1)
+    seed: int = Field(0, ge=0)
+
+
+class Quick(_Strict):
+    """What ``--quick`` leaves: rows, encoders and designs by name, seeds, and further changes of the recipe."""
+
+    rows: tuple[str, ...]
+    encoders: tuple[str, ...]
+    designs: tuple[str, ...]
+    seeds: Count = 1
+    changes: tuple[str, ...] = ()
+
+
+class Preset(_Strict):
+    """A benchmark.
+
+    recipe: name of the recipe that all cells start from; changes, encoders, rows: overrides (``optim.lr=1e-3``) for
+    all cells, per encoder and per row. regularised: rows that also come with the overrides of ``fair_kl``.
+    harmonized: rows whose features h are also scored after ComBat. synthetic: the cohort, or none where the caller
+    gives a table. designs: name -> folds; "challenge" (whole sites external, people of the others internal, as in the
+    OpenBHB challenge), "sites" (every site external in exactly one fold) or "split" (the cohort's own, one fold).
+    """
+
+    title: str
+    recipe: str
+    synthetic: Synthetic | None = None
+    changes: tuple[str, ...] = ()
+    encoders: dict[str, tuple[str, ...]]
+    rows: dict[str, tuple[str, ...]]
+    fair_kl: tuple[str, ...] = ()
+    regularised: tuple[str, ...] = ()
+    harmonized: tuple[str, ...] = ()
+    designs: dict[str, Count]
+    seeds: Count = 3
+    quick: Quick
+
+    def reduced(self) -> Preset:
+        """The preset that ``--quick`` runs."""
+        q = self.quick
+        return self.model_copy(
+            update={
+                "title": f"{self.title} (quick)",
+                "changes": self.changes + q.changes,
+                "rows": {name: self.rows[name] for name in q.rows},
+                "encoders": {name: self.encoders[name] for name in q.encoders},
+                "designs": {name: self.designs[name] for name in q.designs},
+                "regularised": tuple(name for name in self.regularised if name in q.rows),
+                "harmonized": tuple(name for name in self.harmonized if name in q.rows),
+                "seeds": q.seeds,
+            }
+        )
+
+    def overrides(self, row: str, encoder: str) -> tuple[str, ...]:
+        """All overrides of one row with one encoder."""
+        plain = row.removesuffix(FAIR)
+        return self.changes + self.encoders[encoder] + self.rows[plain] + (self.fair_kl if row != plain else ())
+
+    def row_names(self) -> list[str]:
+        """Rows in the order of the table, each followed by its regularised twin."""
+        return [name + twin for name in self.rows for twin in ("", FAIR) if not twin or name in self.regularised]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: row, encoder, design and number of its fold, seed."""
+
+    row: str
+    encoder: str
+    design: str
+    fold: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Folder of the cell."""
+        plain = "".join(c if c.isalnum() else "-" for c in self.row.lower())
+        return f"{self.design}{self.fold}-{self.encoder}-{plain}-seed{self.seed}"
+
+
+def cells(preset: Preset) -> Iterator[Cell]:
+    """Every training of a preset, seeds outermost, so that an interrupted benchmark has whole seeds."""
+    for seed in range(preset.seeds):
+        for design, folds in preset.designs.items():
+            for fold in range(folds):
+                for encoder in preset.encoders:
+                    for row in preset.row_names():
+                        yield Cell(row, encoder, design, fold, seed)
+
+
+def load_preset(name: str) -> Preset:
+    """A preset by the name of its file in configs/benchmark (without openbhb-) or by a path; all rows are checked.
+
+    Raises RecipeError for an unknown name, key, row or encoder.
+    """
+    path = Path(name) if Path(name).is_file() else config_file("benchmark", f"openbhb-{name}")
+    if path is None:
+        raise RecipeError(f"there is no benchmark preset '{name}'; known: synthetic, roi, full, or a YAML file")
+    try:
+        preset = Preset.model_validate(read_yaml(path))
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RecipeError(f"{path}: '{where}': {first['msg'][0].lower()}{first['msg'][1:]}") from None
+    named = {
+        "regularised": preset.regularised,
+        "harmonized": preset.harmonized,
+        "quick.rows": preset.quick.rows,
+    }
+    for key, names in named.items():
+        for one in names:
+            if one not in preset.rows:
+                raise RecipeError(f"{path}: {key} names '{one}', which is no row; rows: {', '.join(preset.rows)}")
+    for one in preset.quick.encoders:
+        if one not in preset.encoders:
+            raise RecipeError(f"{path}: quick.encoders names '{one}'; encoders: {', '.join(preset.encoders)}")
+    for design in (*preset.designs, *preset.quick.designs):
+        if design not in ("challenge", "sites", "split") or design not in preset.designs:
+            raise RecipeError(f"{path}: design '{design}' must be challenge, sites or split, and stand in designs")
+    for row in preset.row_names():
+        for encoder in preset.encoders:
+            load_recipe(preset.recipe, preset.overrides(row, encoder))
+    return preset

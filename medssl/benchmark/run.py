@@ -1,0 +1,114 @@
+"""A whole benchmark: cohort, folds, all cells over several processes, table and figure. Interrupt it and go on."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from medssl import stages
+from medssl.benchmark.board import collect, markdown
+from medssl.benchmark.cell import run_cell
+from medssl.benchmark.figure import trade_off
+from medssl.benchmark.folds import fold_manifests
+from medssl.benchmark.preset import Cell, Preset, cells, load_preset
+from medssl.errors import UserError
+from medssl.files import exclusive, make_folder, write_atomic
+from medssl.report.figures import save_figure
+from medssl.training.run import origin
+
+
+def benchmark(
+    preset: str,
+    out: str | Path,
+    *,
+    data: str | Path | None = None,
+    columns: Sequence[str] = (),
+    quick: bool = False,
+    seeds: int | None = None,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Run or continue a benchmark; writes OUT/benchmark.json, .md and one figure per design, returns the record.
+
+    preset: synthetic, roi, full, or a YAML file. data: manifest or table where the preset makes no cohort itself;
+    columns: patterns of its feature columns. quick: the preset's small form. seeds: instead of the preset's number.
+    jobs: processes, default one per core. Finished cells are kept, so the same command goes on after an interruption.
+    Raises UserError for a preset that needs data, and what a single training would raise.
+    """
+    out = Path(out).absolute()
+    chosen = load_preset(preset)
+    chosen = chosen.reduced() if quick else chosen
+    chosen = chosen if seeds is None else chosen.model_copy(update={"seeds": seeds})
+    if columns:
+        chosen = chosen.model_copy(update={"changes": (*chosen.changes, f"data.columns={json.dumps(list(columns))}")})
+    make_folder(out)
+    with exclusive(out / ".lock", str(out)):
+        manifest = _cohort(chosen, out, data, progress)
+        folds = fold_manifests(manifest, chosen, out)
+        results = _all_cells(chosen, folds, out, jobs or os.cpu_count() or 1, progress)
+        return _write(chosen, results, out)
+
+
+def _cohort(preset: Preset, out: Path, data: str | Path | None, progress: bool) -> Path:
+    if (preset.synthetic is None) == (data is None):
+        which = "makes its own cohort, so leave out --data" if data is not None else "needs --data TABLE"
+        raise UserError(f"the preset '{preset.title}' {which}")
+    if preset.synthetic is None:
+        return Path(str(data))
+    return stages.synthetic_cohort(out / "cohort", **preset.synthetic.model_dump(), progress=progress)
+
+
+def _all_cells(
+    preset: Preset, folds: Mapping[tuple[str, int], Path], out: Path, jobs: int, progress: bool
+) -> list[dict[str, Any]]:
+    """Every cell, most in parallel; the first cell of each fold comes first, since it fills the cache for the rest."""
+    first_row = preset.row_names()[0]
+    plan: list[tuple[Cell, bool]] = [(cell, cell.row == first_row) for cell in cells(preset)]
+    results: dict[Cell, dict[str, Any]] = {}
+    os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes that are started below
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting = {
+            pool.submit(run_cell, cell, preset, folds[cell.design, cell.fold], out, references): cell
+            for cell, references in plan
+        }
+        done = as_completed(waiting)
+        hidden = not (progress and os.isatty(2))
+        try:
+            for future in track(done, "cells", total=len(plan), disable=hidden, console=Console(stderr=True)):
+                results[waiting[future]] = future.result()
+        except BaseException:
+            with suppress(Exception):
+                pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [results[cell] for cell, _ in plan]
+
+
+def _write(preset: Preset, results: Sequence[dict[str, Any]], out: Path) -> dict[str, Any]:
+    lines = collect(results)
+    seconds = sum(float(r["seconds"]) for r in results)
+    notes = [f"{len(results)} trainings, {seconds / 60:.0f} minutes of one core"]
+    text = markdown(lines, preset.title, notes)
+    record = {
+        **origin(),
+        "preset": preset.model_dump(mode="json"),
+        "seconds": seconds,
+        "lines": lines,
+        "cells": list(results),
+        "markdown": text,
+        "figures": [],
+    }
+    for design in preset.designs:
+        path = save_figure(trade_off(lines, design, preset.title), out / f"benchmark-{design}.png")
+        record["figures"].append(path.name)
+    write_atomic(out / "benchmark.md", text)
+    write_atomic(out / "benchmark.json", json.dumps(record, indent=1) + "\n")
+    return record

@@ -1,0 +1,46 @@
+"""Benchmarks: many methods on one cohort, in one table and one figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+app = typer.Typer(
+    help="Compare many methods on one cohort, cell by cell, resumable.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def _benchmark() -> None:
+    pass
+
+
+@app.command()
+def openbhb(
+    preset: str = typer.Option("synthetic", help="synthetic, roi, or a YAML file like those in configs/benchmark."),
+    out: Path = typer.Option(Path("benchmark"), "-o", "--out", help="Folder of cells, table and figure."),
+    data: Path | None = typer.Option(None, help="Table or manifest, where the preset makes no cohort (roi)."),
+    columns: str | None = typer.Option(None, metavar="A,B", help="Feature columns of the table: '*_thickness'."),
+    quick: bool = typer.Option(False, "--quick", help="A few rows, one seed: shows the flow, too small to judge by."),
+    seeds: int | None = typer.Option(None, min=1, help="Instead of the preset's number of seeds."),
+    jobs: int | None = typer.Option(None, min=1, help="Processes; default one per core."),
+    quiet: bool = typer.Option(False, "--quiet", help="No progress bar."),
+) -> None:
+    """Train and score every method of a preset by the challenge's probes; interrupt it and run it again to go on.
+
+    \b
+    Examples:
+      medssl benchmark openbhb --preset synthetic --quick -o benchmark-quick
+      medssl benchmark openbhb --preset roi --data regions.csv --columns '*_thickness' -o benchmark-roi
+    """
+    from medssl.benchmark.run import benchmark
+
+    chosen = [name.strip() for name in columns.split(",") if name.strip()] if columns else ()
+    record = benchmark(preset, out, data=data, columns=chosen, quick=quick, seeds=seeds, jobs=jobs, progress=not quiet)
+    typer.echo(record["markdown"])
+    written = ", ".join(str(out / name) for name in ("benchmark.json", "benchmark.md", *record["figures"]))
+    typer.echo(f"written: {written}", err=True)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medssl.benchmark.cell import run_cell, score_matrix
+from medssl.benchmark.folds import fold_manifests
+from medssl.benchmark.preset import Cell, Preset, load_preset
+from medssl.benchmark.run import benchmark
+from medssl.errors import UserError
+from medssl.features.table import FeatureTable
+from medssl.probes.rows import read_rows
+
+from .test_folds import measures
+
+CHANGES = ("data.columns=['*_thickness']", "trainer.epochs=2", "data.batch_size=16", "encoder.hidden=[8, 4]")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Preset, Path]:
+    out = tmp_path_factory.mktemp("benchmark")
+    preset = load_preset("roi").model_copy(update={"designs": {"challenge": 1}, "changes": CHANGES})
+    return out, preset, fold_manifests(measures(out / "t.csv"), preset, out)["challenge", 0]
+
+
+def test_a_cell_is_the_score_of_its_run_and_is_kept(made: tuple[Path, Preset, Path]):
+    out, preset, manifest = made
+    cell = Cell("L_exp", "mlp", "challenge", 0, 0)
+    result = run_cell(cell, preset, manifest, out, references=True)
+    assert set(result["scores"]) == {
+        "h", "z", "h, ComBat", "constant", "age oracle", "site median", "raw input", "raw input, ComBat",
+        "raw input, residuals", "untrained",
+    }  # fmt: skip
+    run = out / "cells" / cell.name / "run"
+    table = FeatureTable.read(run / "features.csv")
+    rows = read_rows(table.meta, unseen_scored=True)
+    assert result["scores"]["h"] == pytest.approx(score_matrix(rows, table.values))
+    constant = result["scores"]["constant"]
+    assert constant["mae_external"] == pytest.approx(
+        np.abs(rows.age[rows.external] - rows.age[rows.train].mean()).mean()
+    )
+    assert constant["site_bacc"] == pytest.approx(1 / len(set(rows.site[rows.internal])))
+    assert not (run / "checkpoints").exists()
+    record = out / "cells" / cell.name / "cell.json"
+    before = record.stat().st_mtime_ns
+    assert run_cell(cell, preset, manifest, out, references=True) == json.loads(record.read_text())
+    assert record.stat().st_mtime_ns == before
+
+
+def test_a_cell_of_a_changed_recipe_is_trained_anew(made: tuple[Path, Preset, Path]):
+    out, preset, manifest = made
+    cell = Cell("SimCLR", "mlp", "challenge", 0, 1)
+    first = run_cell(cell, preset, manifest, out, references=False)
+    other = preset.model_copy(update={"changes": (*CHANGES, "optim.lr=1e-4")})
+    second = run_cell(cell, other, manifest, out, references=False)
+    assert first["key"]["recipe"] != second["key"]["recipe"]
+    assert first["scores"]["h"] != second["scores"]["h"]
+
+
+def test_the_whole_flow_writes_table_figure_and_record(tmp_path: Path):
+    preset = load_preset("roi").model_copy(
+        update={
+            "designs": {"challenge": 1},
+            "changes": CHANGES,
+            "rows": {"l1": ("method={name: l1_age}",), "L_exp": ()},
+            "regularised": (),
+            "seeds": 1,
+        }
+    )
+    (tmp_path / "mine.yaml").write_text(json.dumps(preset.model_dump(mode="json") | {"quick": {
+        "rows": ["l1"], "encoders": ["mlp"], "designs": ["challenge"]}}))  # fmt: skip
+    source = measures(tmp_path / "t.csv")
+    record = benchmark(str(tmp_path / "mine.yaml"), tmp_path / "out", data=source, jobs=1, progress=False)
+    assert {line["row"] for line in record["lines"]} >= {"l1", "L_exp", "constant", "age oracle", "raw input"}
+    assert (tmp_path / "out" / "benchmark.md").read_text() == record["markdown"]
+    assert (tmp_path / "out" / "benchmark-challenge.png").read_bytes()[:4] == b"\x89PNG"
+    assert json.loads((tmp_path / "out" / "benchmark.json").read_text())["lines"] == record["lines"]
+
+
+def test_a_preset_that_needs_a_table_says_so(tmp_path: Path):
+    with pytest.raises(UserError, match="needs --data"):
+        benchmark("roi", tmp_path / "out", progress=False)
+    with pytest.raises(UserError, match="leave out --data"):
+        benchmark("synthetic", tmp_path / "out", data=tmp_path / "t.csv", progress=False)

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medssl.benchmark.folds import fold_manifests
+from medssl.benchmark.preset import load_preset
+from medssl.errors import UserError
+
+
+def measures(path: Path, people: int = 120, sites: int = 6) -> Path:
+    """A table of 8 regional measures of people from several sites, two of whom came twice."""
+    rng = np.random.default_rng(3)
+    age = rng.uniform(20, 80, people).round(1)
+    site = np.array([f"s{k}" for k in rng.permutation(np.arange(people) % sites)])
+    values = 2.5 - 0.01 * age[:, None] + 0.1 * rng.normal(size=(people, 8)) + 0.05 * (site == "s0")[:, None]
+    table = pd.DataFrame({"participant_id": [f"{k:03d}" for k in range(people)], "age": age, "site": site})
+    table["sex"] = rng.choice(["F", "M"], people)
+    table["session"] = "1"
+    for k in range(8):
+        table[f"r{k}_thickness"] = values[:, k]
+    again = table.iloc[:2].assign(session="2")
+    pd.concat([table, again]).to_csv(path, index=False)
+    return path
+
+
+def preset(**changes):
+    return load_preset("roi").model_copy(update=changes)
+
+
+def test_every_site_is_external_exactly_once_and_nobody_is_on_both_sides(tmp_path: Path):
+    made = fold_manifests(measures(tmp_path / "t.csv"), preset(designs={"sites": 3, "challenge": 2}), tmp_path / "b")
+    assert sorted(made) == [("challenge", 0), ("challenge", 1), ("sites", 0), ("sites", 1), ("sites", 2)]
+    abroad: list[str] = []
+    for (design, _), path in made.items():
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        sides = {name: set(part["participant_id"]) for name, part in table.groupby("split")}
+        assert sides["train"].isdisjoint(sides["internal_test"] | sides["external_test"])
+        sites = {name: set(part["site"]) for name, part in table.groupby("split")}
+        assert sites["external_test"].isdisjoint(sites["train"])
+        assert sites["internal_test"] <= sites["train"]
+        if design == "sites":
+            abroad += sorted(sites["external_test"])
+            assert 0.06 < len(sides["internal_test"]) / 120 < 0.14
+    assert sorted(abroad) == [f"s{k}" for k in range(6)]
+
+
+def test_ages_are_rounded_up_to_even_years_for_supcon(tmp_path: Path):
+    made = fold_manifests(measures(tmp_path / "t.csv"), preset(designs={"challenge": 1}), tmp_path / "b")
+    table = pd.read_csv(made["challenge", 0])
+    assert (table["age_bin"] % 2 == 0).all()
+    assert ((table["age_bin"] - table["age"]).between(0, 2, inclusive="left")).all()
+
+
+def test_the_same_folds_are_not_written_twice(tmp_path: Path):
+    source = measures(tmp_path / "t.csv")
+    first = fold_manifests(source, preset(), tmp_path / "b")
+    before = {p: p.stat().st_mtime_ns for p in first.values()}
+    assert fold_manifests(source, preset(), tmp_path / "b") == first
+    assert {p: p.stat().st_mtime_ns for p in first.values()} == before
+
+
+def test_too_few_sites_and_no_sites_are_one_sentence(tmp_path: Path):
+    with pytest.raises(UserError, match="6 sites cannot be held out in 6 groups"):
+        fold_manifests(measures(tmp_path / "t.csv"), preset(designs={"sites": 6}), tmp_path / "b")
+    pd.read_csv(tmp_path / "t.csv").drop(columns="site").to_csv(tmp_path / "n.csv", index=False)
+    with pytest.raises(UserError, match="names no sites"):
+        fold_manifests(tmp_path / "n.csv", preset(), tmp_path / "b")

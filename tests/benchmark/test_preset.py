@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from medssl.benchmark.preset import FAIR, cells, load_preset
+from medssl.config import config_file, load_recipe
+from medssl.errors import RecipeError
+
+
+@pytest.mark.parametrize("name", ["roi", "synthetic"])
+def test_every_shipped_preset_has_valid_recipes_and_a_smaller_quick_form(name: str):
+    preset = load_preset(name)
+    quick = preset.reduced()
+    assert preset.seeds >= 3
+    assert len(list(cells(quick))) < len(list(cells(preset))) / 3
+    assert {"l1", "y-aware", "L_thr", "L_exp", "SimCLR"} <= set(preset.rows)
+    assert len({cell.name for cell in cells(preset)}) == len(list(cells(preset)))
+
+
+def test_a_row_is_the_recipe_with_its_overrides_and_its_twin_adds_fairkl():
+    preset = load_preset("roi")
+    plain = load_recipe(preset.recipe, preset.overrides("SupCon (2-year bins)", "mlp"))
+    fair = load_recipe(preset.recipe, preset.overrides("SupCon (2-year bins)" + FAIR, "mlp"))
+    assert plain.method.name == "y_aware"
+    assert plain.method.arguments["kernels"] == {"age_bin": {"kernel": "delta"}}
+    assert plain.regularizers == ()
+    assert [r.name for r in fair.regularizers] == ["fair_kl"]
+    assert fair.data.balance == "site"
+    assert fair.method == plain.method
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rowz": {}}, "rowz"),
+        ({"harmonized": ["l9"]}, "harmonized names 'l9'"),
+        ({"designs": {"random": 2}}, "design 'random'"),
+        ({"rows": {"l1": ["method={name: l1_agee}"]}}, "l1_age"),
+        ({"seeds": 0}, "seeds"),
+    ],
+)
+def test_a_wrong_preset_is_named_before_anything_runs(change: dict, words: str, tmp_path: Path):
+    path = config_file("benchmark", "openbhb-roi")
+    assert path is not None
+    content = yaml.safe_load(path.read_text()) | {"quick": {"rows": [], "encoders": ["mlp"], "designs": []}}
+    content |= {"regularised": [], "harmonized": [], **change}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(RecipeError, match=words):
+        load_preset(str(tmp_path / "mine.yaml"))
+
+
+def test_an_unknown_preset_names_the_known_ones():
+    with pytest.raises(RecipeError, match="no benchmark preset 'openbhb'; known: synthetic, roi"):
+        load_preset("openbhb")
