@@ -224,7 +224,8 @@ def split(
     for note in split_notes(table, external_fraction if sites is None else None):
         typer.echo(f"note: {note}")
     typer.echo(f"written: {written}")
-    typer.echo(f"next: medssl pretrain exponential data.manifest={written} output=runs/first")
+    named = "exponential" if "image" in given else "exponential_roi 'data.columns=[...]'"
+    typer.echo(f"next: medssl pretrain {named} data.manifest={written} output=runs/first")
 
 
 @app.command(short_help="Preprocess scans into the cache.")
