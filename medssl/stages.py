@@ -38,7 +38,6 @@ from medssl.report.figures import save_figure, scatter_map
 from medssl.training.checkpoints import how_to_continue, list_checkpoints, newest_checkpoint
 from medssl.training.run import Run, now, process_rank
 
-LICENCE = "not stated"
 DEMO = (600, 30, 24)  # people, scanners (a fifth of them unseen in training), epochs
 
 
@@ -282,7 +281,7 @@ def _finish(parts: Assembly, run: Run) -> None:
         "training": parts.info["training"],
         "hashes": parts.info["hashes"],
         "versions": parts.info["versions"],
-        "licence": LICENCE,
+        "licence": "not stated",
     }
     save_encoder(encoder, run.encoder, card)
     parts.save_projection(run.projection)

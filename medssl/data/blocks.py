@@ -23,6 +23,9 @@ class Block:
 
     mask_file: name of its mask; mask_above: voxels above this value belong to it; mask_voxels: how many there are;
     mask_blob: git blob id of the published file, "" where it is not known.
+
+    **Orientation.** Volumes stay in the order in which they are stored (the first axis runs to the left): nothing
+    is permuted or flipped, neither when a row is read here nor by a submission on the challenge's server.
     """
 
     name: str
@@ -37,6 +40,11 @@ class Block:
     def size(self) -> int:
         """Values in a row of a wide array."""
         return self.mask_voxels or math.prod(self.shape)
+
+    @property
+    def mask_variable(self) -> str:
+        """The environment variable in which the challenge's server names the mask, "" where values stand whole."""
+        return f"{self.name.upper()}_MASK" if self.mask_voxels else ""
 
     @property
     def affine(self) -> np.ndarray:
@@ -59,21 +67,23 @@ class BlockTable:
         """Values of a row."""
         return sum(block.size for block in self.blocks)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Modalities, in order."""
+        return tuple(block.name for block in self.blocks)
+
     def block(self, name: str) -> Block:
         """The block of a modality; VolumeError for an unknown one."""
         for block in self.blocks:
             if block.name == name:
                 return block
-        raise VolumeError(f'there is no block "{name}"; known are {", ".join(b.name for b in self.blocks)}')
+        raise VolumeError(f"there is no modality '{name}' in these rows; known are {', '.join(self.names)}")
 
     def span(self, name: str) -> slice:
         """Where the block stands in a row."""
-        start = 0
-        for block in self.blocks:
-            if block.name == name:
-                return slice(start, start + block.size)
-            start += block.size
-        raise VolumeError(f'there is no block "{name}"; known are {", ".join(b.name for b in self.blocks)}')
+        wanted = self.block(name)
+        start = sum(block.size for block in self.blocks[: self.blocks.index(wanted)])
+        return slice(start, start + wanted.size)
 
 
 OPENBHB = BlockTable(

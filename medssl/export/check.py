@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from medssl.data.blocks import OPENBHB, BlockTable
 from medssl.data.cache import VolumeCache
 from medssl.data.manifest import Cohort
 from medssl.data.volume import write_volume
 from medssl.encoders.file import read_card
 from medssl.errors import UserError
 from medssl.export import server
-from medssl.export.layout import OPENBHB, BlockTable
 from medssl.export.openbhb import AGREEMENT, FILES, WIDEST, largest_difference
 from medssl.export.standin import mask_file, read_rows, stand_in_rows, volumes
 from medssl.export.template import BATCH

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from medssl.data.blocks import Block, BlockTable
 from medssl.data.preprocess import Preprocessing
 from medssl.errors import UserError
-from medssl.export.layout import Block, BlockTable
 
 _NAMES = {
     "vbm": r"#vbm(@\d+)?$|preproc-cat12vbm_desc-gm_T1w\.npy",

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 import medssl
+from medssl.data.blocks import OPENBHB, BlockTable
 from medssl.data.preprocess import Preprocessing
 from medssl.encoders.file import read_card
 from medssl.errors import UserError
-from medssl.export.layout import OPENBHB, BlockTable
 from medssl.export.modality import check_input, columns_of, modality_of, stored_shape
 from medssl.export.template import ENCODERS, MARK, estimator_source
 from medssl.export.textscan import forbidden, too_new

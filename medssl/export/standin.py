@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from medssl.data.blocks import Block, BlockTable
 from medssl.data.formats import stored_nifti
 from medssl.data.volume import write_volume
 from medssl.errors import UserError
-from medssl.export.layout import Block, BlockTable
 
 
 def stand_in_mask(block: Block) -> npt.NDArray[np.float32]:

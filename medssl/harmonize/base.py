@@ -8,6 +8,7 @@ seen more (``probes.harmonized``).
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ Covariates = Mapping[str, ArrayLike] | pd.DataFrame | None
 FloatArray = NDArray[np.float64]
 
 
-class Harmonizer(TransformerMixin, BaseEstimator):
+class Harmonizer(TransformerMixin, BaseEstimator, ABC):
     """Take site effects out of features; a subclass says how they are estimated.
 
     unseen: what happens to rows of a site that was not fitted: "error" refuses them; "none" leaves them as they are
@@ -106,17 +107,21 @@ class Harmonizer(TransformerMixin, BaseEstimator):
         """``fit``, then ``transform`` of the same rows with the same covariates, as neuroCombat returns them."""
         return self.fit(X, site=site, covariates=covariates).transform(X, site, covariates)
 
+    @abstractmethod
     def _estimate(self, values: FloatArray, names: NDArray[Any], full: FloatArray, beta: FloatArray) -> None:
-        raise NotImplementedError
+        """Learn what every site does to the kept features."""
 
+    @abstractmethod
     def _effect(self, name: str) -> Any:
-        raise NotImplementedError
+        """What a fitted site does, for ``_correct``."""
 
+    @abstractmethod
     def _guess(self, name: str, values: FloatArray, kept_NP: FloatArray) -> Any:
-        raise NotImplementedError
+        """The same for a site that was not fitted, from its own rows."""
 
+    @abstractmethod
     def _correct(self, values: FloatArray, kept_NP: FloatArray, effect: Any) -> FloatArray:
-        raise NotImplementedError
+        """Values without that effect."""
 
     def _replace(self, out: FloatArray, rows: NDArray[np.intp], kept_NP: FloatArray, effect: Any) -> None:
         if rows.size:

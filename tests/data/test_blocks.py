@@ -35,7 +35,7 @@ def test_the_table_is_that_of_the_challenge():
         (7, 148, 1, 1),
     ]
     for name in ("span", "block"):
-        with pytest.raises(VolumeError, match='no block "t2"'):
+        with pytest.raises(VolumeError, match="no modality 't2'"):
             getattr(OPENBHB, name)("t2")
 
 

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from medssl import stages
+from medssl.data.blocks import Block, BlockTable
 from medssl.data.volume import write_volume
 from medssl.encoders import build_encoder
 from medssl.encoders.file import save_encoder
-from medssl.export.layout import Block, BlockTable
 from medssl.export.openbhb import load_submission
 from medssl.export.standin import stand_in_mask, stand_in_rows, volumes
 from medssl.heads.file import save_head

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from medssl.data.blocks import OPENBHB, Block
 from medssl.errors import UserError
 from medssl.export import check, openbhb, server
 from medssl.export.check import Finding, check_submission
-from medssl.export.layout import OPENBHB, Block
 from medssl.export.openbhb import export_openbhb
 from medssl.export.standin import stand_in_mask
 from tests.export.conftest import TABLE, make_run

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import nn
 
+from medssl.data.blocks import OPENBHB
 from medssl.encoders.file import load_encoder
 from medssl.errors import UserError
 from medssl.export import openbhb
 from medssl.export.check import check_submission
-from medssl.export.layout import OPENBHB
 from medssl.export.openbhb import FILES, export_openbhb, load_submission
 from medssl.heads.mlp import MLP
 from tests.export.conftest import HEAD, TABLE, embedded, make_run, predicted

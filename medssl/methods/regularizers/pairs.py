@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -13,6 +14,8 @@ from medssl.losses.pairs import cosine, label_weights, same, tile
 from medssl.losses.uniformity import alignment, uniformity
 from medssl.methods.base import Method, gather
 from medssl.types import Facts, Joint
+
+_once = partial(torch.triu, diagonal=1)  # every pair once
 
 
 class FairKL:
@@ -108,10 +111,6 @@ def _classes(method: Method, joint: Joint) -> tuple[Tensor, Tensor]:
 def _squares(joint: Joint) -> Tensor:
     z_MD = gather(joint.z_ND)
     return (2 - 2 * cosine(z_MD, z_MD, 1.0)).clamp(min=0)
-
-
-def _once(valid_MM: Tensor) -> Tensor:
-    return torch.triu(valid_MM, diagonal=1)
 
 
 def _conditional(name: str, method: Method, asked: bool) -> bool:
