@@ -41,11 +41,13 @@ def trade_off(lines: Sequence[Mapping[str, Any]], design: str, title: str) -> Fi
                     elinewidth=0.5,
                     label=name if kind == "h" else None,
                 )
-    for x in (x for x in shown if x["row"] in SINGLE):
+    singles = sorted((x for x in shown if x["row"] in SINGLE), key=lambda x: x["mae_external"]["mean"])
+    for i, x in enumerate(singles):
         at = (x["site_bacc"]["mean"], x["mae_external"]["mean"])
-        axes.plot(*at, "s", color=GREY, markersize=6)
-        axes.annotate(x["row"], at, textcoords="offset points", xytext=(6, 4), fontsize=7.5, color="#444444")
-    axes.set_xlim(left=0)
+        axes.plot(*at, "s", color=GREY, markersize=6, clip_on=False)
+        place = (6, 4 if i % 2 else -10)  # neighbours in turn above and below, so that names do not cover each other
+        axes.annotate(x["row"], at, textcoords="offset points", xytext=place, fontsize=7.5, color="#444444")
+    axes.set_xlim(0, 1.08 * axes.get_xlim()[1])
     axes.set_ylim(bottom=0)
     right, top = axes.get_xlim()[1], axes.get_ylim()[1]
     grid = np.linspace(1e-3, right, 300)
@@ -58,6 +60,6 @@ def trade_off(lines: Sequence[Mapping[str, Any]], design: str, title: str) -> Fi
     axes.set_ylim(0, top)
     axes.set_xlabel("balanced accuracy of the site on internal test rows (lower: less scanner)")
     axes.set_ylabel("MAE on unseen sites [years]")
-    axes.set_title(f"{title}: circle h, triangle z, diamond h after ComBat; bars: sd over folds and seeds")
+    axes.set_title(f"{title}: circle h, triangle z, diamond h after ComBat (bars: sd)")
     fig.legend(loc="outside lower center", ncols=3, frameon=False)
     return fig
