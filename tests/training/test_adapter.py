@@ -285,10 +285,13 @@ def test_ctrl_c_ends_the_training_and_works_again_afterwards(tmp_path: Path):
             if progress.step == 4:
                 signal.raise_signal(signal.SIGINT)
 
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        train(Stopped(), tmp_path)
-    assert signal.getsignal(signal.SIGINT) is before
+    outside = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores Ctrl-C
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(Stopped(), tmp_path)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, outside)
     assert [int(p.stem[5:]) for p in list_checkpoints(tmp_path / "checkpoints")] == [3]
 
 
