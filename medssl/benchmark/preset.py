@@ -122,7 +122,7 @@ def load_preset(name: str) -> Preset:
     """
     path = Path(name) if Path(name).is_file() else config_file("benchmark", f"openbhb-{name}")
     if path is None:
-        raise RecipeError(f"there is no benchmark preset '{name}'; known: synthetic, roi, full, or a YAML file")
+        raise RecipeError(f"there is no benchmark preset '{name}'; known: synthetic, roi, or a YAML file")
     try:
         preset = Preset.model_validate(read_yaml(path))
     except ValidationError as problem:

@@ -39,7 +39,7 @@ def benchmark(
 ) -> dict[str, Any]:
     """Run or continue a benchmark; writes OUT/benchmark.json, .md and one figure per design, returns the record.
 
-    preset: synthetic, roi, full, or a YAML file. data: manifest or table where the preset makes no cohort itself;
+    preset: synthetic, roi, or a YAML file. data: manifest or table where the preset makes no cohort itself;
     columns: patterns of its feature columns. quick: the preset's small form. seeds: instead of the preset's number.
     jobs: processes, default one per core. Finished cells are kept, so the same command goes on after an interruption.
     Raises UserError for a preset that needs data, and what a single training would raise.
