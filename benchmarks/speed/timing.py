@@ -1,0 +1,93 @@
+"""Paired timing inside one process, and peak memory of a fresh one: what every part of the speed benchmark uses."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+Action = Callable[[], object]
+
+
+@dataclass
+class Part:
+    """What one part of the benchmark found.
+
+    ratios: key (``views.vs_monai``) to a ratio; how to read it stands in ``meaning``. rows: the measurements behind
+    them, one mapping a line (same keys in one table). notes: what a reader must know.
+    """
+
+    title: str
+    ratios: dict[str, float] = field(default_factory=dict)
+    meaning: dict[str, str] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def ratio(self, key: str, value: float, meaning: str) -> None:
+        """Keep a ratio and one phrase that says which way is good and what the target was."""
+        self.ratios[key] = value
+        self.meaning[key] = meaning
+
+
+def paired(actions: Mapping[str, Action], rounds: int, warmup: int = 1) -> dict[str, list[float]]:
+    """Seconds of each action in each round; the actions take turns, so that a drifting machine hits all alike."""
+    for _ in range(warmup):
+        for action in actions.values():
+            action()
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    names = list(actions)
+    for number in range(rounds):
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            began = time.perf_counter()
+            actions[name]()
+            times[name].append(time.perf_counter() - began)
+    return times
+
+
+def ratio(times: Mapping[str, list[float]], slow: str, fast: str) -> float:
+    """Median over rounds of the seconds of ``slow`` over those of ``fast``."""
+    return median(a / b for a, b in zip(times[slow], times[fast], strict=True))
+
+
+def peak_memory(function: Callable[..., object], *arguments: Any) -> float:
+    """MiB that a call adds to the peak resident memory of a fresh process (imports and inputs made before count not).
+
+    ``function`` is importable, takes ``arguments`` and returns the callable to be measured.
+    """
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return float(pool.apply(_peak, (function, arguments)))
+
+
+def _peak(function: Callable[..., object], arguments: tuple[Any, ...]) -> float:
+    measured = function(*arguments)
+    before = _reset_peak()
+    measured()  # type: ignore[operator]
+    return max(0.0, _resident_peak() - before)
+
+
+def _reset_peak() -> float:
+    """Start a new peak where the system can (Linux), and return the resident memory now in MiB."""
+    try:
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")
+    except OSError:
+        pass
+    return _resident_peak()
+
+
+def _resident_peak() -> float:
+    try:
+        with open("/proc/self/status", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 * 1024) if sys.platform == "darwin" else peak / 1024
