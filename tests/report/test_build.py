@@ -103,7 +103,7 @@ def test_the_report_names_versions_hashes_views_and_the_commands(html: str):
 
 def test_on_paper_a_heading_and_its_sentence_stay_with_what_follows(html: str):
     style = html.partition("<style>")[2].partition("</style>")[0]
-    assert "h2 + p { break-after: avoid; }" in style
+    assert "h2 + p { break-after: avoid; break-inside: avoid; }" in style
     assert "h2, h3, caption { break-after: avoid; }" in style
     assert '<th scope="row" class="keep">warning</th>' in html, "the level is not broken into two lines"
     assert ".keep, .n { white-space: nowrap; }" in style
