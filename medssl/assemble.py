@@ -27,6 +27,7 @@ from medssl.errors import ManifestError, RecipeError, UserError
 from medssl.files import write_atomic
 from medssl.heads.file import save_head
 from medssl.methods.base import Method
+from medssl.training.monitors import tensorboard_writer
 from medssl.training.run import origin
 from medssl.types import Facts
 from medssl.views.pair import ViewMaker
@@ -64,6 +65,8 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     """
     if not recipe.data.sources:
         raise UserError("no manifest is given; set data.manifest=PATH (`medssl cohort scan ROOT -o PATH` makes one)")
+    if recipe.trainer.tensorboard:
+        tensorboard_writer()  # said now, not after the scans are read and the run folder is made
     cohort = Cohort.read(recipe.data.sources, images=recipe.data.columns is None)
     rows = cohort.rows("train")
     if not len(rows):

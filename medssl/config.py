@@ -233,8 +233,10 @@ def _explain(problem: ValidationError, content: Any) -> str:
         return f"unknown key '{'.'.join(where)}'; {nearest(where[-1], _known(where[:-1]))}"
     if error["type"] == "missing":
         return f"'{'.'.join([*where, str(error['loc'][-1])])}' is missing; write it"
-    given = error.get("input")
-    return f"'{'.'.join(where)}' is {given!r}, but {error['msg'][0].lower()}{error['msg'][1:]}"
+    given, rule = error.get("input"), error["msg"].removeprefix("Value error, ")
+    if error["type"] in ("model_type", "dataclass_type", "mapping_type", "dict_type"):
+        rule = f"a mapping of keys is needed: {', '.join(_known(where)) or 'key: value'}"
+    return f"'{'.'.join(where)}' is {given!r}, but {rule[0].lower()}{rule[1:]}"
 
 
 def _written(path: Sequence[str | int], content: Any) -> list[str]:

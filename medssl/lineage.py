@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from medssl.assemble import Assembly
 from medssl.config import file_digest
@@ -37,6 +39,21 @@ def own_cohort(run: Path, cohort: Cohort) -> None:
         )
 
 
+def origin_of(cohort: Cohort, sources: Any) -> dict[str, Any]:
+    """What provenance says of the manifests: their paths, and their weights where any has one (the hash sees them)."""
+    listed = sources if isinstance(sources, Sequence) and not isinstance(sources, str) else ()
+    weights = [float(s.get("weight", 1.0)) if isinstance(s, Mapping) else 1.0 for s in listed]
+    paths = [str(Path(p).resolve()) for p in cohort.paths]
+    return {"manifests": paths} | ({"weights": weights} if any(w != 1 for w in weights) else {})
+
+
+def sources_of(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The manifests that a features table was made from, with the weights that they had."""
+    paths = list(provenance.get("manifests", ()))
+    weights = provenance.get("weights", [1.0] * len(paths))
+    return [{"path": path, "weight": weight} for path, weight in zip(paths, weights, strict=True)]
+
+
 def seen_in_training(table: FeatureTable) -> str | None:
     """A note where test rows show scans or people that the encoder was trained on.
 
@@ -44,8 +61,8 @@ def seen_in_training(table: FeatureTable) -> str | None:
     training), and where the run or a manifest is gone.
     """
     source = table.provenance
-    run, scored = Path(str(source.get("run", ""))), list(source.get("manifests", ()))
-    if not run.exists() or not scored or not all(Path(p).is_file() for p in scored):
+    run, scored = Path(str(source.get("run", ""))), sources_of(source)
+    if not run.exists() or not scored or not all(Path(s["path"]).is_file() for s in scored):
         return None
     network = network_of(run, False)
     if not network.manifests or not all(Path(s["path"]).is_file() for s in network.manifests):

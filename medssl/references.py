@@ -18,6 +18,7 @@ from medssl.encoders.file import weights_digest
 from medssl.errors import UserError
 from medssl.features.embed import embed_cohort
 from medssl.features.table import FeatureTable
+from medssl.lineage import sources_of
 from medssl.network import Network, network_of
 
 
@@ -29,11 +30,12 @@ def reference_features(table: FeatureTable, progress: bool) -> dict[str, np.ndar
     """
     source = table.provenance
     run = Path(str(source.get("run", "")))
-    if not source.get("manifests") or not all(Path(p).is_file() for p in source["manifests"]):
+    sources = sources_of(source)
+    if not sources or not all(Path(s["path"]).is_file() for s in sources):
         return {}
-    cohort = Cohort.read(list(source["manifests"]), images=not source.get("columns"))
+    cohort = Cohort.read(sources, images=not source.get("columns"))
     if cohort.digest != source.get("manifest"):
-        names = ", ".join(source["manifests"])
+        names = ", ".join(str(path) for path in cohort.paths)
         raise UserError(f"{names} changed since the features were made; run `medssl embed` again")
     network = network_of(run, False) if run.exists() else None
     if network is None or network.digest != source.get("encoder"):

@@ -29,7 +29,7 @@ from medssl.features.embed import embed_cohort
 from medssl.features.table import FeatureTable
 from medssl.files import exclusive
 from medssl.harmonize.build import build_harmonizer
-from medssl.lineage import own_cohort, same_parents, seen_in_training
+from medssl.lineage import origin_of, own_cohort, same_parents, seen_in_training
 from medssl.network import network_of
 from medssl.probes.scorecard import Scores, scorecard
 from medssl.references import batched, reference_features
@@ -149,7 +149,7 @@ def embed(
         "features": "projection" if projection else "encoder",
         "manifest": cohort.digest,
         "scans": scans,
-        "manifests": [str(Path(p).resolve()) for p in cohort.paths],
+        **origin_of(cohort, sources),
         "preprocessing": network.preprocessing.to_dict(),
         **({} if network.columns is None else network.columns.provenance(cohort)),
     }

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from medssl import stages
 from medssl.assemble import assemble, run_views
 from medssl.config import Recipe, load_recipe
 from medssl.data.cache import VolumeCache
@@ -37,6 +39,16 @@ def rewritten(cohort: Path, tmp_path: Path) -> Callable[[Callable[[pd.DataFrame]
 
 def recipe(manifest: Path, method: str = "exponential", *more: str) -> Recipe:
     return load_recipe(method, [*tiny_recipe(manifest, manifest.parent / "run", method), *more])
+
+
+def test_tensorboard_that_is_not_installed_is_said_before_anything_is_read(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    changes = tiny_recipe(cohort, tmp_path / "run", "simclr")
+    with pytest.raises(UserError, match=r"medssl\[tracking\]"):
+        stages.pretrain("simclr", *changes, "trainer.tensorboard=true", f"data.cache={tmp_path / 'cache'}")
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_a_manifest_the_way_to_one_is_named(cohort: Path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,33 @@ def test_an_unknown_key_names_the_nearest_known_one(override: str, key: str, nea
 
 
 @pytest.mark.parametrize(
+    ("override", "near"),
+    [
+        ("views.policy=robst", "robust"),
+        ("encoder=resnet19", "resnet18"),
+        ("encoder.name=resnet19", "resnet18"),
+        ("method.kernels.age.kernel=rbff", "rbf"),
+        ("method.kernels.age.bandwith=2", "bandwidth"),
+        ("method.kernels={sex: {stric: true}}", "strict"),
+    ],
+)
+def test_an_unknown_name_blames_its_override_and_names_the_nearest(override: str, near: str):
+    extra = ["method.kernels.sex.kernel=box"] if near == "strict" else []
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("exponential", [override, *extra])
+    assert re.search(rf"did you mean '{near}'\?", str(caught.value))
+    assert str(caught.value).startswith(f"override '{override}'")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_product_over_one_column_and_arguments_of_another_kernel_are_refused():
+    with pytest.raises(RecipeError, match=r"method\.kernels\.age\.kernel 'product' is unknown"):
+        load_recipe("exponential", ["method.kernels.age.kernel=product"])
+    with pytest.raises(RecipeError, match=r"method\.kernels\.sex\.sigma is no argument of the kernel"):
+        load_recipe("y_aware", ["method.kernels={sex: {kernel: categorical, sigma: 2}}"])
+
+
+@pytest.mark.parametrize(
     ("override", "key", "value"),
     [
         ("optim.lr=fast", "optim.lr", "'fast'"),
@@ -62,6 +90,8 @@ def test_an_unknown_key_names_the_nearest_known_one(override: str, key: str, nea
         ("method.temperature=hot", "method.temperature", "'hot'"),
         ("method.projector=[16, wide]", "method.projector", "wide"),
         ("method=3", "method", "3"),
+        ("optim=3", "optim", "a mapping of keys is needed: name, lr, weight_decay"),
+        ("trainer.epochs=yes", "trainer.epochs", "is True, but a number is needed"),
     ],
 )
 def test_a_wrong_type_names_the_key_and_the_value(override: str, key: str, value: str):

@@ -131,9 +131,22 @@ class Cohort:
         return sorted(set(values) - {""})
 
     def where(self, row: int) -> str:
-        """What messages call a row: "manifest.csv row 7 (sub-07)"."""
+        """What messages call a row: "manifest.csv row 7 (sub-07)", with folders where manifests share a name."""
         file, line, person = (self.table[name].iloc[row] for name in ("manifest", "row", "participant_id"))
-        return f"{os.path.basename(file)} row {line} ({person})"
+        return f"{self._shown[file]} row {line} ({person})"
+
+    @cached_property
+    def _shown(self) -> dict[str, str]:
+        """Path of a manifest -> the shortest end of it that no other manifest of the cohort shares."""
+        parts = {file: Path(file).parts for file in self.table["manifest"].unique()}
+        shown = {}
+        for file, names in parts.items():
+            others = [other for key, other in parts.items() if key != file]
+            depth = 1
+            while depth < len(names) and any(other[-depth:] == names[-depth:] for other in others):
+                depth += 1
+            shown[file] = str(Path(*names[-depth:]))
+        return shown
 
     def images(self, row: int, columns: Sequence[str] = ("image",)) -> tuple[Path, ...]:
         """Files of a row, one per column. Errors: ManifestError where a cell is empty or a column unknown."""
@@ -180,7 +193,7 @@ class Cohort:
             raise ManifestError(f'{self._names()} has no column "{column}"; {hint}')
 
     def _names(self) -> str:
-        return ", ".join(path.name for path in self.paths) or "the cohort"
+        return ", ".join(self._shown.values()) or "the cohort"
 
     def _refuse_duplicates(self) -> None:
         """Two rows with the same participant, session and image are one scan counted twice."""
