@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from medssl.report.figures import BLUE, GREY, RED, WIDTH, plain, styled
 from medssl.study.plan import SEED, Study
@@ -71,5 +72,5 @@ def _seeds(axes: Axes, lines: Sequence[Mapping[str, Any]], score: str) -> None:
         axes.plot([place] * len(values), values, "o", color=RED if place == 1 and whole(line) else GREY, markersize=3.5)
         axes.plot([place - 0.3, place + 0.3], [line["score"]] * 2, "-", color=BLUE)
     axes.set_xlabel("settings by rank (dots: seeds)")
-    axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[union-attr]
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(score)
