@@ -184,7 +184,7 @@ def parse_recipe(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
     try:
         recipe = Recipe.model_validate(dict(content))
     except ValidationError as problem:
-        raise RecipeError(f"{where}: {_explain(problem, content)}") from None
+        raise RecipeError(f"{where}: {explain(problem, content)}") from None
     if recipe.method.name not in CATALOG:
         raise RecipeError(
             f"{where}: method.name '{recipe.method.name}' is unknown; {nearest(recipe.method.name, list(CATALOG))}"
@@ -225,12 +225,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _explain(problem: ValidationError, content: Any) -> str:
+def explain(problem: ValidationError, content: Any, root: type[BaseModel] = Recipe) -> str:
+    """What is wrong with plain values that were checked against ``root``, with the nearest key for an unknown one."""
     unknown = ("extra_forbidden", "unexpected_keyword_argument")
     error = next((e for e in problem.errors() if e["type"] in unknown), problem.errors()[0])
     where = _written(error["loc"], content)
     if error["type"] in unknown:
-        return f"unknown key '{'.'.join(where)}'; {nearest(where[-1], _known(where[:-1]))}"
+        return f"unknown key '{'.'.join(where)}'; {nearest(where[-1], _known(where[:-1], root))}"
     if error["type"] == "missing":
         return f"'{'.'.join([*where, str(error['loc'][-1])])}' is missing; write it"
     given, rule = error.get("input"), error["msg"].removeprefix("Value error, ")
@@ -251,9 +252,9 @@ def _written(path: Sequence[str | int], content: Any) -> list[str]:
     return parts
 
 
-def _known(parents: Sequence[str]) -> list[str]:
+def _known(parents: Sequence[str], root: type[BaseModel]) -> list[str]:
     """Keys that are allowed below a path of keys."""
-    node: Any = Recipe
+    node: Any = root
     for part in parents:
         fields = {f: node.model_fields[f].annotation for f in node.model_fields} if _is_model(node) else None
         annotation = (fields or typing.get_type_hints(node)).get(part, node)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from medssl.errors import UserError
+from medssl.errors import BusyError, UserError
 
 TEMPORARY_SUFFIX = ".tmp"
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
@@ -83,7 +83,7 @@ def said(path: Path, remedy: str) -> Iterator[None]:
 def exclusive(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file ``path``, which the system frees when this process ends in whatever way.
 
-    what: what is written, for the message. Errors: UserError where another process holds it. On a system or a
+    what: what is written, for the message. Errors: BusyError where another process holds it. On a system or a
     file server without locks nothing is held.
     """
     try:
@@ -100,7 +100,7 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 file.close()
-                raise UserError(
+                raise BusyError(
                     f"another process is writing {what}; wait until it has finished, or choose another place"
                 ) from None
         with contextlib.suppress(FileNotFoundError):

@@ -64,7 +64,7 @@ def run_cell(cell: Cell, preset: Preset, manifest: Path, out: Path, references: 
     began = time.perf_counter()
     result: dict[str, Any] = {"cell": asdict(cell), "key": key}
     try:
-        run = Run(_trained(recipe, folder / "run"))
+        run = Run(trained(recipe, folder / "run"))
         result |= {"scores": _scores(cell, run, preset, references)}
         shutil.rmtree(run.checkpoints, ignore_errors=True)
     except TrainingStopped as problem:
@@ -74,7 +74,7 @@ def run_cell(cell: Cell, preset: Preset, manifest: Path, out: Path, references: 
     return result
 
 
-def _trained(recipe: Recipe, run: Path) -> Path:
+def trained(recipe: Recipe, run: Path) -> Path:
     """The finished run of a recipe: kept, continued, or made; a run of another recipe is made anew."""
     there = Run(run)
     if there.info.is_file() and there.read_info()["hashes"]["recipe"] != recipe.digest:

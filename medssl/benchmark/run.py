@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.progress import track
 
 from medssl import stages
 from medssl.benchmark.board import collect, markdown
@@ -20,6 +14,7 @@ from medssl.benchmark.cell import run_cell
 from medssl.benchmark.figure import trade_off
 from medssl.benchmark.folds import fold_manifests
 from medssl.benchmark.preset import Cell, Preset, cells, load_preset
+from medssl.benchmark.processes import spread
 from medssl.errors import UserError
 from medssl.files import exclusive, make_folder, write_atomic
 from medssl.report.figures import save_figure
@@ -73,23 +68,8 @@ def _all_cells(
     """Every cell, most in parallel; the first cell of each fold comes first, since it fills the cache for the rest."""
     first_row = preset.row_names()[0]
     plan: list[tuple[Cell, bool]] = [(cell, cell.row == first_row) for cell in cells(preset)]
-    results: dict[Cell, dict[str, Any]] = {}
-    os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes that are started below
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting = {
-            pool.submit(run_cell, cell, preset, folds[cell.design, cell.fold], out, references): cell
-            for cell, references in plan
-        }
-        done = as_completed(waiting)
-        hidden = not (progress and os.isatty(2))
-        try:
-            for future in track(done, "cells", total=len(plan), disable=hidden, console=Console(stderr=True)):
-                results[waiting[future]] = future.result()
-        except BaseException:
-            with suppress(Exception):
-                pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return [results[cell] for cell, _ in plan]
+    jobs_of = [(cell, preset, folds[cell.design, cell.fold], out, references) for cell, references in plan]
+    return spread(run_cell, jobs_of, jobs, progress=progress, title="cells")
 
 
 def _write(preset: Preset, results: Sequence[dict[str, Any]], out: Path) -> dict[str, Any]:
