@@ -23,7 +23,19 @@ def drawn(name, shape, seed=1):
 
 
 def test_all_announced_transforms_are_registered():
-    assert NAMES == ["affine", "bias", "blur", "crop", "cutout", "flip", "gamma", "mask_features", "noise", "zscore"]
+    assert NAMES == [
+        "affine",
+        "bias",
+        "blur",
+        "crop",
+        "cutout",
+        "flip",
+        "gamma",
+        "lowres",
+        "mask_features",
+        "noise",
+        "zscore",
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
