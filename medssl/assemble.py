@@ -102,7 +102,7 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     if columns is not None:
         meta = {name: meta[name] for name in meta if name not in columns.names or name in method.reads}
     dataset.maker = ViewMaker(policy, n_views=method.views, targets=dict(method.wants), seed=recipe.trainer.seed)
-    dataset.meta, dataset.clean, dataset.late = meta, policy.clean, _late(recipe)
+    dataset.meta, dataset.clean, dataset.late = meta, policy.clean, views_are_late(recipe)
     info = origin() | {
         "seed": recipe.trainer.seed,
         "method": recipe.method.name,
@@ -117,7 +117,7 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     return Assembly(recipe, cohort, preprocessing, dataset, method, rows, info, columns, balance)
 
 
-def _late(recipe: Recipe) -> bool:
+def views_are_late(recipe: Recipe) -> bool:
     """Whether views are made on the device of the training instead of in the loader."""
     cuda = torch.cuda.is_available() and recipe.trainer.accelerator != "cpu"
     return recipe.views.device == "device" or (recipe.views.device == "auto" and cuda)

@@ -58,7 +58,8 @@ class Blur:
 def half_kernel(sigma: float) -> list[float]:
     """A Gaussian sampled at whole voxels up to 4 sigma, of sum 1, from its centre outwards (as MONAI's "sampled")."""
     tail = int(max(4.0 * sigma, 0.5) + 0.5)
-    kernel = [math.exp(-0.5 * (k / sigma) ** 2) for k in range(tail + 1)]
+    steps = [k / sigma if sigma else k * math.inf for k in range(1, tail + 1)]
+    kernel = [1.0, *(math.exp(-0.5 * s * s) for s in steps)]
     total = 2 * sum(kernel) - 1.0
     return [v / total for v in kernel]
 

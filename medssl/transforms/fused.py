@@ -241,9 +241,8 @@ class _Rows:
 
 def _permuted(part: Tensor, taps: Map, inside: Box, box: Box) -> Tensor:
     """The voxels themselves, mirrored or not: bit for bit."""
-    mirrored = [
-        k + 1 for k, (t, (a, b)) in enumerate(zip(taps, box, strict=True)) if b - a > 1 and t.at[a] > t.at[a + 1]
-    ]
+    ends = [t.at[[a, b - 1], 0] for t, (a, b) in zip(taps, box, strict=True)]
+    mirrored = [axis for axis, (first, last) in enumerate(ends, start=1) if first > last]
     return torch.flip(part, mirrored) if mirrored else part.clone(memory_format=torch.contiguous_format)
 
 

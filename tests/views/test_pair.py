@@ -90,6 +90,17 @@ def test_more_views_leave_the_first_ones_as_they_are(brain):
     assert torch.equal(two[1], four[1])
 
 
+@pytest.mark.parametrize("policy", ["robust", "yaware"])
+def test_a_batch_has_the_views_of_its_scans_whatever_epoch_they_are_of(policy, brain_of):
+    maker = maker_of(policy, n_views=3, seed=4)
+    x, epochs, rows = torch.stack([brain_of(seed=s) for s in range(4)]), [0, 0, 1, 1], [5, 2, 2, 9]
+    made = maker.batch(x, epochs, rows)
+    assert [v.shape for v in made] == [x.shape] * 3
+    for b, (epoch, row) in enumerate(zip(epochs, rows, strict=True)):
+        for alone, together in zip(maker(x[b], epoch, row)[0], made, strict=True):
+            assert (alone - together[b]).abs().max() < 1e-4 * (alone.max() - alone.min())
+
+
 def test_without_transforms_views_equal_the_scan_in_memory_of_their_own(brain):
     first, second = maker_of("none")(brain, 0, 0)[0]
     assert torch.equal(first, brain)
