@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
@@ -93,6 +94,26 @@ def buffer(slot: int, shape: Sequence[int], dtype: torch.dtype, device: torch.de
     if (slot, dtype) not in held or held[slot, dtype].numel() < n:
         held[slot, dtype] = torch.empty(n, dtype=dtype)
     return held[slot, dtype][:n].view(*shape)
+
+
+_alone = threading.Lock()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Matrix products on one thread: on two, MKL rounds some of them otherwise, and a view would depend on the number
+    of workers (which have one thread each).
+    """
+    with _alone:
+        threads = torch.get_num_threads()
+        if threads == 1:
+            yield
+            return
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 def foreground(x: Tensor) -> Tensor:

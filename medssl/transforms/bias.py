@@ -19,6 +19,7 @@ from medssl.transforms.base import (
     foreground,
     foreground_range,
     keep_,
+    one_thread,
     register,
     set_range,
     spatial,
@@ -89,7 +90,8 @@ def log_field(size: tuple[int, int, int], degree: int, coefficients: list[float]
     c[tuple(np.array(exponents(degree)).T)] = coefficients
     p_d, p_h, p_w = (_legendre(n, degree) for n in size)
     rows = np.tensordot(p_d, np.matmul(p_h, c), 1)  # (D, i) (i, H, k)
-    return torch.from_numpy(rows.astype(np.float32)) @ torch.from_numpy(p_w.T.astype(np.float32))
+    with one_thread():
+        return torch.from_numpy(rows.astype(np.float32)) @ torch.from_numpy(p_w.T.astype(np.float32))
 
 
 def log_fields(size: Sequence[int], degree: int, coefficients: Sequence[list[float]], device: torch.device) -> Tensor:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medssl.transforms.base import Params, Transform, buffer
+from medssl.transforms.base import Params, Transform, buffer, one_thread
 from medssl.transforms.blur import half_kernel
 
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -204,13 +204,13 @@ def apply_taps(
         out = torch.empty(len(part), *size, device=part.device)
     maps = [_Rows(t, rows, columns, dtype, part.device) for t, rows, columns in zip(taps, box, inside, strict=True)]
     for x_c, y_c in zip(part, out, strict=True):
-        x = x_c
-        if not x.is_contiguous() or x.dtype != dtype:
-            x = buffer(1, x.shape, dtype, x.device).copy_(x)
+        plain = x_c.is_contiguous() and x_c.dtype == dtype
+        x = x_c if plain else buffer(1, x_c.shape, dtype, x_c.device).copy_(x_c)
         for axis in (2, 1, 0):  # contract the last axis and put its result first: after three, all are in place again
             to = (len(maps[axis].matrix), *x.shape[:2])
             last = axis == 0 and dtype == torch.float32
-            x = maps[axis].contract(x, y_c if last else buffer(axis % 2, to, dtype, x.device))
+            with one_thread():
+                x = maps[axis].contract(x, y_c if last else buffer(axis % 2, to, dtype, x.device))
         if dtype != torch.float32:
             y_c.copy_(x)
     return out

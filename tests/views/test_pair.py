@@ -58,6 +58,19 @@ def test_views_are_the_same_with_and_without_workers_and_in_any_order(policy):
     assert_same(alone, epoch(maker, 0, order=[4, 0, 5, 2, 1, 3]))
 
 
+@pytest.mark.parametrize("policy", ["robust", [{"crop": {}}, {"blur": {}}, {"lowres": {}}, {"bias": {}}, "zscore"]])
+def test_views_are_the_same_on_any_number_of_threads(policy, brain_of):
+    """A worker has one thread, and the main process may have many."""
+    maker, x = maker_of(policy, n_views=6), brain_of((1, 61, 73, 61))
+    alone = maker(x, 0, 0)
+    torch.set_num_threads(2)
+    try:
+        assert_same({0: alone}, {0: maker(x, 0, 0)})
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_the_maker_is_pickled_with_the_same_views(brain):
     maker = maker_of(n_views=3, targets={"latent": (4,)}, seed=9)
     again = pickle.loads(pickle.dumps(maker))
