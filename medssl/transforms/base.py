@@ -96,24 +96,37 @@ def buffer(slot: int, shape: Sequence[int], dtype: torch.dtype, device: torch.de
     return held[slot, dtype][:n].view(*shape)
 
 
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """float32 products as such, also where ``torch.set_float32_matmul_precision`` allows coarser ones."""
+    before = torch.get_float32_matmul_precision()
+    if before != "highest":
+        torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        if before != "highest":
+            torch.set_float32_matmul_precision(before)
+
+
 _alone = threading.Lock()
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Matrix products on one thread: on two, MKL rounds some of them otherwise, and a view would depend on the number
-    of workers (which have one thread each).
+    """Matrix products in full precision on one thread.
+
+    On two, MKL rounds some of them otherwise, and a view would depend on the number of workers, each of one thread.
     """
-    with _alone:
+    with _alone, full_precision():
         threads = torch.get_num_threads()
-        if threads == 1:
-            yield
-            return
-        torch.set_num_threads(1)
+        if threads != 1:
+            torch.set_num_threads(1)
         try:
             yield
         finally:
-            torch.set_num_threads(threads)
+            if threads != 1:
+                torch.set_num_threads(threads)
 
 
 def foreground(x: Tensor) -> Tensor:

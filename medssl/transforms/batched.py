@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medssl.transforms.affine import Affine, sampling_grid
-from medssl.transforms.base import Params, Transform
+from medssl.transforms.base import Params, Transform, full_precision
 from medssl.transforms.bias import BiasField, log_fields
 from medssl.transforms.contrast import Gamma
 from medssl.transforms.cutout import Cutout
@@ -33,9 +33,9 @@ def apply_batch(
 ) -> Tensor:
     """A new float32 tensor: x (B, C, D, H, W), every volume through the slots that were drawn for it, in order.
 
-    drawn: one entry list per slot. dtype: of the separable products. Autocast does not reach in here.
+    drawn: one entry list per slot. dtype: of the separable products. Neither autocast nor coarse products reach in here.
     """
-    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False), full_precision():
         y = x.detach().float().clone(memory_format=torch.contiguous_format)
         size = (int(x.shape[2]), int(x.shape[3]), int(x.shape[4]))
         waiting: list[Map] | None = None

@@ -64,10 +64,16 @@ def test_mirrors_alone_keep_every_bit(brain_of):
     )
 
 
-def test_autocast_does_not_reach_the_views(brain_of):
-    x = batch(brain_of, SHAPES[0])
+def test_neither_autocast_nor_coarse_products_reach_the_views(brain_of):
+    x = batch(brain_of, (1, 40, 48, 40))
     policy = build_policy([{"crop": {"scale": 0.6}}, {"blur": {}}])
-    drawn = [policy.sample(np.random.default_rng(b), SHAPES[0]) for b in range(len(x))]
-    plain = policy.apply_batch(x, drawn)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(policy.apply_batch(x, drawn), plain)
+    drawn = [policy.sample(np.random.default_rng(b), (1, 40, 48, 40)) for b in range(len(x))]
+    together, alone = policy.apply_batch(x, drawn), policy.apply(x[0], drawn[0])
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(policy.apply_batch(x, drawn), together)
+        assert torch.equal(policy.apply(x[0], drawn[0]), alone)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
