@@ -33,7 +33,7 @@ def apply_batch(
 ) -> Tensor:
     """A new float32 tensor: x (B, C, D, H, W), every volume through the slots that were drawn for it, in order.
 
-    drawn: one entry list per slot. dtype: of the separable products. Neither autocast nor coarse products reach in here.
+    drawn: one entry list per slot. dtype: of the separable products. Autocast and coarse products stay outside.
     """
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False), full_precision():
         y = x.detach().float().clone(memory_format=torch.contiguous_format)
