@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from medssl.catalog import add_regularizers, build_method
 from medssl.config import Recipe
@@ -82,7 +83,7 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
         dataset, shape = TableDataset(columns.matrix(cohort), {}), (1, len(columns.names), 1, 1)
         if columns.filled and progress and process_is_first():
             print(f"{columns.filled} empty cells of the training rows become the mean of their column", file=sys.stderr)
-    policy = build_policy(recipe.views.policy)
+    policy = replace(build_policy(recipe.views.policy), dtype=getattr(torch, recipe.views.products))
     _refuse_places(policy, shape)
     labels, meta = _columns(cohort, rows)
     facts = Facts(len(cohort.table), rows, recipe.data.batch_size, tuple(shape), labels)
@@ -101,7 +102,7 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     if columns is not None:
         meta = {name: meta[name] for name in meta if name not in columns.names or name in method.reads}
     dataset.maker = ViewMaker(policy, n_views=method.views, targets=dict(method.wants), seed=recipe.trainer.seed)
-    dataset.meta, dataset.clean = meta, policy.clean
+    dataset.meta, dataset.clean, dataset.late = meta, policy.clean, views_are_late(recipe)
     info = origin() | {
         "seed": recipe.trainer.seed,
         "method": recipe.method.name,
@@ -114,6 +115,12 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
         "views": policy.to_list(),
     }
     return Assembly(recipe, cohort, preprocessing, dataset, method, rows, info, columns, balance)
+
+
+def views_are_late(recipe: Recipe) -> bool:
+    """Whether views are made on the device of the training instead of in the loader."""
+    cuda = torch.cuda.is_available() and recipe.trainer.accelerator != "cpu"
+    return recipe.views.device == "device" or (recipe.views.device == "auto" and cuda)
 
 
 def _balance(cohort: Cohort, rows: np.ndarray, recipe: Recipe) -> np.ndarray | None:
@@ -192,8 +199,8 @@ def run_views(parts: Assembly, path: Path, scans: int = 4) -> None:
     rows = parts.train_rows[np.linspace(0, len(parts.train_rows) - 1, min(scans, len(parts.train_rows))).astype(int)]
     for row in rows:
         volume = parts.dataset.volume(int(row))
-        views = parts.dataset[(int(row), 0)]["views"]
-        pictures.append(np.stack([_planes(x.numpy()[0]) for x in (volume, *views)]))
+        views = parts.dataset.finish(default_collate([parts.dataset[(int(row), 0)]]))["views"]
+        pictures.append(np.stack([_planes(x.numpy()[0]) for x in (volume, *(v[0] for v in views))]))
         ages.append(float(parts.cohort.table["age"].iloc[int(row)]))
     arrays = {"slices": np.stack(pictures).astype(np.float32), "ages": np.array(ages), "rows": rows}
     write_atomic(path, lambda file: np.savez_compressed(file, **arrays))

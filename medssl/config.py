@@ -64,9 +64,15 @@ class DataOptions(_Strict):
 
 
 class ViewOptions(_Strict):
-    """How a scan is augmented: a named policy or a list of transforms with probabilities."""
+    """How a scan is augmented: a named policy or a list of transforms with probabilities; where, and how exactly.
+
+    device: "loader" (the workers make views), "device" (they deliver volumes, and the views of a batch are made
+    together where the network is), "auto" (device on CUDA). products: of separable transforms (flip, crop, blur, ...).
+    """
 
     policy: str | list[str | dict[str, Any]] = "robust"
+    device: typing.Literal["auto", "loader", "device"] = "auto"
+    products: typing.Literal["float32", "bfloat16"] = "float32"
 
 
 class Named(BaseModel):

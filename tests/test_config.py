@@ -36,6 +36,7 @@ def test_every_shipped_recipe_passes_its_own_checks(name: str):
         ("optim.players={critic: {ler: 1}}", "optim.players.critic.ler", "lr"),
         ("monitors.evry=2", "monitors.evry", "every"),
         ("method.temprature=0.2", "method.temprature", "temperature"),
+        ("views.devise=loader", "views.devise", "device"),
         ("encoder.widht=8", "encoder.widht", "width"),
     ],
 )

@@ -18,7 +18,7 @@ from medssl.data.preprocess import Preprocessing
 from medssl.errors import UserError
 
 Item = dict[str, Any]
-"""{"views": list of (B, C, D, H, W), "index": (B,), "meta": {name: (B,)}, "target": {name: (B, ...)}}."""
+"""{"views": list of (B, C, D, H, W), "index", "epoch": (B,), "meta": {name: (B,)}, "target": {name: (B, ...)}}."""
 
 
 class Maker(Protocol):
@@ -28,14 +28,25 @@ class Maker(Protocol):
         """Views of one volume (C, D, H, W) and the targets drawn with them."""
         ...
 
+    def batch(self, x: Tensor, epochs: Sequence[int], scans: Sequence[int]) -> tuple[Tensor, ...]:
+        """The views of B volumes (B, C, D, H, W) at once, on their device."""
+        ...
+
+    def answers(self, epoch: int, scan: int) -> dict[str, Tensor]:
+        """The targets alone."""
+        ...
+
 
 class ScanDataset(Dataset[Item]):
     """Rows of a cohort as views; an item is a pure function of (row, epoch) and of the view maker's seed.
 
     images: one tuple of files per row (several files are channels). meta: column -> (scans,) tensor.
     maker None returns the preprocessed volume alone, as one view, through ``clean`` (what every view of the policy
-    gets for sure, such as its z-score) where that is given.
+    gets for sure, such as its z-score) where that is given. ``late``: items hold the volume as their only view,
+    and ``finish`` makes the views of a whole batch where the batch is by then (a GPU).
     """
+
+    late = False
 
     def __init__(
         self,
@@ -74,10 +85,20 @@ class ScanDataset(Dataset[Item]):
         target: dict[str, Tensor]
         if self.maker is None:
             views, target = self._plain(x), {}
+        elif self.late:
+            views, target = (x,), self.maker.answers(epoch, row)
         else:
             views, target = self.maker(x, epoch, row)
         meta = {name: column[row] for name, column in self.meta.items()}
-        return {"views": list(views), "index": torch.tensor(row), "meta": meta, "target": target}
+        index = torch.tensor(row)
+        return {"views": list(views), "index": index, "epoch": torch.tensor(epoch), "meta": meta, "target": target}
+
+    def finish(self, item: Item) -> Item:
+        """A collated batch of ``late`` items with its views instead of the volumes; another batch as it is."""
+        if not self.late or self.maker is None:
+            return item
+        views = self.maker.batch(item["views"][0], item["epoch"].tolist(), item["index"].tolist())
+        return {**item, "views": list(views)}
 
 
 class TableDataset(ScanDataset):

@@ -110,6 +110,10 @@ class MethodModule(pl.LightningModule):
         """Options of a player."""
         return self.optim.players.get(name, PlayerOptions())
 
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Views that are made on the device are made here, outside autocast."""
+        return self.hooks.finish(batch)
+
     def training_step(self, item: Mapping[str, Any], batch_idx: int) -> None:
         """One forward pass, one backward pass, one step per player that is due, then memory."""
         batch, at = to_batch(item), self.at

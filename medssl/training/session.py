@@ -99,6 +99,7 @@ def train(
             on_epoch=monitor.on_epoch,
             rewind=monitor.rewind,
             progress=bar,
+            finish=dataset.finish,
         )
         try:
             fit(MethodModule(method, optim, trainer, hooks), run, resume)

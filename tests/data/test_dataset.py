@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from medssl.data.dataset import EpochBatches, ResumableLoader, ScanDataset, plain_loader
 from medssl.data.preprocess import Preprocessing
@@ -52,6 +53,34 @@ def test_without_a_maker_there_is_one_clean_view():
     assert torch.equal(scans()[5, 0]["views"][0], torch.full((1, 2, 2, 2), 5.0))
     assert torch.equal(scans(clean=lambda x: x - 1)[5, 0]["views"][0], torch.full((1, 2, 2, 2), 4.0))
     assert len(scans()[5, 0]["views"]) == 1
+
+
+class LateMaker:
+    """Adds the epoch to a volume, alone or in a batch."""
+
+    def __call__(self, x: Tensor, epoch: int, scan: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        return (x + epoch, x + scan), self.answers(epoch, scan)
+
+    def answers(self, epoch: int, scan: int) -> dict[str, Tensor]:
+        return {"drawn": torch.tensor([float(scan), float(epoch)])}
+
+    def batch(self, x: Tensor, epochs: list[int], scans: list[int]) -> tuple[Tensor, ...]:
+        return tuple(x + torch.tensor(k).view(-1, 1, 1, 1, 1) for k in (epochs, scans))
+
+
+def test_late_items_hold_the_volume_and_are_finished_as_a_batch():
+    early, late = scans(maker=LateMaker()), scans(maker=LateMaker())
+    late.late = True
+    keys = [(7, 4), (9, 4), (3, 5)]
+    raw = default_collate([late[key] for key in keys])
+    assert [len(raw["views"]), raw["epoch"].tolist()] == [1, [4, 4, 5]]
+    assert raw["views"][0][:, 0, 0, 0, 0].tolist() == [7.0, 9.0, 3.0]
+    expected, got = default_collate([early[key] for key in keys]), late.finish(raw)
+    assert all(torch.equal(a, b) for a, b in zip(expected["views"], got["views"], strict=True))
+    assert torch.equal(expected["target"]["drawn"], got["target"]["drawn"])
+    assert early.finish(expected) is expected
+    plain = default_collate([late.plain()[key] for key in keys])
+    assert late.plain().finish(plain) is plain
 
 
 def test_writing_into_a_volume_does_not_reach_the_cache():
