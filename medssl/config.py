@@ -242,7 +242,7 @@ def explain(problem: ValidationError, content: Any, root: type[BaseModel] = Reci
         return f"'{'.'.join([*where, str(error['loc'][-1])])}' is missing; write it"
     given, rule = error.get("input"), error["msg"].removeprefix("Value error, ")
     if error["type"] in ("model_type", "dataclass_type", "mapping_type", "dict_type"):
-        rule = f"a mapping of keys is needed: {', '.join(_known(where)) or 'key: value'}"
+        rule = f"a mapping of keys is needed: {', '.join(_known(where, root)) or 'key: value'}"
     return f"'{'.'.join(where)}' is {given!r}, but {rule[0].lower()}{rule[1:]}"
 
 
