@@ -84,7 +84,7 @@ def threshold(
         count_NM = _less_similar_to_candidates(logw_NM, valid_NM, order_M)
         return by_rows(_isbi_rows, sim_NM, logw_NM, valid_NM, count_NM)
     rows = partial(threshold_rows, norm=norm, ratio_max=ratio_max, order_M=order_M)
-    visit_N = None if order_M is None else line.visiting_order(logw_NM, order_M)
+    visit_N = None if order_M is None or not sim_NM.numel() else line.visiting_order(logw_NM, order_M)
     return by_rows(rows, sim_NM, logw_NM, valid_NM, visit_N=visit_N)
 
 
@@ -105,7 +105,7 @@ def threshold_rows(
         return _isbi_rows(sim_NM, logw_NM, valid_NM, _less_similar_to_candidates(logw_NM, valid_NM, order_M))
     most = math.log(ratio_max) if ratio_max else math.log(torch.finfo(sim_NM.dtype).max) / 2
     limit = None if norm == "anchor" else most
-    if order_M is None or logw_NM.requires_grad:
+    if order_M is None or logw_NM.requires_grad or not sim_NM.numel():
         return _sorted_rows(sim_NM, logw_NM, valid_NM, limit)
     loss_N, has_N, fit_N = line.line_rows(sim_NM, logw_NM, valid_NM, order_M, limit)
     if fit_N.all():
@@ -152,7 +152,7 @@ def _less_similar_to_candidates(logw_NN: Tensor, valid_NN: Tensor, order_N: Tens
     logw_NN = wide(logw_NN.detach()).clamp(min=NO_WEIGHT)
     count_NN = torch.empty(logw_NN.shape, device=logw_NN.device)
     visit_N = torch.arange(len(logw_NN), device=logw_NN.device)
-    if order_N is not None and len(logw_NN):
+    if order_N is not None and logw_NN.numel():
         visit_N = line.visiting_order(logw_NN, order_N)
     for part in visit_N.split(64):
         key, valid = logw_NN[part], valid_NN[part]
@@ -160,8 +160,8 @@ def _less_similar_to_candidates(logw_NN: Tensor, valid_NN: Tensor, order_N: Tens
             count, fit = line.line_counts(key, valid, order_N)
         if order_N is None or not fit.all():
             count = torch.searchsorted(torch.where(valid, key, math.inf).sort(dim=1).values, key).float()
-        count_NN[:, part] = count.T
-    return count_NN
+        count_NN[part] = count
+    return count_NN.T.contiguous()
 
 
 def _isbi_rows(sim_NM: Tensor, logw_NM: Tensor, valid_NM: Tensor, count_NM: Tensor) -> Rows:

@@ -49,24 +49,46 @@ def visiting_order(logw_NM: Tensor, order_M: Tensor) -> Tensor:
 def line_counts(logw_NM: Tensor, valid_NM: Tensor, order_M: Tensor) -> tuple[Tensor, Tensor]:
     """How many valid candidates are less similar than k (N, M) float32, and the rows (N,) where that can be trusted."""
     logw_NM, share_NM = logw_NM.index_select(1, order_M), valid_NM.float().index_select(1, order_M)
-    peak_N1 = logw_NM.argmax(1, keepdim=True)
-    ends = int(peak_N1.min()), int(peak_N1.max()) + 1
-    less, sums = _less_similar(logw_NM, peak_N1, *ends), _from_ends(share_NM, *ends)
+    less, ends, fit_N = _less_similar(logw_NM)
+    sums = _from_ends(share_NM, *ends)
     count_NM = sums[0].gather(1, less[0]).add_(sums[1].gather(1, less[1]))
-    return count_NM.index_select(1, order_M.argsort()), _rises_and_falls(logw_NM, peak_N1, *ends)
+    return count_NM.index_select(1, order_M.argsort()), fit_N
 
 
-def _rises_and_falls(logw_NM: Tensor, peak_N1: Tensor, first: int, last: int) -> Tensor:
-    """Whether each row (N,) never falls before its peak and never rises behind; peaks lie in first .. last - 1."""
+def _less_similar(logw_NM: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[int, int], Tensor]:
+    """How many of the first, and of the last, columns have a smaller log-weight than column k, both (N, M) int64.
+
+    Also two columns: all rows rise up to the first and fall from the second on; and the rows (N,) that rise and fall
+    as a whole, for which alone the numbers hold. Columns alike in all rows (of one label) are searched once.
+    """
+    m = logw_NM.shape[1]
+    peak_N1 = logw_NM.argmax(1, keepdim=True)
+    first, last = int(peak_N1.min()), int(peak_N1.max()) + 1
     step_NM = F.pad(logw_NM[:, 1:] - logw_NM[:, :-1], (1, 1))  # column j: from j - 1 to j
-    rising = torch.arange(first, last + 1, device=logw_NM.device)[None, :] <= peak_N1
+    fit_N = _rises_and_falls(step_NM, peak_N1, first, last)
+    new_M = (step_NM[:, :-1].amax(0) > 0) | (step_NM[:, :-1].amin(0) < 0)
+    new_M[0] = True
+    starts = F.pad(new_M.nonzero().squeeze(1), (0, 1), value=m)
+    if len(starts) > 0.8 * m:
+        return _count_less(logw_NM, peak_N1, first, last), (first, last), fit_N
+    group_M = new_M.cumsum(0) - 1
+    first_group, last_group = int(group_M[first]), int(group_M[last - 1]) + 1
+    left, right = _count_less(logw_NM.index_select(1, starts[:-1]), group_M[peak_N1], first_group, last_group)
+    right = m - starts[len(starts) - 1 - right]
+    less = starts[left].index_select(1, group_M), right.index_select(1, group_M)
+    return less, (first, int(starts[last_group])), fit_N
+
+
+def _rises_and_falls(step_NM: Tensor, peak_N1: Tensor, first: int, last: int) -> Tensor:
+    """Whether each row (N,) never falls before its peak and never rises behind; peaks lie in first .. last - 1."""
+    rising = torch.arange(first, last + 1, device=step_NM.device)[None, :] <= peak_N1
     between = step_NM[:, first : last + 1]
     fit_N = torch.where(rising, between >= 0, between <= 0).all(1)
-    return fit_N & (step_NM[:, : first + 1] >= 0).all(1) & (step_NM[:, last:] <= 0).all(1)
+    return fit_N & (step_NM[:, : first + 1].amin(1) >= 0) & (step_NM[:, last:].amax(1) <= 0)
 
 
-def _less_similar(logw_NM: Tensor, peak_N1: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
-    """How many of the first, and of the last, columns have a smaller log-weight than column k, both (N, M) int64.
+def _count_less(logw_NM: Tensor, peak_N1: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
+    """The numbers of ``_less_similar``, from every column.
 
     On its own side of the peak that is where the run of log-weights equal to that of k begins; on the other side it
     is searched. All rows rise up to column ``first`` and fall from ``last`` on; in between both sides are searched.
@@ -129,10 +151,8 @@ class _Line(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         sim_NM, logw_NM = sim_NM.index_select(1, order_M), logw_NM.index_select(1, order_M)
         share_NM = valid_NM.to(sim_NM.dtype).index_select(1, order_M)
-        peak_N1 = logw_NM.argmax(1, keepdim=True)
-        ends = int(peak_N1.min()), int(peak_N1.max()) + 1
-        fit_N = _rises_and_falls(logw_NM, peak_N1, *ends) & close_N
-        less = _less_similar(logw_NM, peak_N1, *ends)
+        less, ends, fit_N = _less_similar(logw_NM)
+        fit_N = fit_N & close_N
         top_N1 = sim_NM.amax(1, keepdim=True)
         mass_NM = (sim_NM - top_N1).exp_().mul_(share_NM)
         from_left, from_right = _from_ends(mass_NM, *ends)

@@ -20,8 +20,8 @@ from medssl.losses.lse import wide
 
 Rows = tuple[Tensor, Tensor]
 RowLoss = Callable[..., Rows]
-WHOLE = 1 << 22
-"""Up to so many pairs (2048 x 2048) a loss is one expression, and beyond it is evaluated by blocks of rows."""
+WHOLE = 1 << 18
+"""Up to so many pairs (512 x 512) a loss is one expression, and beyond it is evaluated by blocks of rows."""
 _BLOCK = {"cpu": 1 << 18}  # pairs of a block: what stays in the cache of a core
 _BLOCK_DEVICE = 1 << 24  # 64 MiB a matrix keep an accelerator busy
 

@@ -28,7 +28,7 @@ class TwoView(Method):
     temperature: 0.1 (paper 0.1 to 0.5). projector: hidden and output sizes behind the encoder's width (paper: one
     hidden layer as wide as the encoder, output 128). norm: batch | layer | group | none inside the projector.
     relatives: what other scans of the same person are: positive | ignore | negative. block: anchors whose
-    similarities are held at once; by itself all in batches up to 2048 rows, and beyond what fits.
+    similarities are held at once; by itself all in batches up to 512 rows, and beyond what fits.
     """
 
     joint: ClassVar[bool] = True
