@@ -23,6 +23,7 @@ RowLoss = Callable[..., Rows]
 WHOLE = 1 << 18
 """Up to so many pairs (512 x 512) a loss is one expression, and beyond it is evaluated by blocks of rows."""
 _BLOCK = {"cpu": 1 << 18}  # pairs of a block: what stays in the cache of a core
+_FEWEST = 32  # anchors of a block: fewer make slow matrix products
 _BLOCK_DEVICE = 1 << 24  # 64 MiB a matrix keep an accelerator busy
 
 
@@ -81,7 +82,7 @@ def blockwise(
 
 
 def _block(columns: int, device: torch.device) -> int:
-    return max(1, _BLOCK.get(device.type, _BLOCK_DEVICE) // columns)
+    return max(_FEWEST, _BLOCK.get(device.type, _BLOCK_DEVICE) // columns)
 
 
 def _one(rows: RowLoss, sim_bM: Tensor, pairs_bM: tuple[Tensor, ...], wanted: bool) -> tuple[Tensor, Tensor, Any]:
