@@ -81,11 +81,10 @@ def embed_cohort(
         dataset: ScanDataset = TableDataset(columns.matrix(cohort), {}, None, clean)
     else:
         cache = cache or VolumeCache(None)
-        files = [cohort.images(row, images) for row in range(len(cohort.table))]
-        where = [cohort.where(row) for row in range(len(files))]
-        cache.build(files, preprocessing, workers=None, progress=progress, where=where)
-        cache.common_shape(files, preprocessing, where)
-        dataset = ScanDataset(files, cache, preprocessing, {}, None, clean)
+        everyone = cohort.rows()
+        files = cohort.files(everyone, images)
+        made = cache.prepare(files, preprocessing, workers=None, progress=progress, where=cohort.names(everyone))
+        dataset = ScanDataset(files, cache, preprocessing, {}, None, clean, made.keys)
     encoder = encoder.to(device).eval()
     head = head.to(device).eval() if head is not None else None
 
