@@ -109,7 +109,7 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
         "hashes": {
             "recipe": recipe.digest,
             "manifest": cohort.digest,
-            "scans": scans_digest(cohort, rows, () if columns is not None else recipe.data.images),
+            "scans": _files_digest([dataset.images[int(row)] for row in rows], times=False),
         },
         "training": _training(cohort, rows) | ({} if columns is None else columns.facts),
         "views": policy.to_list(),
@@ -164,8 +164,12 @@ def _refuse_places(policy: Policy, shape: Sequence[int]) -> None:
 
 def scans_digest(cohort: Cohort, rows: Iterable[int], images: Sequence[str], times: bool = False) -> str:
     """sha256 over names and sizes of the scans of these rows; with ``times`` also over when they were changed."""
+    return _files_digest(cohort.files(np.fromiter(rows, dtype=int), images), times)
+
+
+def _files_digest(groups: Iterable[tuple[Path, ...]], times: bool) -> str:
     sha = hashlib.sha256()
-    for group in cohort.files(np.fromiter(rows, dtype=int), images):
+    for group in groups:
         for path in group:
             sha.update(f"{parse(path).summary(times)}\n".encode())
     return sha.hexdigest()

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from medssl.data.entries import DTYPES, by, layout, memory_map, same_shape
-from medssl.data.parts import is_grid, part_bytes
+from medssl.data.parts import content_digest, is_grid
 from medssl.data.pool import in_order
 from medssl.data.preprocess import Preprocessing
 from medssl.data.reference import parse
@@ -86,7 +86,7 @@ class VolumeCache:
         return prep.digest + ("" if self.dtype == "float32" else f" {self.dtype}")
 
     def _key(self, images: Sequence[Path | str], recipe: str, folders: dict[str, str]) -> str:
-        identity = [_content(Path(image)) if self.content else parse(image).stamp(folders) for image in images]
+        identity = [content_digest(Path(image)) if self.content else parse(image).stamp(folders) for image in images]
         return hashlib.sha256("\n".join([recipe, *identity]).encode()).hexdigest()
 
     def path(self, key: str) -> Path:
@@ -275,17 +275,6 @@ def _build_one(job: tuple[VolumeCache, Images, Preprocessing]) -> str:
     except VolumeError as error:
         return str(error)
     return ""
-
-
-def _content(image: Path) -> str:
-    """sha256 hex of the bytes of a file, or of the values of a part of one."""
-    try:
-        reference = parse(image)
-        if reference.part:
-            return hashlib.sha256(part_bytes(reference)).hexdigest()
-        return hashlib.sha256(image.read_bytes()).hexdigest()
-    except OSError as error:
-        raise VolumeError(f"{image} cannot be read ({error.strerror}); correct the path or drop the row") from error
 
 
 def _refuse_no_grid(images: Sequence[Path | str], prep: Preprocessing) -> None:

@@ -268,11 +268,18 @@ class _Pending:
         return len(self.queue)
 
 
-def plain_loader(dataset: ScanDataset, rows: np.ndarray, batch: int, workers: int = 0) -> DataLoader[Item]:
-    """Rows in order, without augmentation, every row once (features, probes, clustering)."""
+def plain_loader(
+    dataset: ScanDataset,
+    rows: np.ndarray,
+    batch: int,
+    workers: int = 0,
+    batches: Sequence[np.ndarray] | None = None,
+) -> DataLoader[Item]:
+    """Rows in order, without augmentation, every row once (features, probes, clustering), or the given batches."""
     plain = dataset.plain()
-    keys = [(int(row), 0) for row in rows]
-    chunks = [keys[i : i + batch] for i in range(0, len(keys), batch)]
+    if batches is None:
+        batches = [rows[i : i + batch] for i in range(0, len(rows), batch)]
+    chunks = [[(int(row), 0) for row in chosen] for chosen in batches]
     return DataLoader(plain, batch_sampler=_Pending(chunks), num_workers=workers, collate_fn=collate)
 
 
