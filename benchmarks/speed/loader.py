@@ -92,7 +92,7 @@ def _warm(part: Part, folder: Path, name: str, shape: tuple[int, int, int], quic
         return lambda: [volume(k).view(-1)[:: PAGE // 4].sum() for k in range(len(scans))] and None
 
     def drawn(loader: Any) -> Callable[[], None]:
-        return lambda: [batch for batch in loader] and None
+        return lambda: list(loader) and None
 
     keys2 = [[(k, 0) for k in range(i, i + BATCH)] for i in range(0, len(scans), BATCH)]
     read: Callable[[int], torch.Tensor] = lambda k: ours["float32"][k, 0]["views"][0]  # noqa: E731
@@ -110,7 +110,7 @@ def _warm(part: Part, folder: Path, name: str, shape: tuple[int, int, int], quic
     }
     rounds = 7 if quick else 15
     times = paired(actions, rounds)
-    keep = dict(num_workers=2, persistent_workers=True)
+    keep = {"num_workers": 2, "persistent_workers": True}
     workers = {
         "medssl, batches of 2 workers": DataLoader(ours["float32"], batch_sampler=keys2, collate_fn=collate, **keep),
         "PersistentDataset, batches of 2 workers": MonaiLoader(peer, batch_size=BATCH, **keep),
@@ -148,8 +148,8 @@ def _cold(part: Part, folder: Path, quick: bool) -> None:
             assert np.array_equal(read_volume(paths[-1]).data[0], x)
         times = paired(
             {
-                "MONAI LoadImage": lambda: [monai(path) for path in paths] and None,
-                "medssl": lambda: [read_volume(path) for path in paths] and None,
+                "MONAI LoadImage": lambda paths=paths: [monai(path) for path in paths] and None,
+                "medssl": lambda paths=paths: [read_volume(path) for path in paths] and None,
             },
             5 if quick else 9,
         )

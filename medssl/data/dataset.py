@@ -85,7 +85,7 @@ class ScanDataset(Dataset[Item]):
                     f"{self.cache.path(key)} was removed while it was read; leave the cache alone, run again"
                 )
         self.keys[row] = key
-        return x.float()
+        return x if x.dtype == torch.float32 else _large_pages(x.shape).copy_(x)
 
     def plain(self) -> ScanDataset:
         """The same scans without augmentation."""
@@ -290,14 +290,15 @@ def collate(items: list[Item]) -> Item:
 
 
 def _stacked(views: list[Tensor]) -> Tensor:
-    """Views of all items (B, C, D, H, W), in shared memory where this is a worker process.
-
-    numpy asks the system for large pages; a tensor of torch's own takes a page fault for every 4 KiB, which costs
-    several times the copy.
-    """
+    """Views of all items (B, C, D, H, W), in shared memory where this is a worker process."""
     first = views[0]
     if get_worker_info() is not None or first.dtype != torch.float32:
         stacked: Tensor = default_collate(views)
         return stacked
-    out = torch.from_numpy(np.empty((len(views), *first.shape), np.float32))
-    return torch.stack(views, out=out)
+    return torch.stack(views, out=_large_pages((len(views), *first.shape)))
+
+
+def _large_pages(shape: Sequence[int]) -> Tensor:
+    """Room for float32. numpy asks the system for large pages, where a tensor of torch's own takes a page fault for
+    every 4 KiB, which costs several times the copy."""
+    return torch.from_numpy(np.empty(tuple(shape), np.float32))
