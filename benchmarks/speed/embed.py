@@ -40,7 +40,7 @@ def measure(quick: bool) -> Part:
 
 
 def _embedding(part: Part, folder: Path, quick: bool) -> None:
-    scans, batch = 32 if quick else 128, 16
+    scans, batch = (16, 8) if quick else (128, 16)
     rng = np.random.default_rng(0)
     for k in range(scans):
         np.save(folder / f"{k}.npy", rng.normal(size=SHAPE).astype(np.float32))

@@ -81,9 +81,7 @@ class ScanDataset(Dataset[Item]):
             key = self.cache.key(self.images[row], self.preprocessing)
             x = self.entries.tensor(key)
             if x is None:
-                raise UserError(
-                    f"{self.cache.path(key)} was removed while it was read; leave the cache alone, run again"
-                )
+                raise UserError(f"{self.cache.path(key)} was removed while it was read; run again")
         self.keys[row] = key
         return x if x.dtype == torch.float32 else _large_pages(x.shape).copy_(x)
 
@@ -293,12 +291,10 @@ def _stacked(views: list[Tensor]) -> Tensor:
     """Views of all items (B, C, D, H, W), in shared memory where this is a worker process."""
     first = views[0]
     if get_worker_info() is not None or first.dtype != torch.float32:
-        stacked: Tensor = default_collate(views)
-        return stacked
+        return torch.as_tensor(default_collate(views))
     return torch.stack(views, out=_large_pages((len(views), *first.shape)))
 
 
 def _large_pages(shape: Sequence[int]) -> Tensor:
-    """Room for float32. numpy asks the system for large pages, where a tensor of torch's own takes a page fault for
-    every 4 KiB, which costs several times the copy."""
+    """Room for float32 in large pages, as numpy asks for: a page fault every 4 KiB costs several times the copy."""
     return torch.from_numpy(np.empty(tuple(shape), np.float32))
