@@ -109,7 +109,7 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
         "hashes": {
             "recipe": recipe.digest,
             "manifest": cohort.digest,
-            "scans": scans_digest(cohort, rows, () if columns is not None else recipe.data.images),
+            "scans": _files_digest([dataset.images[int(row)] for row in rows], times=False),
         },
         "training": _training(cohort, rows) | ({} if columns is None else columns.facts),
         "views": policy.to_list(),
@@ -140,15 +140,16 @@ def _of_images(
     recipe: Recipe, cohort: Cohort, rows: np.ndarray, preprocessing: Preprocessing, progress: bool
 ) -> tuple[ScanDataset, tuple[int, ...]]:
     """The training scans, preprocessed into the cache, and their common shape; of other rows nothing is ever read."""
-    cache = VolumeCache(recipe.data.cache)
-    used = [cohort.images(int(r), recipe.data.images) for r in rows]
-    where = [cohort.where(int(r)) for r in rows]
-    files: list[tuple[Path, ...]] = [()] * len(cohort.table)
-    for row, group in zip(rows, used, strict=True):
-        files[row] = group
+    cache = VolumeCache(recipe.data.cache, dtype=recipe.data.cache_dtype)
+    used = cohort.files(rows, recipe.data.images)
     cohort.subset(rows).check_files()
-    cache.build(used, preprocessing, workers=None, progress=progress and process_is_first(), where=where)
-    return ScanDataset(files, cache, preprocessing, {}), cache.common_shape(used, preprocessing, where)
+    bar = progress and process_is_first()
+    made = cache.prepare(used, preprocessing, workers=None, progress=bar, where=cohort.names(rows))
+    files: list[tuple[Path, ...]] = [()] * len(cohort.table)
+    keys = [""] * len(cohort.table)
+    for row, group, key in zip(rows, used, made.keys, strict=True):
+        files[row], keys[row] = group, key
+    return ScanDataset(files, cache, preprocessing, {}, keys=keys), made.shape
 
 
 def _refuse_places(policy: Policy, shape: Sequence[int]) -> None:
@@ -163,9 +164,13 @@ def _refuse_places(policy: Policy, shape: Sequence[int]) -> None:
 
 def scans_digest(cohort: Cohort, rows: Iterable[int], images: Sequence[str], times: bool = False) -> str:
     """sha256 over names and sizes of the scans of these rows; with ``times`` also over when they were changed."""
+    return _files_digest(cohort.files(np.fromiter(rows, dtype=int), images), times)
+
+
+def _files_digest(groups: Iterable[tuple[Path, ...]], times: bool) -> str:
     sha = hashlib.sha256()
-    for row in rows:
-        for path in cohort.images(int(row), images):
+    for group in groups:
+        for path in group:
             sha.update(f"{parse(path).summary(times)}\n".encode())
     return sha.hexdigest()
 

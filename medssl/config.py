@@ -51,6 +51,7 @@ class DataOptions(_Strict):
     images: tuple[str, ...] = ("image",)
     columns: typing.Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     cache: str | None = None
+    cache_dtype: typing.Literal["float32", "float16"] = "float32"
     preprocessing: PreprocessingOptions = PreprocessingOptions()
     batch_size: Count = 32
     balance: str | None = None

@@ -41,7 +41,7 @@ def reference_features(table: FeatureTable, progress: bool) -> dict[str, np.ndar
     if network is None or network.digest != source.get("encoder"):
         return {}  # another encoder stands there now, so its untrained twin is no reference
     preprocessing = Preprocessing.from_dict(source["preprocessing"])
-    cache = VolumeCache(network.cache)
+    cache = VolumeCache(network.cache, dtype=network.cache_dtype)
     rows = cohort.rows("train")[:128]
     volumes: Iterable[np.ndarray]
     if network.columns is not None:
@@ -50,7 +50,7 @@ def reference_features(table: FeatureTable, progress: bool) -> dict[str, np.ndar
     else:
         name, raw = "ridge_voxels", voxel_matrix(cohort, preprocessing, cache, network.images)
         volumes = (cache.load(cohort.images(int(r), network.images), preprocessing) for r in rows)
-    clean = (network.clean(torch.from_numpy(np.array(v)))[None] for v in volumes)
+    clean = (network.clean(torch.from_numpy(np.array(v, np.float32)))[None] for v in volumes)
     plain = untrained_encoder(network, batched(clean, 32))
     beside = run / "features-untrained.csv" if run.is_dir() else run.with_name(f"{run.stem}-untrained.csv")
     untrained = embed_cohort(
@@ -84,7 +84,7 @@ def voxel_matrix(
     spacing = preprocessing.spacing
     matrix = []
     for row in range(len(cohort.table)):
-        x = torch.from_numpy(np.array(cache.load(cohort.images(row, images), preprocessing)))[None]
+        x = torch.from_numpy(np.array(cache.load(cohort.images(row, images), preprocessing), np.float32))[None]
         if spacing is None:
             factors = [max(1, round(side / 24)) for side in x.shape[2:]]
         else:

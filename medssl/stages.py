@@ -167,7 +167,7 @@ def embed(
         clean=network.clean,
         images=network.images,
         columns=network.columns,
-        cache=VolumeCache(cache or network.cache),
+        cache=VolumeCache(cache or network.cache, dtype=network.cache_dtype),
         device=device,
         batch=batch,
         workers=workers,

@@ -10,10 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from medssl.data.balance import BalancedDraws
 from medssl.data.cache import VolumeCache
+from medssl.data.entries import MappedEntries
 from medssl.data.preprocess import Preprocessing
 from medssl.errors import UserError
 
@@ -44,6 +45,8 @@ class ScanDataset(Dataset[Item]):
     maker None returns the preprocessed volume alone, as one view, through ``clean`` (what every view of the policy
     gets for sure, such as its z-score) where that is given. ``late``: items hold the volume as their only view,
     and ``finish`` makes the views of a whole batch where the batch is by then (a GPU).
+    keys: of the entries in the cache, "" where not known (``VolumeCache.prepare``); a key, once known, stays for the
+    life of the dataset, so that a scan that changes during a training is noticed by the next one.
     """
 
     late = False
@@ -56,17 +59,31 @@ class ScanDataset(Dataset[Item]):
         meta: Mapping[str, Tensor],
         maker: Maker | None = None,
         clean: Callable[[Tensor], Tensor] | None = None,
+        keys: Sequence[str] | None = None,
     ) -> None:
         self.images, self.cache, self.preprocessing = list(images), cache, preprocessing
         self.meta, self.maker, self.clean = dict(meta), maker, clean
+        self.keys = [""] * len(self.images) if keys is None else list(keys)
+        self.entries = MappedEntries(cache.path, cache.dtype) if isinstance(cache, VolumeCache) else None
 
     def __len__(self) -> int:
         """Rows of the cohort table."""
         return len(self.images)
 
     def volume(self, row: int) -> Tensor:
-        """The preprocessed volume (C, D, H, W) of a row, float32."""
-        return torch.from_numpy(np.array(self.cache.load(self.images[row], self.preprocessing)))
+        """The preprocessed volume (C, D, H, W) of a row, float32: the cache's own memory, to be read only."""
+        if self.entries is None:  # another source of volumes
+            return torch.from_numpy(np.array(self.cache.load(self.images[row], self.preprocessing)))
+        key = self.keys[row] or self.cache.key(self.images[row], self.preprocessing)
+        x = self.entries.tensor(key)
+        if x is None:
+            self.cache.load(self.images[row], self.preprocessing)
+            key = self.cache.key(self.images[row], self.preprocessing)
+            x = self.entries.tensor(key)
+            if x is None:
+                raise UserError(f"{self.cache.path(key)} was removed while it was read; run again")
+        self.keys[row] = key
+        return x if x.dtype == torch.float32 else _large_pages(x.shape).copy_(x)
 
     def plain(self) -> ScanDataset:
         """The same scans without augmentation."""
@@ -205,6 +222,7 @@ class ResumableLoader:
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
+            collate_fn=collate,
         )
 
     def __len__(self) -> int:
@@ -248,9 +266,35 @@ class _Pending:
         return len(self.queue)
 
 
-def plain_loader(dataset: ScanDataset, rows: np.ndarray, batch: int, workers: int = 0) -> DataLoader[Item]:
-    """Rows in order, without augmentation, every row once (features, probes, clustering)."""
+def plain_loader(
+    dataset: ScanDataset,
+    rows: np.ndarray,
+    batch: int,
+    workers: int = 0,
+    batches: Sequence[np.ndarray] | None = None,
+) -> DataLoader[Item]:
+    """Rows in order, without augmentation, every row once (features, probes, clustering), or the given batches."""
     plain = dataset.plain()
-    keys = [(int(row), 0) for row in rows]
-    chunks = [keys[i : i + batch] for i in range(0, len(keys), batch)]
-    return DataLoader(plain, batch_sampler=_Pending(chunks), num_workers=workers)
+    if batches is None:
+        batches = [rows[i : i + batch] for i in range(0, len(rows), batch)]
+    chunks = [[(int(row), 0) for row in chosen] for chosen in batches]
+    return DataLoader(plain, batch_sampler=_Pending(chunks), num_workers=workers, collate_fn=collate)
+
+
+def collate(items: list[Item]) -> Item:
+    """Items as one batch: what torch's own collation gives, with views copied once into large pages of memory."""
+    rest: Item = default_collate([{k: v for k, v in item.items() if k != "views"} for item in items])
+    return {"views": [_stacked(list(views)) for views in zip(*(i["views"] for i in items), strict=True)], **rest}
+
+
+def _stacked(views: list[Tensor]) -> Tensor:
+    """Views of all items (B, C, D, H, W), in shared memory where this is a worker process."""
+    first = views[0]
+    if get_worker_info() is not None or first.dtype != torch.float32:
+        return torch.as_tensor(default_collate(views))
+    return torch.stack(views, out=_large_pages((len(views), *first.shape)))
+
+
+def _large_pages(shape: Sequence[int]) -> Tensor:
+    """Room for float32 in large pages, as numpy asks for: a page fault every 4 KiB costs several times the copy."""
+    return torch.from_numpy(np.empty(tuple(shape), np.float32))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
@@ -161,6 +161,22 @@ class Cohort:
             files.append(self._with_mask(row, file))
         return tuple(files)
 
+    def files(self, rows: Sequence[int] | np.ndarray, columns: Sequence[str] = ("image",)) -> list[tuple[Path, ...]]:
+        """``images`` of many rows."""
+        chosen = np.asarray(rows, dtype=int)
+        for name in columns:
+            self._known(name)
+        groups: list[tuple[Path, ...]] = []
+        cells_RC = self.table[list(columns)].to_numpy(dtype=object)[chosen]
+        for row, cells in zip(chosen.tolist(), cells_RC, strict=True):
+            plain = all(isinstance(cell, str) and cell and "#" not in cell for cell in cells)
+            groups.append(tuple(map(Path, cells)) if plain else self.images(row, columns))
+        return groups
+
+    def names(self, rows: Sequence[int] | np.ndarray) -> Sequence[str]:
+        """``where`` of many rows, each made when it is asked for."""
+        return _Names(self, np.asarray(rows, dtype=int))
+
     def _with_mask(self, row: int, cell: str) -> Path:
         """The path of a cell, with the mask of its row where it names a part that needs one."""
         reference = parse(cell)
@@ -175,8 +191,10 @@ class Cohort:
         """Check that every named image exists. Errors: ManifestError naming up to 5 rows."""
         absent: list[tuple[int, str]] = []
         for name in [c for c in self.table.columns if c == "image" or c.startswith("image_")]:
-            named = [(k, parse(self._with_mask(k, cell)).absent()) for k, cell in enumerate(self.table[name]) if cell]
-            absent += [(k, str(file)) for k, file in named if file is not None]
+            for k, cell in enumerate(self.table[name].tolist()):
+                if cell and ("#" in cell or not os.path.exists(cell)):
+                    file = parse(self._with_mask(k, cell)).absent()
+                    absent += [] if file is None else [(k, str(file))]
         if absent:
             shown = "; ".join(f"{self.where(k)}: {file}" for k, file in sorted(absent)[:_LISTED])
             more = f"; and {len(absent) - _LISTED} more" if len(absent) > _LISTED else ""
@@ -207,6 +225,25 @@ class Cohort:
                 f"{self.where(row)} repeats {self.where(first)} (same participant_id, session and image; "
                 f"{int(again.sum())} such rows in all); drop one of them"
             )
+
+
+class _Names(Sequence[str]):
+    """What messages call some rows."""
+
+    def __init__(self, cohort: Cohort, rows: np.ndarray) -> None:
+        self.cohort, self.rows = cohort, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[str]: ...
+    def __getitem__(self, place: int | slice) -> str | Sequence[str]:
+        if isinstance(place, slice):
+            return _Names(self.cohort, self.rows[place])
+        return self.cohort.where(int(self.rows[place]))
 
 
 def _entry(source: Source) -> tuple[Path, float]:
