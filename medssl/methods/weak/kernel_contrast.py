@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,8 +16,8 @@ from medssl.heads.mlp import MLP
 from medssl.kernels import build_kernel
 from medssl.losses.kernel import effective_rows, exponential_rows, threshold_rows, y_aware_rows
 from medssl.losses.pairs import label_order, labelled_pairs, tile
-from medssl.losses.rows import WHOLE, RowLoss, blockwise
-from medssl.methods.base import Method, gather, stack_views
+from medssl.losses.rows import WHOLE, RowLoss, blockwise, counting
+from medssl.methods.base import Method, gather, over_processes, stack_views
 from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Step
 
 _AGE = {"age": {"kernel": "rbf", "bandwidth": 5.0}}
@@ -85,10 +86,12 @@ class KernelContrast(Method):
         by_label, visit_N = self.loss, label_order(self.kernels, labels_N, subject_N)
         if self.ordered:  # spares L_thr a sort per anchor
             by_label = partial(by_label, order_M=label_order(self.kernels, labels_M, subject_M))
+        by_label, counts = counting(by_label)
         loss, alike = blockwise(
             by_label, z_ND, z_MD, pairs,
             temperature=self.temperature, block=self.block, visit_N=visit_N, also=effective_rows,
         )  # fmt: skip
+        loss = over_processes(loss, lambda: torch.stack(counts).sum())
         loss, terms = self.regularised(loss, Joint(z_ND, batch, lambda: self.projector(features.pooled)))
         return Step({"loss": loss}, terms | {"effective_positives": alike}, {"z": z_ND.detach()})
 
