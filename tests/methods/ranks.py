@@ -20,6 +20,7 @@ TERMS = ("fair_kl", "alignment", "uniformity", "variance", "covariance")
 JOINT = [name for name in CATALOG if entry(name).load().joint]
 LABELLED = [name for name in CATALOG if Bench(name).method.reads]
 CASES = [(name, "plain") for name in CATALOG] + [(name, "missing") for name in LABELLED]
+CASES += [(name, "blocks") for name in LABELLED if entry(name).family == "weak"]
 CASES += [(name, "terms") for name in JOINT] + [("y_aware", term) for term in TERMS]
 
 
@@ -30,9 +31,10 @@ def uneven(meta: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def bench_of(name: str, kind: str) -> Bench:
-    meta = uneven(columns()) if kind == "missing" else None
-    drop = {"missing": "drop"} if kind == "missing" and entry(name).family == "weak" else {}
-    bench = Bench(name, meta=meta, **drop)
+    lacking = kind in ("missing", "blocks")
+    drop = {"missing": "drop"} if lacking and entry(name).family == "weak" else {}
+    blocks = {"block": 3} if kind == "blocks" else {}
+    bench = Bench(name, meta=uneven(columns()) if lacking else None, **drop, **blocks)
     terms = TERMS if kind == "terms" else (kind,) if kind in TERMS else ()
     facts = Facts(SCANS, torch.arange(SCANS).numpy(), BATCH, SHAPE, {k: v.numpy() for k, v in bench.meta.items()})
     add_regularizers(bench.method, name, facts, [(t, {"weight": 0.5}) for t in terms])

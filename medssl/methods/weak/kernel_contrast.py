@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -77,22 +76,20 @@ class KernelContrast(Method):
 
     def step(self, batch: Batch, progress: Progress) -> Step:
         """The kernel loss over all views of the batch."""
-        features = stack_views(self.encoder, batch.views)
-        z_ND = self.project(features)
+        z_ND = self.project(features := stack_views(self.encoder, batch.views))
         labels_N = {c: tile(batch.meta[c], len(batch.views)) for c in self.kernels}
         subject_N = tile(batch.meta["subject"], len(batch.views))
         z_MD, subject_M, labels_M = gather(z_ND), gather(subject_N), {c: gather(y) for c, y in labels_N.items()}
         pairs = labelled_pairs(self.kernels, labels_N, labels_M, subject_N, subject_M, self.missing)
-        by_label, visit_N = self.loss, label_order(self.kernels, labels_N, subject_N)
+        (by_label, count), visit_N = counting(self.loss), label_order(self.kernels, labels_N, subject_N)
         if self.ordered:  # spares L_thr a sort per anchor
             by_label = partial(by_label, order_M=label_order(self.kernels, labels_M, subject_M))
-        by_label, counts = counting(by_label)
         loss, alike = blockwise(
             by_label, z_ND, z_MD, pairs,
             temperature=self.temperature, block=self.block, visit_N=visit_N, also=effective_rows,
         )  # fmt: skip
-        loss = over_processes(loss, lambda: torch.stack(counts).sum())
-        loss, terms = self.regularised(loss, Joint(z_ND, batch, lambda: self.projector(features.pooled)))
+        joint = Joint(z_ND, batch, lambda: self.projector(features.pooled))
+        loss, terms = self.regularised(over_processes(loss, count), joint)
         return Step({"loss": loss}, terms | {"effective_positives": alike}, {"z": z_ND.detach()})
 
     def project(self, features: Features) -> Tensor:
