@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,11 @@ from medssl.data.preprocess import Preprocessing
 from medssl.data.reference import parse
 from medssl.encoders import build_encoder
 from medssl.errors import ManifestError, RecipeError, UserError
-from medssl.files import write_atomic
+from medssl.files import in_turn, write_atomic
 from medssl.heads.file import save_head
 from medssl.methods.base import Method
 from medssl.training.monitors import tensorboard_writer
-from medssl.training.run import origin
+from medssl.training.run import origin, process_rank, processes
 from medssl.types import Facts
 from medssl.views.pair import ViewMaker
 from medssl.views.policies import WITHOUT_PLACE, Policy, build_policy
@@ -72,7 +73,8 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     rows = cohort.rows("train")
     if not len(rows):
         raise ManifestError(f"{_names(cohort)}: no row has split 'train'; mark training scans in the column split")
-    EpochBatches(rows, recipe.data.batch_size, recipe.trainer.seed, accumulate=recipe.trainer.accumulate)
+    number, accumulate = processes(recipe.trainer), recipe.trainer.accumulate
+    EpochBatches(rows, recipe.data.batch_size, recipe.trainer.seed, processes=number, accumulate=accumulate)
     balance = _balance(cohort, rows, recipe)
     preprocessing = Preprocessing.from_dict(recipe.data.preprocessing.model_dump())
     _refuse_leaks(cohort)
@@ -86,7 +88,7 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     policy = replace(build_policy(recipe.views.policy), dtype=getattr(torch, recipe.views.products))
     _refuse_places(policy, shape)
     labels, meta = _columns(cohort, rows)
-    facts = Facts(len(cohort.table), rows, recipe.data.batch_size, tuple(shape), labels)
+    facts = Facts(len(cohort.table), rows, recipe.data.batch_size * number, tuple(shape), labels)
     torch.manual_seed(recipe.trainer.seed)
     encoder = build_encoder(
         recipe.encoder.name, in_channels=shape[0], shape=tuple(shape[1:]), **recipe.encoder.arguments
@@ -144,7 +146,9 @@ def _of_images(
     used = cohort.files(rows, recipe.data.images)
     cohort.subset(rows).check_files()
     bar = progress and process_is_first()
-    made = cache.prepare(used, preprocessing, workers=None, progress=bar, where=cohort.names(rows))
+    several = processes(recipe.trainer) > 1  # one of them fills the cache, the others find it full
+    with in_turn(cache.root / ".build.lock") if several else nullcontext():
+        made = cache.prepare(used, preprocessing, workers=None, progress=bar, where=cohort.names(rows))
     files: list[tuple[Path, ...]] = [()] * len(cohort.table)
     keys = [""] * len(cohort.table)
     for row, group, key in zip(rows, used, made.keys, strict=True):
@@ -191,8 +195,6 @@ def _refuse_leaks(cohort: Cohort) -> None:
 
 def process_is_first() -> bool:
     """True in the process that may write and draw."""
-    from medssl.training.run import process_rank
-
     return process_rank() == 0
 
 

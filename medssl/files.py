@@ -114,6 +114,21 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         file.close()
 
 
+@contextlib.contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Wait until no other process of this machine is inside; the lock file ``path`` stays.
+
+    On a system or a file server without locks, and where the folder cannot be written, nobody waits.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fcntl.lockf(stack.enter_context(path.open("a")), fcntl.LOCK_EX)
+        yield
+
+
 def is_abandoned(temporary: Path) -> bool:
     """Whether the writer of a temporary is gone: its process on this machine, or a day without change elsewhere."""
     parts = temporary.name.rsplit(".", 4)

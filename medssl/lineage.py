@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from medssl.assemble import Assembly
-from medssl.config import file_digest
+from medssl.config import Recipe, file_digest, load_recipe
 from medssl.data.manifest import Cohort
 from medssl.errors import UserError
 from medssl.features.table import FeatureTable
 from medssl.network import network_of
-from medssl.training.run import Run
+from medssl.training.run import Run, now, process_rank, processes
+
+_PLACES = (
+    "trainer.accelerator", "trainer.devices", "trainer.nodes", "trainer.strategy", "trainer.timeout",
+    "trainer.threads", "data.batch_size", "data.workers", "data.cache",
+)  # fmt: skip
 
 
 def same_parents(run: Run, parts: Assembly) -> None:
@@ -26,6 +31,27 @@ def same_parents(run: Run, parts: Assembly) -> None:
                 f"the {parent} changed since {run.folder} was started (hash {str(before.get(parent))[:12]} before, "
                 f"{digest[:12]} now); restore it, or start a new run"
             )
+
+
+def continued(run: Run, overrides: Sequence[str]) -> Recipe:
+    """The recipe of a run that is continued; overrides may say where it runs, but not what it computes."""
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key not in _PLACES:
+            raise UserError(
+                f"override '{override}': --resume continues a run with its own recipe and lets you change only "
+                f"{', '.join(_PLACES)}; leave it out, or start a new run"
+            )
+    return load_recipe(run.recipe, overrides)
+
+
+def note(run: Run, recipe: Recipe, checkpoint: Path) -> None:
+    """Write into run.json with what a run was continued."""
+    if process_rank() == 0:
+        step = int(checkpoint.stem.rpartition("-")[2])
+        entry: dict[str, Any] = {"when": now(), "after_step": step, "processes": processes(recipe.trainer)}
+        entry["batch_size"] = recipe.data.batch_size
+        run.update({"continued": [*run.read_info().get("continued", []), entry]})
 
 
 def own_cohort(run: Path, cohort: Cohort) -> None:

@@ -11,12 +11,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from medssl.assemble import (
-    Assembly,
-    assemble,
-    run_views,
-    scans_digest,
-)
+from medssl.assemble import Assembly, assemble, run_views, scans_digest
 from medssl.config import Recipe, load_recipe, parse_recipe
 from medssl.data.cache import VolumeCache
 from medssl.data.check import check
@@ -29,7 +24,7 @@ from medssl.features.embed import embed_cohort
 from medssl.features.table import FeatureTable
 from medssl.files import exclusive
 from medssl.harmonize.build import build_harmonizer
-from medssl.lineage import origin_of, own_cohort, same_parents, seen_in_training
+from medssl.lineage import continued, note, origin_of, own_cohort, same_parents, seen_in_training
 from medssl.network import network_of
 from medssl.probes.scorecard import Scores, scorecard
 from medssl.references import batched, reference_features
@@ -54,14 +49,15 @@ def pretrain(
 ) -> Path:
     """Train an encoder as a recipe says, or continue a run; returns the run folder.
 
-    recipe: a Recipe, its plain values, a YAML file or a catalogue name; overrides: "optim.lr=1e-3".
+    recipe: a Recipe, its plain values, a YAML file or a catalogue name; overrides: "optim.lr=1e-3"; of a continued run,
+    only where it runs ("trainer.devices=1").
     Raises UserError for what the user wrote, TrainingStopped where the loss is no number, and KeyboardInterrupt with a
     sentence that says how to go on.
     """
     if resume is not None:
         run = Run(resume)
         checkpoint = newest_checkpoint(run.folder)
-        recipe = load_recipe(run.recipe)
+        recipe = continued(run, overrides)
     else:
         recipe = _recipe(recipe, overrides).absolute()
         run, checkpoint = Run(recipe.output or f"runs/{recipe.method.name}-{recipe.digest[:8]}"), None
@@ -93,9 +89,10 @@ def _train(recipe: Recipe, parts: Assembly, run: Run, checkpoint: Path | None, p
 
     if checkpoint is not None:
         same_parents(run, parts)
+        note(run, recipe, checkpoint)
     elif process_rank() == 0:
         run.start(recipe.to_yaml(), parts.info)
-    train(
+    trained = train(
         parts.method,
         parts.dataset,
         parts.train_rows,
@@ -113,7 +110,7 @@ def _train(recipe: Recipe, parts: Assembly, run: Run, checkpoint: Path | None, p
         progress=progress,
     )
     if process_rank() == 0:
-        _finish(parts, run)
+        _finish(replace(parts, method=trained), run)
 
 
 def embed(

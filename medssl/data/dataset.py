@@ -155,7 +155,7 @@ class EpochBatches:
         groups: np.ndarray | None = None,
     ) -> None:
         self.rows, self.batch, self.seed = np.asarray(rows), batch, seed
-        self.rank, self.processes = rank, processes
+        self.rank, self.processes, self.accumulate = rank, processes, accumulate
         self.per_epoch = len(self.rows) // (batch * processes)
         if self.per_epoch >= accumulate:
             self.per_epoch -= self.per_epoch % accumulate
@@ -175,6 +175,23 @@ class EpochBatches:
         if groups is not None:
             codes = np.asarray(groups)[self.rows]
             self.balanced = BalancedDraws(self.rows, codes, batch * processes, self.per_epoch, seed)
+
+    @property
+    def joint(self) -> int:
+        """Scans of one batch, of all processes together."""
+        return self.batch * self.processes
+
+    def resumed(self, handed_out: int, before: Mapping[str, int]) -> int:
+        """Batches that count as handed out, where ``before`` (joint, per_epoch) is the plan that they were made by.
+
+        With as many scans per joint batch the same number. Otherwise as many scans of the epoch as were seen then,
+        rounded down to whole optimiser steps, so that none is left out and fewer than one step are seen again.
+        """
+        epoch, offset = divmod(handed_out, before["per_epoch"])
+        if before["joint"] != self.joint:
+            offset = offset * before["joint"] // self.joint
+            offset -= offset % self.accumulate
+        return epoch * self.per_epoch + min(offset, self.per_epoch)
 
     def batches(self, epoch: int, weights: np.ndarray | None = None) -> list[list[tuple[int, int]]]:
         """Batches of (row, epoch) for this process."""
@@ -245,12 +262,13 @@ class ResumableLoader:
             iterator._shutdown_workers()  # type: ignore[attr-defined]
 
     def state_dict(self) -> dict[str, int]:
-        """Position in the training."""
-        return {"handed_out": self.handed_out}
+        """Position in the training, and the plan that it counts in."""
+        return {"handed_out": self.handed_out, "joint": self.plan.joint, "per_epoch": self.plan.per_epoch}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Continue after ``state``."""
-        self.handed_out = int(state["handed_out"])
+        """Continue after ``state``, which may count in batches of another number of processes."""
+        now = {"joint": self.plan.joint, "per_epoch": self.plan.per_epoch}
+        self.handed_out = self.plan.resumed(int(state["handed_out"]), now | dict(state))
 
 
 class _Pending:

@@ -32,6 +32,21 @@ def mean_over_anchors(loss_N: Tensor, has_N: Tensor) -> Tensor:
     return torch.where(has_N, loss_N, 0.0).sum() / has_N.sum().clamp(min=1)
 
 
+def counting(rows: RowLoss) -> tuple[RowLoss, Callable[[], Tensor]]:
+    """The same row loss, and a function that says how many anchors counted in all blocks that it was asked for.
+
+    Where anchors are split over processes, their means are joined by these numbers.
+    """
+    counts: list[Tensor] = []
+
+    def counted(*given: Tensor, **named: Any) -> Rows:
+        loss_N, has_N = rows(*given, **named)
+        counts.append(has_N.sum())
+        return loss_N, has_N
+
+    return counted, lambda: torch.stack(counts).sum()
+
+
 def by_rows(rows: RowLoss, sim_NM: Tensor, *pairs_NM: Tensor, visit_N: Tensor | None = None) -> Tensor:
     """``mean_over_anchors(*rows(sim_NM, *pairs_NM))``, by blocks of rows where the matrix is large.
 

@@ -71,7 +71,8 @@ class Monitor:
     """Writes logs/train, logs/probe, logs/messages and maps of one run; never touches the training's state.
 
     table: manifest columns of all rows. rows: training rows that probes may use. say: prints a sentence.
-    draw(frame, title, path) makes the picture of a map. accumulate: batches per step, for the rate.
+    draw(frame, title, path) makes the picture of a map. accumulate: batches per step, for the rate. writes: False in
+    processes that only help to embed.
     """
 
     def __init__(
@@ -86,9 +87,11 @@ class Monitor:
         tensorboard: bool = False,
         seed: int = 0,
         accumulate: int = 1,
+        writes: bool = True,
     ) -> None:
-        self.folder = run / "logs"
-        make_folder(self.folder)
+        self.folder, self.writes = run / "logs", writes
+        if writes:
+            make_folder(self.folder)
         self.options, self.table, self.embed, self.say, self.draw = options, table, embed, say, draw
         keep = np.random.default_rng([seed, 0x90B]).permutation(rows)[: options.scans]
         self.rows, self.seed, self.accumulate = np.sort(keep), seed, accumulate
@@ -98,7 +101,8 @@ class Monitor:
         self.recent: list[float] = []
         self.low = 0
         self.clock, self.steps = time.perf_counter(), 0
-        self.board = tensorboard_writer()(str(self.folder / "tensorboard")) if tensorboard else None
+        used = tensorboard and writes
+        self.board = tensorboard_writer()(str(self.folder / "tensorboard")) if used else None
 
     def rewind(self, step: int) -> None:
         """Continue after ``step``: later rows are dropped."""
@@ -137,6 +141,8 @@ class Monitor:
             return method.encoder(x).pooled
 
         index, h = self.embed(pooled, device, self.rows)
+        if not self.writes:
+            return
         rows, features = index.cpu().numpy(), h.float().cpu().numpy()
         part = self.table.iloc[rows]
         answer = online_probe(

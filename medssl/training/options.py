@@ -67,6 +67,9 @@ class TrainerOptions:
     with more cores, and 1 with data.workers=1 is the steadier choice where other programs share two cores.
     checkpoint_steps: optimiser steps between checkpoints (an epoch's end always makes one). deterministic:
     the same bits on every run of the same machine and number of threads.
+    devices, nodes: data.batch_size counts per device, so a step sees nodes * devices batches. strategy: "auto", "ddp",
+    "fsdp" (weights of a vit in shards), or a name that Lightning knows. sync_batchnorm: batch norm over all GPUs.
+    timeout: seconds that a process waits for the others before it gives up.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
@@ -77,6 +80,8 @@ class TrainerOptions:
     devices: Count | Literal["auto"] = "auto"
     nodes: Count = 1
     strategy: str = "auto"
+    sync_batchnorm: bool = False
+    timeout: Positive = 1800.0
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     threads: Count | None = None
     accumulate: Count = 1

@@ -169,7 +169,7 @@ def test_a_loader_continues_where_its_state_says(done: int):
     stopped = loader()
     for _, _ in zip(range(done), stopped, strict=False):
         pass
-    state = {"handed_out": done}
+    state = {"handed_out": done, "joint": 4, "per_epoch": 2}
     resumed = loader()
     resumed.load_state_dict(state)
     assert resumed.state_dict() == state
@@ -213,3 +213,25 @@ def test_plain_reading_gives_every_row_once_in_order_without_augmentation():
     assert [len(i["views"]) for i in items] == [1, 1]
     assert items[0]["views"][0].flatten(1).mean(1).tolist() == [4.0, 9.0]
     assert items[0]["meta"]["site"].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize(("batch", "processes"), [(4, 1), (2, 2), (2, 1), (1, 1), (3, 2), (1, 3)])
+def test_another_plan_continues_at_the_same_scan_of_the_epoch(batch: int, processes: int, accumulate: int):
+    many = np.arange(50)
+    before = EpochBatches(many, 4, 0, processes=2, accumulate=1)
+    plan = EpochBatches(many, batch, 0, processes=processes, accumulate=accumulate)
+    counts = {"joint": before.joint, "per_epoch": before.per_epoch}
+    for done in range(3 * before.per_epoch):
+        epoch, offset = divmod(plan.resumed(done, counts), plan.per_epoch)
+        assert epoch == done // before.per_epoch
+        assert offset % accumulate == 0
+        seen, again = done % before.per_epoch * before.joint, offset * plan.joint
+        assert seen - plan.joint * accumulate < again <= seen, "no scan is left out, less than a step comes twice"
+    assert plan.resumed(3 * before.per_epoch, counts) == 3 * plan.per_epoch
+
+
+def test_the_same_joint_batch_continues_at_the_same_batch():
+    two, one = EpochBatches(ROWS, 2, 0, 1, 2), EpochBatches(ROWS, 4, 0)
+    counts = {"joint": two.joint, "per_epoch": two.per_epoch}
+    assert [one.resumed(n, counts) for n in range(7)] == list(range(7))

@@ -121,6 +121,19 @@ def test_blocks_by_themselves_begin_beyond_so_many_pairs(name, monkeypatch):
     close(batch.blocks(name, None), whole, rtol=1e-5, atol=1e-5)
 
 
+def test_anchors_that_count_are_counted_once_over_all_blocks():
+    def some(sim_NM, *pairs_NM, only=4):
+        return sim_NM.sum(1), torch.arange(len(sim_NM)) < only
+
+    batch = Batch()
+    for block in (5, 18):
+        counting, count = rows.counting(some)
+        rows.blockwise(
+            partial(counting, only=2), batch.z_N, batch.candidates(), batch.pairs("nt_xent"), temperature=1, block=block
+        )
+        assert int(count()) == 2 * -(-18 // block)
+
+
 def test_what_is_watched_is_its_mean_and_carries_no_gradient():
     batch = Batch()
     everybody = torch.arange(18)

@@ -15,7 +15,7 @@ from medssl.losses.contrastive import nt_xent
 from medssl.losses.pairs import queue_pairs
 from medssl.memory.ema import EMA
 from medssl.memory.queue import Queue
-from medssl.methods.base import Method, gather
+from medssl.methods.base import Method, gather_scans
 from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Step
 
 
@@ -85,7 +85,7 @@ class MomentumQueue(Method):
 
     def after_step(self, step: Step, batch: Batch, progress: Progress) -> None:
         """Push the keys of all processes, then move the momentum encoder."""
-        keys, subjects = (gather(x, own_first=False) for x in (step.carry["keys"], batch.meta["subject"]))
+        keys, subjects = gather_scans(batch.index, step.carry["keys"], batch.meta["subject"])
         self.queue.push(keys, subjects, step=progress.step)
         self.teacher.update(self._online(), progress.fraction)
 

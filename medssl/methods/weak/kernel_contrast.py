@@ -15,8 +15,8 @@ from medssl.heads.mlp import MLP
 from medssl.kernels import build_kernel
 from medssl.losses.kernel import effective_rows, exponential_rows, threshold_rows, y_aware_rows
 from medssl.losses.pairs import label_order, labelled_pairs, tile
-from medssl.losses.rows import WHOLE, RowLoss, blockwise
-from medssl.methods.base import Method, gather, stack_views
+from medssl.losses.rows import WHOLE, RowLoss, blockwise, counting
+from medssl.methods.base import Method, gather, over_processes, stack_views
 from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Step
 
 _AGE = {"age": {"kernel": "rbf", "bandwidth": 5.0}}
@@ -76,20 +76,20 @@ class KernelContrast(Method):
 
     def step(self, batch: Batch, progress: Progress) -> Step:
         """The kernel loss over all views of the batch."""
-        features = stack_views(self.encoder, batch.views)
-        z_ND = self.project(features)
+        z_ND = self.project(features := stack_views(self.encoder, batch.views))
         labels_N = {c: tile(batch.meta[c], len(batch.views)) for c in self.kernels}
         subject_N = tile(batch.meta["subject"], len(batch.views))
         z_MD, subject_M, labels_M = gather(z_ND), gather(subject_N), {c: gather(y) for c, y in labels_N.items()}
         pairs = labelled_pairs(self.kernels, labels_N, labels_M, subject_N, subject_M, self.missing)
-        by_label, visit_N = self.loss, label_order(self.kernels, labels_N, subject_N)
+        (by_label, count), visit_N = counting(self.loss), label_order(self.kernels, labels_N, subject_N)
         if self.ordered:  # spares L_thr a sort per anchor
             by_label = partial(by_label, order_M=label_order(self.kernels, labels_M, subject_M))
         loss, alike = blockwise(
             by_label, z_ND, z_MD, pairs,
             temperature=self.temperature, block=self.block, visit_N=visit_N, also=effective_rows,
         )  # fmt: skip
-        loss, terms = self.regularised(loss, Joint(z_ND, batch, lambda: self.projector(features.pooled)))
+        joint = Joint(z_ND, batch, lambda: self.projector(features.pooled))
+        loss, terms = self.regularised(over_processes(loss, count), joint)
         return Step({"loss": loss}, terms | {"effective_positives": alike}, {"z": z_ND.detach()})
 
     def project(self, features: Features) -> Tensor:
