@@ -7,7 +7,8 @@ import signal
 import threading
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -17,35 +18,20 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch import Tensor
 
 from medssl.errors import TrainingStopped, UserError
 from medssl.methods.base import Method
+from medssl.training.batches import joined, to_batch
 from medssl.training.checkpoints import checkpoint_name, prune_checkpoints, write_checkpoint
+from medssl.training.device import compiled, lay_out_, settle
+from medssl.training.gradcache import average_gradients_, gradient_cache
 from medssl.training.hooks import Hooks
 from medssl.training.optim import build_optimizer, lr_factor
 from medssl.training.options import Optimisation, PlayerOptions, TrainerOptions
 from medssl.training.precision import guard_convolutions_
 from medssl.training.seeding import step_seed
 from medssl.types import Batch, Progress, Step
-
-
-def to_batch(item: Mapping[str, Any]) -> Batch:
-    """The record of collated tensors as the Batch that methods see."""
-    return Batch(tuple(item["views"]), item["index"], item["meta"], item["target"])
-
-
-def joined(held: Sequence[tuple[Step, Batch]]) -> tuple[Step, Batch]:
-    """The micro-batches of one optimiser step as memory sees them: carried rows, index and meta one after another.
-
-    Losses and views are not kept; log and carried scalars are the last ones.
-    """
-    steps, batches = zip(*held, strict=True)
-    last = steps[-1]
-    carry = {k: torch.cat([s.carry[k] for s in steps]) if v.ndim else v for k, v in last.carry.items()}
-    index = torch.cat([b.index for b in batches])
-    meta = {k: torch.cat([b.meta[k] for b in batches]) for k in batches[-1].meta}
-    target = {k: torch.cat([b.target[k] for b in batches]) for k in batches[-1].target}
-    return Step({}, last.log, carry), Batch((), index, meta, target)
 
 
 class MethodModule(pl.LightningModule):
@@ -58,9 +44,12 @@ class MethodModule(pl.LightningModule):
     def __init__(self, method: Method, optim: Optimisation, options: TrainerOptions, hooks: Hooks) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.method, self.optim, self.options, self.hooks = method, optim, options, hooks
+        self.method, self.optim, self.hooks = method, optim, hooks
+        self.options = options = settle(options)  # where it was not done with the recipe
         if options.precision == "bf16-mixed":
             guard_convolutions_(method)
+        lay_out_(method, options.memory_format)
+        self.cache = gradient_cache(method, options, lambda: self.device)
         self.steps_per_epoch = 1  # known once the loader is
         self.micro, self.prepared = 0, -1
         self.norm = float("nan")
@@ -76,10 +65,8 @@ class MethodModule(pl.LightningModule):
     @property
     def at(self) -> Progress:
         """Where the training stands."""
-        step = self.micro // self.options.accumulate
-        epochs = self.options.epochs
-        total = epochs * self.steps_per_epoch
-        return Progress(step, total, min(step // self.steps_per_epoch, epochs - 1), epochs)
+        step, epochs = self.micro // self.options.accumulate, self.options.epochs
+        return Progress(step, epochs * self.steps_per_epoch, min(step // self.steps_per_epoch, epochs - 1), epochs)
 
     def train_dataloader(self) -> Any:
         """The loader of this process."""
@@ -114,17 +101,26 @@ class MethodModule(pl.LightningModule):
         """Views that are made on the device are made here, outside autocast."""
         return self.hooks.finish(batch)
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Bring a batch to the device; under gradient caching its views follow a few scans at a time."""
+        if self.cache is None or "epoch" in batch:  # views that are made on the device
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return super().transfer_batch_to_device({**batch, "views": []}, device, dataloader_idx) | {
+            "views": batch["views"]
+        }
+
     def training_step(self, item: Mapping[str, Any], batch_idx: int) -> None:
         """One forward pass, one backward pass, one step per player that is due, then memory."""
-        batch, at = to_batch(item), self.at
-        torch.manual_seed(step_seed(self.options.seed, self.micro, self.global_rank))
-        out = self.method.step(batch, at)
+        batch, at = to_batch(item, self.options.memory_format), self.at
+        seed = partial(step_seed, self.options.seed, self.micro, self.global_rank)
+        torch.manual_seed(seed())
+        out = self.method.step(batch, at) if self.cache is None else self.cache.forward(batch, at, seed)
         if tuple(sorted(out.losses)) != tuple(sorted(self.names)):
             raise TypeError(f"{type(self.method).__name__}: losses {sorted(out.losses)} are not players {self.names}")
         total = torch.stack(list(out.losses.values())).sum()
         if not torch.isfinite(total.detach()):
             raise TrainingStopped(self.diagnosis(batch, out, at))
-        self.manual_backward(total / self.options.accumulate)
+        self.backward_of(total / self.options.accumulate)
         self.micro += 1
         if self.options.accumulate > 1:
             self.held.append((Step({}, out.log, out.carry), Batch((), batch.index, batch.meta, batch.target)))
@@ -135,10 +131,17 @@ class MethodModule(pl.LightningModule):
         self.held.clear()
         self.record(batch, out, at, lr)
 
+    def backward_of(self, loss: Tensor) -> None:
+        """Add gradients; those of the last batch of an optimiser step are averaged over processes."""
+        if self.cache is None:
+            return self.manual_backward(loss)
+        self.cache.backward(self.trainer.precision_plugin.pre_backward(loss, self))  # scaled under fp16
+        if (self.micro + 1) % self.options.accumulate == 0:
+            average_gradients_(self.method)
+
     def step_players(self, at: Progress) -> float:
         """Step the optimisers that are due; returns the learning rate used for the first player."""
-        optimizers = self.optimizers()
-        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        optimizers = self.optimizers() if len(self.names) > 1 else [self.optimizers()]
         factor = lr_factor(self.optim, at.step, at.steps, self.steps_per_epoch)
         for name, optimizer in zip(self.names, optimizers, strict=True):
             if (at.step + 1) % self.player(name).every == 0:
@@ -248,19 +251,19 @@ def fit(module: MethodModule, run: Path, resume: Path | None = None) -> None:
 
     Raises TrainingStopped on a loss that is no number, KeyboardInterrupt when stopped by hand.
     """
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     options, threads = module.options, torch.get_num_threads()
     torch.set_num_threads(options.threads or threads)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")
-        warnings.filterwarnings("ignore", message=".*pytorch_lightning.*")
-        warnings.filterwarnings("ignore", message=".*deterministic.*")
+        warnings.filterwarnings("ignore", message=".*(pytorch_lightning|deterministic).*")
         trainer = build_trainer(options, [Keeper(run / "checkpoints", options)])
         on_interrupt = signal.getsignal(signal.SIGINT)
         try:
-            trainer.fit(module, ckpt_path=str(resume) if resume else None)
+            with compiled(module.method.encoder, options.compile):
+                trainer.fit(module, ckpt_path=str(resume) if resume else None)
         except SystemExit as stop:  # Lightning turns Ctrl-C into an exit
             raise KeyboardInterrupt from stop
         finally:  # Lightning ignores Ctrl-C after the first one, for the rest of the process
