@@ -51,12 +51,10 @@ class MethodModule(pl.LightningModule):
         lay_out_(method, options.memory_format)
         self.cache = gradient_cache(method, options, lambda: self.device)
         self.steps_per_epoch = 1  # known once the loader is
-        self.micro, self.prepared = 0, -1
-        self.norm = float("nan")
+        self.micro, self.prepared, self.norm = 0, -1, float("nan")
         self.held: list[tuple[Step, Batch]] = []  # micro-batches since the last optimiser step
         self.names = tuple(method.players())
-        unknown = set(optim.players) - set(self.names)
-        if unknown:
+        if unknown := set(optim.players) - set(self.names):
             raise UserError(
                 f"optim.players names {sorted(unknown)}, but the players of {type(method).__name__} are "
                 f"{list(self.names)}; use one of these"
@@ -83,8 +81,8 @@ class MethodModule(pl.LightningModule):
         weights = self.method.scan_weights()
         if weights is None:
             return self.hooks.scan_weights
-        own = weights.detach().cpu().double().numpy()
-        return own if self.hooks.scan_weights is None else own * self.hooks.scan_weights
+        own, given = weights.detach().cpu().double().numpy(), self.hooks.scan_weights
+        return own if given is None else own * given
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One optimiser per player."""
@@ -105,9 +103,8 @@ class MethodModule(pl.LightningModule):
         """Bring a batch to the device; under gradient caching its views follow a few scans at a time."""
         if self.cache is None or "epoch" in batch:  # views that are made on the device
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
-        return super().transfer_batch_to_device({**batch, "views": []}, device, dataloader_idx) | {
-            "views": batch["views"]
-        }
+        rest = super().transfer_batch_to_device({**batch, "views": []}, device, dataloader_idx)
+        return rest | {"views": batch["views"]}
 
     def training_step(self, item: Mapping[str, Any], batch_idx: int) -> None:
         """One forward pass, one backward pass, one step per player that is due, then memory."""
