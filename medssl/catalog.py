@@ -183,6 +183,16 @@ def _typed(where: str, name: str, known: Mapping[str, Any], given: Mapping[str, 
     return checked
 
 
+def check_micro_batch(name: str) -> None:
+    """RecipeError where the loss of a method is no function of its embeddings, which gradient caching needs."""
+    if not entry(name).load().embeds():
+        able = [n for n, e in CATALOG.items() if e.load().embeds()]
+        raise RecipeError(
+            f"trainer.micro_batch caches gradients of embeddings, and the loss of {name} needs more than those or "
+            f"compares no scans; use trainer.accumulate for it, or choose {', '.join(able[:-1])} or {able[-1]}"
+        )
+
+
 def check_regularizers(method: str, given: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
     """Regularisers (name, arguments with ``weight``) in the types that they declare, weight 1 where none is given.
 

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from medssl.catalog import CATALOG, check_arguments, check_regularizers, nearest
+from medssl.catalog import CATALOG, check_arguments, check_micro_batch, check_regularizers, nearest
 from medssl.errors import RecipeError
 from medssl.overrides import apply_override, as_numbers, blamed
 from medssl.training.options import Count, MonitorOptions, Number, Optimisation, Positive, TrainerOptions
@@ -208,6 +208,8 @@ def _check_parts(recipe: Recipe, where: str) -> None:
     try:
         check_arguments(recipe.method.name, recipe.method.arguments)
         check_regularizers(recipe.method.name, [(r.name, r.arguments) for r in recipe.regularizers])
+        if recipe.trainer.micro_batch is not None:
+            check_micro_batch(recipe.method.name)
         known = list(encoder_arguments(recipe.encoder.name))
         for key in recipe.encoder.arguments:
             if key not in known:

@@ -31,6 +31,7 @@ from medssl.references import batched, reference_features
 from medssl.report.build import build_report
 from medssl.report.figures import save_figure, scatter_map
 from medssl.training.checkpoints import how_to_continue, list_checkpoints, newest_checkpoint
+from medssl.training.device import settle
 from medssl.training.run import Run, now, process_rank
 
 DEMO = (600, 30, 24)  # people, scanners (a fifth of them unseen in training), epochs
@@ -61,6 +62,8 @@ def pretrain(
     else:
         recipe = _recipe(recipe, overrides).absolute()
         run, checkpoint = Run(recipe.output or f"runs/{recipe.method.name}-{recipe.digest[:8]}"), None
+        settled = settle(recipe.trainer, volumes=recipe.data.columns is None)
+        recipe = recipe.model_copy(update={"trainer": settled})
     parts = assemble(recipe, progress=progress)
     if checkpoint is not None and finished_at(run.folder):
         same_parents(run, parts)

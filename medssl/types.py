@@ -119,5 +119,8 @@ class Facts:
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
+Rows = tuple[Tensor, ...]
+"""What a method keeps of the views of B scans: tensors (V, B, ...); see ``Method.embed``."""
+
 Embed = Callable[[Callable[[Tensor], Tensor]], tuple[Tensor, Tensor]]
 """``embed(f) -> (index_N, out_ND)``: f over every training scan once, without augmentation, without gradient."""

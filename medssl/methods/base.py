@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Step
+    from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Rows, Step
 
 
 _all_gather: Any = getattr(dist, "all_gather_single", None) or getattr(dist, "all_gather_into_tensor", None)
@@ -57,7 +58,30 @@ class Method(nn.Module):
 
     def step(self, batch: Batch, progress: Progress) -> Step:
         """Compute one loss per player. Reads memory, never moves it, draws no randomness but dropout's."""
-        raise TypeError(f"{type(self).__name__} must define step()")
+        if not self.embeds():
+            raise TypeError(f"{type(self).__name__} must define step(), or compare()")
+        return self.compare(self.embed(batch), replace(batch, views=()), progress)
+
+    @classmethod
+    def embeds(cls) -> bool:
+        """Whether a step is ``compare(embed(batch))``, so that ``trainer.micro_batch`` can cache gradients."""
+        return cls.compare is not Method.compare
+
+    def embed(self, batch: Batch) -> Rows:
+        """What ``compare`` needs of every view of every scan: tensors (V, B, ...), here the encoder's pooled h.
+
+        The rows of a scan depend on no other scan (but through batch norm): the trainer may make them for a few scans
+        at a time, and twice, the second time with gradient. So everything large belongs here.
+        """
+        h_NE = stack_views(self.encoder, batch.views).pooled
+        return (h_NE.unflatten(0, (len(batch.views), -1)),)
+
+    def compare(self, rows: Rows, batch: Batch, progress: Progress) -> Step:
+        """The losses as a function of all rows of the batch: projector, gathering, regularisers; sees no views.
+
+        A method that defines this, and not ``step``, can be trained on batches that memory does not hold.
+        """
+        raise TypeError(f"{type(self).__name__} must define compare()")
 
     def after_step(self, step: Step, batch: Batch, progress: Progress) -> None:
         """Move memory, once per optimiser step: EMA, queue, bank.

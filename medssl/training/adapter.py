@@ -7,17 +7,22 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
 from medssl.errors import TrainingStopped, UserError
 from medssl.methods.base import Method
+from medssl.training.batches import joined, to_batch
 from medssl.training.checkpoints import checkpoint_name, prune_checkpoints
+from medssl.training.device import compiled, lay_out_, settle
+from medssl.training.gradcache import average_gradients_, gradient_cache
 from medssl.training.hooks import Hooks
 from medssl.training.launch import Sharded, alone, build_trainer, end_helpers
 from medssl.training.optim import build_optimizer, lr_factor
@@ -27,25 +32,6 @@ from medssl.training.ranks import LOST, follow_first_, is_lost, mean_over_proces
 from medssl.training.seeding import step_seed
 from medssl.training.shards import refuse_shards, shard_, whole, whole_copy, whole_parameters
 from medssl.types import Batch, Progress, Step
-
-
-def to_batch(item: Mapping[str, Any]) -> Batch:
-    """The record of collated tensors as the Batch that methods see."""
-    return Batch(tuple(item["views"]), item["index"], item["meta"], item["target"])
-
-
-def joined(held: Sequence[tuple[Step, Batch]]) -> tuple[Step, Batch]:
-    """The micro-batches of one optimiser step as memory sees them: carried rows, index and meta one after another.
-
-    Losses and views are not kept; log and carried scalars are the last ones.
-    """
-    steps, batches = zip(*held, strict=True)
-    last = steps[-1]
-    carry = {k: torch.cat([s.carry[k] for s in steps]) if v.ndim else v for k, v in last.carry.items()}
-    index = torch.cat([b.index for b in batches])
-    meta = {k: torch.cat([b.meta[k] for b in batches]) for k in batches[-1].meta}
-    target = {k: torch.cat([b.target[k] for b in batches]) for k in batches[-1].target}
-    return Step({}, last.log, carry), Batch((), index, meta, target)
 
 
 class MethodModule(pl.LightningModule):
@@ -58,9 +44,12 @@ class MethodModule(pl.LightningModule):
     def __init__(self, method: Method, optim: Optimisation, options: TrainerOptions, hooks: Hooks) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.method, self.optim, self.options, self.hooks = method, optim, options, hooks
+        self.method, self.optim, self.hooks = method, optim, hooks
+        self.options = options = settle(options)  # where it was not done with the recipe
         if options.precision == "bf16-mixed":
             guard_convolutions_(method)
+        lay_out_(method, options.memory_format)
+        self.cache = gradient_cache(method, options, lambda: self.device)
         self.steps_per_epoch = 1  # known once the loader is
         self.micro, self.prepared = 0, -1  # batches of the training behind us, the epoch that was looked at last
         self.done = 0  # optimiser steps that were made; another number than at.step after a change of devices
@@ -68,8 +57,7 @@ class MethodModule(pl.LightningModule):
         self.norm, self.sharded = float("nan"), False
         self.held: list[tuple[Step, Batch]] = []  # micro-batches since the last optimiser step
         self.names = tuple(method.players())
-        unknown = set(optim.players) - set(self.names)
-        if unknown:
+        if unknown := set(optim.players) - set(self.names):
             raise UserError(
                 f"optim.players names {sorted(unknown)}, but the players of {type(method).__name__} are "
                 f"{list(self.names)}; use one of these"
@@ -78,10 +66,8 @@ class MethodModule(pl.LightningModule):
     @property
     def at(self) -> Progress:
         """Where the training stands."""
-        step = self.micro // self.options.accumulate
-        epochs = self.options.epochs
-        total = epochs * self.steps_per_epoch
-        return Progress(step, total, min(step // self.steps_per_epoch, epochs - 1), epochs)
+        step, epochs = self.micro // self.options.accumulate, self.options.epochs
+        return Progress(step, epochs * self.steps_per_epoch, min(step // self.steps_per_epoch, epochs - 1), epochs)
 
     def train_dataloader(self) -> Any:
         """The loader of this process."""
@@ -116,8 +102,8 @@ class MethodModule(pl.LightningModule):
         weights = self.method.scan_weights()
         if weights is None:
             return self.hooks.scan_weights
-        own = weights.detach().cpu().double().numpy()
-        return own if self.hooks.scan_weights is None else own * self.hooks.scan_weights
+        own, given = weights.detach().cpu().double().numpy(), self.hooks.scan_weights
+        return own if given is None else own * given
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One optimiser per player."""
@@ -134,19 +120,26 @@ class MethodModule(pl.LightningModule):
         """Views that are made on the device are made here, outside autocast."""
         return self.hooks.finish(batch)
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Bring a batch to the device; under gradient caching its views follow a few scans at a time."""
+        if self.cache is None or "epoch" in batch:  # views that are made on the device
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        rest = super().transfer_batch_to_device({**batch, "views": []}, device, dataloader_idx)
+        return rest | {"views": batch["views"]}
+
     def training_step(self, item: Mapping[str, Any], batch_idx: int) -> None:
         """One forward pass, one backward pass, one step per player that is due, then memory."""
-        batch, at = to_batch(item), self.at
-        torch.manual_seed(step_seed(self.options.seed, self.micro, self.global_rank))
-        out = self.method.step(batch, at)
+        batch, at = to_batch(item, self.options.memory_format), self.at
+        seed = partial(step_seed, self.options.seed, self.micro, self.global_rank)
+        torch.manual_seed(seed())
+        out = self.method.step(batch, at) if self.cache is None else self.cache.forward(batch, at, seed)
         if tuple(sorted(out.losses)) != tuple(sorted(self.names)):
             raise TypeError(f"{type(self.method).__name__}: losses {sorted(out.losses)} are not players {self.names}")
         total = torch.stack(list(out.losses.values())).sum()
         shown = Step(mean_over_processes(out.losses), mean_over_processes(out.log), out.carry)
         if not all(bool(torch.isfinite(v)) for v in shown.losses.values()):  # of any process, so that all stop
             raise TrainingStopped(self.diagnosis(batch, shown, at))
-        with alone(self.trainer, until_last=(self.micro + 1) % self.options.accumulate == 0):
-            self.manual_backward(total / self.options.accumulate)
+        self.backward_of(total / self.options.accumulate)
         self.micro += 1
         if self.options.accumulate > 1:
             self.held.append((Step({}, out.log, out.carry), Batch((), batch.index, batch.meta, batch.target)))
@@ -158,10 +151,20 @@ class MethodModule(pl.LightningModule):
         self.held.clear()
         self.record(batch, shown, at, lr)
 
+    def backward_of(self, loss: Tensor) -> None:
+        """Add gradients; those of the last batch of an optimiser step are averaged over processes."""
+        last = (self.micro + 1) % self.options.accumulate == 0
+        if self.cache is None:
+            with alone(self.trainer, until_last=last):
+                self.manual_backward(loss)
+            return
+        self.cache.backward(self.trainer.precision_plugin.pre_backward(loss, self))  # scaled under fp16
+        if last:
+            average_gradients_(self.method)
+
     def step_players(self, at: Progress) -> float:
         """Step the optimisers that are due; returns the learning rate used for the first player."""
-        optimizers = self.optimizers()
-        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        optimizers = self.optimizers() if len(self.names) > 1 else [self.optimizers()]
         factor = lr_factor(self.optim, at.step, at.steps, self.steps_per_epoch)
         for name, optimizer in zip(self.names, optimizers, strict=True):
             if (at.step + 1) % self.player(name).every == 0:
@@ -252,15 +255,14 @@ def fit(module: MethodModule, run: Path, resume: Path | None = None) -> Method:
 
     Raises TrainingStopped on a loss that is no number, KeyboardInterrupt when stopped by hand.
     """
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     options, threads = module.options, torch.get_num_threads()
     torch.set_num_threads(options.threads or threads)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")
-        warnings.filterwarnings("ignore", message=".*pytorch_lightning.*")
-        warnings.filterwarnings("ignore", message=".*deterministic.*")
+        warnings.filterwarnings("ignore", message=".*(pytorch_lightning|deterministic).*")
         trainer = build_trainer(options, [Keeper(run / "checkpoints", options)])
         plain = None
         if isinstance(trainer.strategy, Sharded):
@@ -268,7 +270,8 @@ def fit(module: MethodModule, run: Path, resume: Path | None = None) -> Method:
             plain = copy.deepcopy(module.method)
         on_interrupt = signal.getsignal(signal.SIGINT)
         try:
-            trainer.fit(module, ckpt_path=str(resume) if resume else None)
+            with compiled(module.method.encoder, options.compile):
+                trainer.fit(module, ckpt_path=str(resume) if resume else None)
         except SystemExit as stop:  # Lightning turns Ctrl-C into an exit
             raise KeyboardInterrupt from stop
         except BaseException as problem:

@@ -14,8 +14,8 @@ from medssl.heads.mlp import MLP
 from medssl.losses.contrastive import nearest_is_positive, nt_xent_rows
 from medssl.losses.pairs import tile, view_masks
 from medssl.losses.rows import blockwise
-from medssl.methods.base import Method, gather, stack_views
-from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Step
+from medssl.methods.base import Method, gather
+from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Rows, Step
 
 
 class TwoView(Method):
@@ -56,11 +56,11 @@ class TwoView(Method):
         if progress.step == 0:
             self.projector.calibrate_(embed(lambda x: self.encoder(x).pooled)[1])
 
-    def step(self, batch: Batch, progress: Progress) -> Step:
+    def compare(self, rows: Rows, batch: Batch, progress: Progress) -> Step:
         """NT-Xent over all views of the batch."""
-        features = stack_views(self.encoder, batch.views)
-        z_ND = self.project(features)
-        scan_N, subject_N = (tile(x, len(batch.views)) for x in (batch.index, batch.meta["subject"]))
+        h_NE = rows[0].flatten(0, 1)
+        z_ND = self.project(Features(h_NE))
+        scan_N, subject_N = (tile(x, len(rows[0])) for x in (batch.index, batch.meta["subject"]))
         z_MD, scan_M, subject_M = gather(z_ND), gather(scan_N), gather(subject_N)
 
         def pairs(rows_b: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,7 +71,7 @@ class TwoView(Method):
             nt_xent_rows, z_ND, z_MD, pairs,
             temperature=self.temperature, block=self.block, also=nearest_is_positive,
         )  # fmt: skip
-        loss, terms = self.regularised(loss, Joint(z_ND, batch, lambda: self.projector(features.pooled)))
+        loss, terms = self.regularised(loss, Joint(z_ND, batch, lambda: self.projector(h_NE)))
         return Step({"loss": loss}, {"pair_accuracy": found} | terms, {"z": z_ND.detach()})
 
     def project(self, features: Features) -> Tensor:

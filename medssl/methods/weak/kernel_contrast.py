@@ -16,8 +16,8 @@ from medssl.kernels import build_kernel
 from medssl.losses.kernel import effective_rows, exponential_rows, threshold_rows, y_aware_rows
 from medssl.losses.pairs import label_order, labelled_pairs, tile
 from medssl.losses.rows import WHOLE, RowLoss, blockwise, counting
-from medssl.methods.base import Method, gather, over_processes, stack_views
-from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Step
+from medssl.methods.base import Method, gather, over_processes
+from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Rows, Step
 
 _AGE = {"age": {"kernel": "rbf", "bandwidth": 5.0}}
 _CODES = frozenset({"sex", "site", "dataset", "diagnosis"})
@@ -74,11 +74,11 @@ class KernelContrast(Method):
         if progress.step == 0:
             self.projector.calibrate_(embed(lambda x: self.encoder(x).pooled)[1])
 
-    def step(self, batch: Batch, progress: Progress) -> Step:
+    def compare(self, rows: Rows, batch: Batch, progress: Progress) -> Step:
         """The kernel loss over all views of the batch."""
-        z_ND = self.project(features := stack_views(self.encoder, batch.views))
-        labels_N = {c: tile(batch.meta[c], len(batch.views)) for c in self.kernels}
-        subject_N = tile(batch.meta["subject"], len(batch.views))
+        z_ND = self.project(Features(h_NE := rows[0].flatten(0, 1)))
+        labels_N = {c: tile(batch.meta[c], len(rows[0])) for c in self.kernels}
+        subject_N = tile(batch.meta["subject"], len(rows[0]))
         z_MD, subject_M, labels_M = gather(z_ND), gather(subject_N), {c: gather(y) for c, y in labels_N.items()}
         pairs = labelled_pairs(self.kernels, labels_N, labels_M, subject_N, subject_M, self.missing)
         (by_label, count), visit_N = counting(self.loss), label_order(self.kernels, labels_N, subject_N)
@@ -88,7 +88,7 @@ class KernelContrast(Method):
             by_label, z_ND, z_MD, pairs,
             temperature=self.temperature, block=self.block, visit_N=visit_N, also=effective_rows,
         )  # fmt: skip
-        joint = Joint(z_ND, batch, lambda: self.projector(features.pooled))
+        joint = Joint(z_ND, batch, lambda: self.projector(h_NE))
         loss, terms = self.regularised(over_processes(loss, count), joint)
         return Step({"loss": loss}, terms | {"effective_positives": alike}, {"z": z_ND.detach()})
 
