@@ -18,9 +18,10 @@ from torch.utils.data import default_collate
 
 from medssl.catalog import add_regularizers, build_method
 from medssl.config import Recipe
+from medssl.data.batches import EpochBatches
 from medssl.data.cache import VolumeCache
 from medssl.data.columns import Columns
-from medssl.data.dataset import EpochBatches, ScanDataset, TableDataset
+from medssl.data.dataset import ScanDataset, TableDataset
 from medssl.data.manifest import Cohort
 from medssl.data.preprocess import Preprocessing
 from medssl.data.reference import parse

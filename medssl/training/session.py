@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from medssl.data.dataset import EpochBatches, ResumableLoader, ScanDataset
+from medssl.data.batches import EpochBatches
+from medssl.data.dataset import ResumableLoader, ScanDataset
 from medssl.errors import UserError
 from medssl.features.embed import embed_rows
 from medssl.methods.base import Method
