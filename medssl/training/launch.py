@@ -20,6 +20,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from medssl.errors import UserError
 from medssl.training.checkpoints import write_checkpoint
+from medssl.training.device import settle
 from medssl.training.options import TrainerOptions
 from medssl.training.run import processes
 
@@ -96,6 +97,7 @@ def build_trainer(options: TrainerOptions, callbacks: list[pl.Callback]) -> pl.T
             "trainer.sync_batchnorm=true works on GPUs only; leave it out, or use encoder.norm=group, which needs "
             "no other scan"
         )
+    options = settle(options)  # nothing to do where the recipe was settled
     try:
         return pl.Trainer(
             accelerator=options.accelerator,

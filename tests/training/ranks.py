@@ -97,7 +97,7 @@ def train_case(
         trainer=TrainerOptions(
             epochs=asked.get("epochs", 2), accelerator="cpu", devices=processes, strategy=strategy,
             accumulate=accumulate, clip=asked.get("clip"), keep_checkpoints=99, checkpoint_steps=1, log_steps=1,
-            timeout=60.0,
+            timeout=60.0, precision="32-true",
         ),
         monitors=MonitorOptions(every=1, map=False),
         balance=meta[asked["balance"]].numpy() if "balance" in asked else None,
