@@ -26,6 +26,10 @@ test: $(VENV)/installed-test
 test-slow: $(VENV)/installed-test
 	$(RUN) pytest -m slow
 
+bench: $(VENV)/installed
+	$(RUN) pip install --quiet -c constraints.txt -e '.[bench]'
+	$(RUN) benchmarks.speed $(BENCH)
+
 lint: $(VENV)/installed-test
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
