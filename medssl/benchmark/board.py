@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-SINGLE = ("constant", "age oracle", "site median", "raw input", "raw input, ComBat", "raw input, residuals")
+SINGLE = (
+    "constant",
+    "age oracle",
+    "site median",
+    "raw input",
+    "raw input, ComBat",
+    "raw input, residuals",
+    "raw input, 1 number",
+)
 """References that depend on the fold alone."""
 COLUMNS = (
     ("challenge", "L_c"),

@@ -16,7 +16,7 @@ from rich.progress import track
 
 from medssl import stages
 from medssl.benchmark.board import collect, markdown
-from medssl.benchmark.cell import run_cell
+from medssl.benchmark.cell import Beside, run_cell
 from medssl.benchmark.figure import trade_off
 from medssl.benchmark.folds import fold_manifests
 from medssl.benchmark.preset import Cell, Preset, cells, load_preset
@@ -39,7 +39,7 @@ def benchmark(
 ) -> dict[str, Any]:
     """Run or continue a benchmark; writes OUT/benchmark.json, .md and one figure per design, returns the record.
 
-    preset: synthetic, roi, or a YAML file. data: manifest or table where the preset makes no cohort itself;
+    preset: synthetic, roi, full, or a YAML file. data: manifest or table where the preset makes no cohort itself;
     columns: patterns of its feature columns. quick: the preset's small form. seeds: instead of the preset's number.
     jobs: processes, default one per core. Finished cells are kept, so the same command goes on after an interruption.
     Raises UserError for a preset that needs data, and what a single training would raise.
@@ -71,8 +71,12 @@ def _all_cells(
     preset: Preset, folds: Mapping[tuple[str, int], Path], out: Path, jobs: int, progress: bool
 ) -> list[dict[str, Any]]:
     """Every cell, most in parallel; the first cell of each fold comes first, since it fills the cache for the rest."""
-    first_row = preset.row_names()[0]
-    plan: list[tuple[Cell, bool]] = [(cell, cell.row == first_row) for cell in cells(preset)]
+    plan: list[tuple[Cell, Beside]] = []
+    seen: set[tuple[Any, ...]] = set()
+    for cell in cells(preset):  # references of a fold once, the untrained encoder once per encoder and seed
+        fold, own = (cell.design, cell.fold), (cell.design, cell.fold, cell.encoder, cell.seed)
+        plan.append((cell, "all" if fold not in seen else "untrained" if own not in seen else "none"))
+        seen |= {fold, own}
     results: dict[Cell, dict[str, Any]] = {}
     os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes that are started below
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:

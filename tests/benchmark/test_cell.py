@@ -29,10 +29,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Preset, Path]:
 def test_a_cell_is_the_score_of_its_run_and_is_kept(made: tuple[Path, Preset, Path]):
     out, preset, manifest = made
     cell = Cell("L_exp", "mlp", "challenge", 0, 0)
-    result = run_cell(cell, preset, manifest, out, references=True)
+    result = run_cell(cell, preset, manifest, out, beside="all")
     assert set(result["scores"]) == {
-        "h", "z", "h, ComBat", "constant", "age oracle", "site median", "raw input", "raw input, ComBat",
-        "raw input, residuals", "untrained",
+        "h", "h, ComBat", "h, residuals", "h, 1 number", "z", "z, ComBat", "z, residuals",
+        "constant", "age oracle", "site median", "untrained",
+        "raw input", "raw input, ComBat", "raw input, residuals", "raw input, 1 number",
     }  # fmt: skip
     run = out / "cells" / cell.name / "run"
     table = FeatureTable.read(run / "features.csv")
@@ -46,16 +47,16 @@ def test_a_cell_is_the_score_of_its_run_and_is_kept(made: tuple[Path, Preset, Pa
     assert not (run / "checkpoints").exists()
     record = out / "cells" / cell.name / "cell.json"
     before = record.stat().st_mtime_ns
-    assert run_cell(cell, preset, manifest, out, references=True) == json.loads(record.read_text())
+    assert run_cell(cell, preset, manifest, out, beside="all") == json.loads(record.read_text())
     assert record.stat().st_mtime_ns == before
 
 
 def test_a_cell_of_a_changed_recipe_is_trained_anew(made: tuple[Path, Preset, Path]):
     out, preset, manifest = made
     cell = Cell("SimCLR", "mlp", "challenge", 0, 1)
-    first = run_cell(cell, preset, manifest, out, references=False)
+    first = run_cell(cell, preset, manifest, out, beside="none")
     other = preset.model_copy(update={"changes": (*CHANGES, "optim.lr=1e-4")})
-    second = run_cell(cell, other, manifest, out, references=False)
+    second = run_cell(cell, other, manifest, out, beside="none")
     assert first["key"]["recipe"] != second["key"]["recipe"]
     assert first["scores"]["h"] != second["scores"]["h"]
 
@@ -67,6 +68,8 @@ def test_the_whole_flow_writes_table_figure_and_record(tmp_path: Path):
             "changes": CHANGES,
             "rows": {"l1": ("method={name: l1_age}",), "L_exp": ()},
             "regularised": (),
+            "harmonized": (),
+            "design_seeds": {},
             "seeds": 1,
         }
     )

@@ -53,5 +53,5 @@ def test_a_wrong_preset_is_named_before_anything_runs(change: dict, words: str, 
 
 
 def test_an_unknown_preset_names_the_known_ones():
-    with pytest.raises(RecipeError, match="no benchmark preset 'openbhb'; known: synthetic, roi"):
+    with pytest.raises(RecipeError, match="no benchmark preset 'openbhb'; known: synthetic, roi, full"):
         load_preset("openbhb")
