@@ -105,6 +105,7 @@ HEADINGS = {
     "challenge": "Whole sites external, people of the others internal (as the challenge divides its rows)",
     "sites": "Every site external in exactly one fold",
     "split": "The split of the cohort",
+    "folds": "The folds of the cohort's training rows",
 }
 
 

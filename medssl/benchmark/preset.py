@@ -50,7 +50,8 @@ class Preset(_Strict):
     all cells, per encoder and per row. only: encoder -> the rows that it is trained with, where not all.
     regularised: rows that also come with the overrides of ``fair_kl``. harmonized: rows whose features h and z are
     also scored after ComBat and after residualisation. synthetic: the cohort, or none where the caller gives a table.
-    designs: name -> folds, of DESIGNS. seeds: of every design; design_seeds: of a design that has fewer.
+    designs: name -> folds, of DESIGNS. seeds: of every design; design_seeds: of a design that has fewer. jobs:
+    processes where the caller names no number (None: one per core).
     """
 
     title: str
@@ -66,6 +67,7 @@ class Preset(_Strict):
     designs: dict[str, Count]
     seeds: Count = 3
     design_seeds: dict[str, Count] = {}
+    jobs: Count | None = None
     quick: Quick
 
     def reduced(self) -> Preset:

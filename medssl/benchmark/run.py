@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ def benchmark(
 
     preset: synthetic, roi, full, or a YAML file. data: manifest or table where the preset makes no cohort itself;
     columns: patterns of its feature columns. quick: the preset's small form. seeds: instead of the preset's number.
-    jobs: processes, default one per core. Finished cells are kept, so the same command goes on after an interruption.
+    jobs: processes, default the preset's number or one per core; 1 stays in this process. Finished cells are kept, so
+    the same command goes on after an interruption.
     Raises UserError for a preset that needs data, and what a single training would raise.
     """
     out = Path(out).absolute()
@@ -54,7 +56,7 @@ def benchmark(
     with exclusive(out / ".lock", str(out)):
         manifest = _cohort(chosen, out, data, progress)
         folds = fold_manifests(manifest, chosen, out)
-        results = _all_cells(chosen, folds, out, jobs or os.cpu_count() or 1, progress)
+        results = _all_cells(chosen, folds, out, jobs or chosen.jobs or os.cpu_count() or 1, progress)
         return _write(chosen, results, out)
 
 
@@ -78,16 +80,18 @@ def _all_cells(
         plan.append((cell, "all" if fold not in seen else "untrained" if own not in seen else "none"))
         seen |= {fold, own}
     results: dict[Cell, dict[str, Any]] = {}
+    hidden = not (progress and os.isatty(2))
+    shown = partial(track, description="cells", total=len(plan), disable=hidden, console=Console(stderr=True))
+    if jobs == 1:
+        return [run_cell(cell, preset, folds[cell.design, cell.fold], out, beside) for cell, beside in shown(plan)]
     os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes that are started below
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         waiting = {
             pool.submit(run_cell, cell, preset, folds[cell.design, cell.fold], out, references): cell
             for cell, references in plan
         }
-        done = as_completed(waiting)
-        hidden = not (progress and os.isatty(2))
         try:
-            for future in track(done, "cells", total=len(plan), disable=hidden, console=Console(stderr=True)):
+            for future in shown(as_completed(waiting)):
                 results[waiting[future]] = future.result()
         except BaseException:
             with suppress(Exception):
