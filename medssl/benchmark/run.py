@@ -69,16 +69,22 @@ def _cohort(preset: Preset, out: Path, data: str | Path | None, progress: bool) 
     return stages.synthetic_cohort(out / "cohort", **preset.synthetic.model_dump(), progress=progress)
 
 
+def plan_of(preset: Preset) -> list[tuple[Cell, Beside]]:
+    """Cells in order; the first of a fold scores its references too, the first of a seed the untrained encoder."""
+    plan: list[tuple[Cell, Beside]] = []
+    seen: set[tuple[Any, ...]] = set()
+    for cell in cells(preset):
+        fold, own = (cell.design, cell.fold), (cell.design, cell.fold, cell.encoder, cell.seed)
+        plan.append((cell, "all" if fold not in seen else "untrained" if own not in seen else "none"))
+        seen |= {fold, own}
+    return plan
+
+
 def _all_cells(
     preset: Preset, folds: Mapping[tuple[str, int], Path], out: Path, jobs: int, progress: bool
 ) -> list[dict[str, Any]]:
     """Every cell, most in parallel; the first cell of each fold comes first, since it fills the cache for the rest."""
-    plan: list[tuple[Cell, Beside]] = []
-    seen: set[tuple[Any, ...]] = set()
-    for cell in cells(preset):  # references of a fold once, the untrained encoder once per encoder and seed
-        fold, own = (cell.design, cell.fold), (cell.design, cell.fold, cell.encoder, cell.seed)
-        plan.append((cell, "all" if fold not in seen else "untrained" if own not in seen else "none"))
-        seen |= {fold, own}
+    plan = plan_of(preset)
     results: dict[Cell, dict[str, Any]] = {}
     hidden = not (progress and os.isatty(2))
     shown = partial(track, description="cells", total=len(plan), disable=hidden, console=Console(stderr=True))
