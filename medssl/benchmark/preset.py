@@ -120,10 +120,10 @@ class Cell:
 
 
 def cells(preset: Preset) -> Iterator[Cell]:
-    """Every training of a preset, seeds outermost, so that an interrupted benchmark has whole seeds."""
-    for seed in range(preset.seeds):
-        for design, folds in preset.designs.items():
-            for fold in range(folds if seed < preset.seeds_of(design) else 0):
+    """Every training of a preset, design by design and seed by seed: what is interrupted has whole seeds."""
+    for design, folds in preset.designs.items():
+        for seed in range(preset.seeds_of(design)):
+            for fold in range(folds):
                 for encoder in preset.encoders:
                     for row in preset.row_names(encoder):
                         yield Cell(row, encoder, design, fold, seed)
