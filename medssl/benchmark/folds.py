@@ -23,7 +23,7 @@ def fold_manifests(manifest: Path, preset: Preset, out: Path) -> dict[tuple[str,
     """Write OUT/folds/DESIGN-K.csv for every design and fold; (design, fold) -> path. Same input, same folds."""
     columns = load_recipe(preset.recipe, preset.changes).data.columns
     cohort = Cohort.read(manifest, images=columns is None)
-    table = cohort.table
+    table = cohort.table.copy()
     if columns is not None:  # what no cell reads would be parsed by each, and carried through every batch
         named = preset.model_dump_json()
         idle = set(chosen_columns(cohort, ["*"])) - set(chosen_columns(cohort, columns))
