@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,24 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from medssl.catalog import add_regularizers, build_method
 from medssl.config import Recipe
+from medssl.data.batches import EpochBatches
 from medssl.data.cache import VolumeCache
 from medssl.data.columns import Columns
-from medssl.data.dataset import EpochBatches, ScanDataset, TableDataset
+from medssl.data.dataset import ScanDataset, TableDataset
 from medssl.data.manifest import Cohort
 from medssl.data.preprocess import Preprocessing
 from medssl.data.reference import parse
 from medssl.encoders import build_encoder
 from medssl.errors import ManifestError, RecipeError, UserError
-from medssl.files import write_atomic
+from medssl.files import in_turn, write_atomic
 from medssl.heads.file import save_head
 from medssl.methods.base import Method
-from medssl.training.run import origin
+from medssl.training.monitors import tensorboard_writer
+from medssl.training.run import origin, process_rank, processes
 from medssl.types import Facts
 from medssl.views.pair import ViewMaker
 from medssl.views.policies import WITHOUT_PLACE, Policy, build_policy
@@ -64,11 +68,14 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     """
     if not recipe.data.sources:
         raise UserError("no manifest is given; set data.manifest=PATH (`medssl cohort scan ROOT -o PATH` makes one)")
+    if recipe.trainer.tensorboard:
+        tensorboard_writer()  # said now, not after the scans are read and the run folder is made
     cohort = Cohort.read(recipe.data.sources, images=recipe.data.columns is None)
     rows = cohort.rows("train")
     if not len(rows):
         raise ManifestError(f"{_names(cohort)}: no row has split 'train'; mark training scans in the column split")
-    EpochBatches(rows, recipe.data.batch_size, recipe.trainer.seed, accumulate=recipe.trainer.accumulate)
+    number, accumulate = processes(recipe.trainer), recipe.trainer.accumulate
+    EpochBatches(rows, recipe.data.batch_size, recipe.trainer.seed, processes=number, accumulate=accumulate)
     balance = _balance(cohort, rows, recipe)
     preprocessing = Preprocessing.from_dict(recipe.data.preprocessing.model_dump())
     _refuse_leaks(cohort)
@@ -79,10 +86,10 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
         dataset, shape = TableDataset(columns.matrix(cohort), {}), (1, len(columns.names), 1, 1)
         if columns.filled and progress and process_is_first():
             print(f"{columns.filled} empty cells of the training rows become the mean of their column", file=sys.stderr)
-    policy = build_policy(recipe.views.policy)
+    policy = replace(build_policy(recipe.views.policy), dtype=getattr(torch, recipe.views.products))
     _refuse_places(policy, shape)
     labels, meta = _columns(cohort, rows)
-    facts = Facts(len(cohort.table), rows, recipe.data.batch_size, tuple(shape), labels)
+    facts = Facts(len(cohort.table), rows, recipe.data.batch_size * number, tuple(shape), labels)
     torch.manual_seed(recipe.trainer.seed)
     encoder = build_encoder(
         recipe.encoder.name, in_channels=shape[0], shape=tuple(shape[1:]), **recipe.encoder.arguments
@@ -98,19 +105,25 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     if columns is not None:
         meta = {name: meta[name] for name in meta if name not in columns.names or name in method.reads}
     dataset.maker = ViewMaker(policy, n_views=method.views, targets=dict(method.wants), seed=recipe.trainer.seed)
-    dataset.meta, dataset.clean = meta, policy.clean
+    dataset.meta, dataset.clean, dataset.late = meta, policy.clean, views_are_late(recipe)
     info = origin() | {
         "seed": recipe.trainer.seed,
         "method": recipe.method.name,
         "hashes": {
             "recipe": recipe.digest,
             "manifest": cohort.digest,
-            "scans": scans_digest(cohort, rows, () if columns is not None else recipe.data.images),
+            "scans": _files_digest([dataset.images[int(row)] for row in rows], times=False),
         },
         "training": _training(cohort, rows) | ({} if columns is None else columns.facts),
         "views": policy.to_list(),
     }
     return Assembly(recipe, cohort, preprocessing, dataset, method, rows, info, columns, balance)
+
+
+def views_are_late(recipe: Recipe) -> bool:
+    """Whether views are made on the device of the training instead of in the loader."""
+    cuda = torch.cuda.is_available() and recipe.trainer.accelerator != "cpu"
+    return recipe.views.device == "device" or (recipe.views.device == "auto" and cuda)
 
 
 def _balance(cohort: Cohort, rows: np.ndarray, recipe: Recipe) -> np.ndarray | None:
@@ -130,15 +143,18 @@ def _of_images(
     recipe: Recipe, cohort: Cohort, rows: np.ndarray, preprocessing: Preprocessing, progress: bool
 ) -> tuple[ScanDataset, tuple[int, ...]]:
     """The training scans, preprocessed into the cache, and their common shape; of other rows nothing is ever read."""
-    cache = VolumeCache(recipe.data.cache)
-    used = [cohort.images(int(r), recipe.data.images) for r in rows]
-    where = [cohort.where(int(r)) for r in rows]
-    files: list[tuple[Path, ...]] = [()] * len(cohort.table)
-    for row, group in zip(rows, used, strict=True):
-        files[row] = group
+    cache = VolumeCache(recipe.data.cache, dtype=recipe.data.cache_dtype)
+    used = cohort.files(rows, recipe.data.images)
     cohort.subset(rows).check_files()
-    cache.build(used, preprocessing, workers=None, progress=progress and process_is_first(), where=where)
-    return ScanDataset(files, cache, preprocessing, {}), cache.common_shape(used, preprocessing, where)
+    bar = progress and process_is_first()
+    several = processes(recipe.trainer) > 1  # one of them fills the cache, the others find it full
+    with in_turn(cache.root / ".build.lock") if several else nullcontext():
+        made = cache.prepare(used, preprocessing, workers=None, progress=bar, where=cohort.names(rows))
+    files: list[tuple[Path, ...]] = [()] * len(cohort.table)
+    keys = [""] * len(cohort.table)
+    for row, group, key in zip(rows, used, made.keys, strict=True):
+        files[row], keys[row] = group, key
+    return ScanDataset(files, cache, preprocessing, {}, keys=keys), made.shape
 
 
 def _refuse_places(policy: Policy, shape: Sequence[int]) -> None:
@@ -153,9 +169,13 @@ def _refuse_places(policy: Policy, shape: Sequence[int]) -> None:
 
 def scans_digest(cohort: Cohort, rows: Iterable[int], images: Sequence[str], times: bool = False) -> str:
     """sha256 over names and sizes of the scans of these rows; with ``times`` also over when they were changed."""
+    return _files_digest(cohort.files(np.fromiter(rows, dtype=int), images), times)
+
+
+def _files_digest(groups: Iterable[tuple[Path, ...]], times: bool) -> str:
     sha = hashlib.sha256()
-    for row in rows:
-        for path in cohort.images(int(row), images):
+    for group in groups:
+        for path in group:
             sha.update(f"{parse(path).summary(times)}\n".encode())
     return sha.hexdigest()
 
@@ -176,8 +196,6 @@ def _refuse_leaks(cohort: Cohort) -> None:
 
 def process_is_first() -> bool:
     """True in the process that may write and draw."""
-    from medssl.training.run import process_rank
-
     return process_rank() == 0
 
 
@@ -189,8 +207,8 @@ def run_views(parts: Assembly, path: Path, scans: int = 4) -> None:
     rows = parts.train_rows[np.linspace(0, len(parts.train_rows) - 1, min(scans, len(parts.train_rows))).astype(int)]
     for row in rows:
         volume = parts.dataset.volume(int(row))
-        views = parts.dataset[(int(row), 0)]["views"]
-        pictures.append(np.stack([_planes(x.numpy()[0]) for x in (volume, *views)]))
+        views = parts.dataset.finish(default_collate([parts.dataset[(int(row), 0)]]))["views"]
+        pictures.append(np.stack([_planes(x.numpy()[0]) for x in (volume, *(v[0] for v in views))]))
         ages.append(float(parts.cohort.table["age"].iloc[int(row)]))
     arrays = {"slices": np.stack(pictures).astype(np.float32), "ages": np.array(ages), "rows": rows}
     write_atomic(path, lambda file: np.savez_compressed(file, **arrays))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -145,7 +145,25 @@ def check_arguments(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
             raise RecipeError(f"method.{key} is fixed by the name '{name}'; choose another method or leave it out")
     types = get_type_hints(found.load().__init__)
     known = {key: types[key] for key in found.arguments()}
-    return _typed("method", name, known, arguments, f" (see `medssl methods {name}`)")
+    checked = _typed("method", name, known, arguments, f" (see `medssl methods {name}`)")
+    for column, options in (checked.get("kernels") or {}).items():
+        _check_kernel(f"method.kernels.{column}", options)
+    return checked
+
+
+def _check_kernel(where: str, options: Mapping[str, Any]) -> None:
+    """Refuse an unknown kernel or argument of one before a scan is read; its numbers are checked with the labels."""
+    from medssl.kernels import KERNELS
+
+    name = options.get("kernel")
+    able = sorted(k for k in KERNELS if k != "product")  # several columns multiply already
+    if name is not None and name not in able:
+        raise RecipeError(f"{where}.kernel '{name}' is unknown; {nearest(str(name), able)}")
+    kinds = ["rbf", "categorical"] if name is None else [str(name)]
+    known = ["kernel", "bandwidth", *(f.name for kind in kinds for f in fields(KERNELS[kind]))]
+    for key in options:
+        if key not in known:
+            raise RecipeError(f"{where}.{key} is no argument of the kernel; {nearest(key, known)}")
 
 
 def _typed(where: str, name: str, known: Mapping[str, Any], given: Mapping[str, Any], hint: str = "") -> dict[str, Any]:
@@ -163,6 +181,16 @@ def _typed(where: str, name: str, known: Mapping[str, Any], given: Mapping[str, 
             rule = first["msg"][0].lower() + first["msg"][1:]
             raise RecipeError(f"{where}.{key} is {value!r}, but {rule}{hint}") from None
     return checked
+
+
+def check_micro_batch(name: str) -> None:
+    """RecipeError where the loss of a method is no function of its embeddings, which gradient caching needs."""
+    if not entry(name).load().embeds():
+        able = [n for n, e in CATALOG.items() if e.load().embeds()]
+        raise RecipeError(
+            f"trainer.micro_batch caches gradients of embeddings, and the loss of {name} needs more than those or "
+            f"compares no scans; use trainer.accumulate for it, or choose {', '.join(able[:-1])} or {able[-1]}"
+        )
 
 
 def check_regularizers(method: str, given: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:

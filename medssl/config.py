@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from medssl.catalog import CATALOG, check_arguments, check_regularizers, nearest
+from medssl.catalog import CATALOG, check_arguments, check_micro_batch, check_regularizers, nearest
 from medssl.errors import RecipeError
 from medssl.overrides import apply_override, as_numbers, blamed
 from medssl.training.options import Count, MonitorOptions, Number, Optimisation, Positive, TrainerOptions
@@ -51,6 +51,7 @@ class DataOptions(_Strict):
     images: tuple[str, ...] = ("image",)
     columns: typing.Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     cache: str | None = None
+    cache_dtype: typing.Literal["float32", "float16"] = "float32"
     preprocessing: PreprocessingOptions = PreprocessingOptions()
     batch_size: Count = 32
     balance: str | None = None
@@ -64,9 +65,15 @@ class DataOptions(_Strict):
 
 
 class ViewOptions(_Strict):
-    """How a scan is augmented: a named policy or a list of transforms with probabilities."""
+    """How a scan is augmented: a named policy or a list of transforms with probabilities; where, and how exactly.
+
+    device: "loader" (the workers make views), "device" (they deliver volumes, and the views of a batch are made
+    together where the network is), "auto" (device on CUDA). products: of separable transforms (flip, crop, blur, ...).
+    """
 
     policy: str | list[str | dict[str, Any]] = "robust"
+    device: typing.Literal["auto", "loader", "device"] = "auto"
+    products: typing.Literal["float32", "bfloat16"] = "float32"
 
 
 class Named(BaseModel):
@@ -184,7 +191,7 @@ def parse_recipe(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
     try:
         recipe = Recipe.model_validate(dict(content))
     except ValidationError as problem:
-        raise RecipeError(f"{where}: {_explain(problem, content)}") from None
+        raise RecipeError(f"{where}: {explain(problem, content)}") from None
     if recipe.method.name not in CATALOG:
         raise RecipeError(
             f"{where}: method.name '{recipe.method.name}' is unknown; {nearest(recipe.method.name, list(CATALOG))}"
@@ -201,6 +208,8 @@ def _check_parts(recipe: Recipe, where: str) -> None:
     try:
         check_arguments(recipe.method.name, recipe.method.arguments)
         check_regularizers(recipe.method.name, [(r.name, r.arguments) for r in recipe.regularizers])
+        if recipe.trainer.micro_batch is not None:
+            check_micro_batch(recipe.method.name)
         known = list(encoder_arguments(recipe.encoder.name))
         for key in recipe.encoder.arguments:
             if key not in known:
@@ -225,16 +234,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _explain(problem: ValidationError, content: Any) -> str:
+def explain(problem: ValidationError, content: Any, root: type[BaseModel] = Recipe) -> str:
+    """What is wrong with plain values that were checked against ``root``, with the nearest key for an unknown one."""
     unknown = ("extra_forbidden", "unexpected_keyword_argument")
     error = next((e for e in problem.errors() if e["type"] in unknown), problem.errors()[0])
     where = _written(error["loc"], content)
     if error["type"] in unknown:
-        return f"unknown key '{'.'.join(where)}'; {nearest(where[-1], _known(where[:-1]))}"
+        return f"unknown key '{'.'.join(where)}'; {nearest(where[-1], _known(where[:-1], root))}"
     if error["type"] == "missing":
         return f"'{'.'.join([*where, str(error['loc'][-1])])}' is missing; write it"
-    given = error.get("input")
-    return f"'{'.'.join(where)}' is {given!r}, but {error['msg'][0].lower()}{error['msg'][1:]}"
+    given, rule = error.get("input"), error["msg"].removeprefix("Value error, ")
+    if error["type"] in ("model_type", "dataclass_type", "mapping_type", "dict_type"):
+        rule = f"a mapping of keys is needed: {', '.join(_known(where, root)) or 'key: value'}"
+    return f"'{'.'.join(where)}' is {given!r}, but {rule[0].lower()}{rule[1:]}"
 
 
 def _written(path: Sequence[str | int], content: Any) -> list[str]:
@@ -249,9 +261,9 @@ def _written(path: Sequence[str | int], content: Any) -> list[str]:
     return parts
 
 
-def _known(parents: Sequence[str]) -> list[str]:
+def _known(parents: Sequence[str], root: type[BaseModel]) -> list[str]:
     """Keys that are allowed below a path of keys."""
-    node: Any = Recipe
+    node: Any = root
     for part in parents:
         fields = {f: node.model_fields[f].annotation for f in node.model_fields} if _is_model(node) else None
         annotation = (fields or typing.get_type_hints(node)).get(part, node)

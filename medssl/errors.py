@@ -23,6 +23,10 @@ class StaleError(UserError):
     """An artefact was made from other parents (recipe, manifest, encoder) than the ones at hand."""
 
 
+class BusyError(UserError):
+    """Another process is writing what this one wants to write."""
+
+
 class TrainingStopped(RuntimeError):
     """Training ended early; the message names the step and the likely cause."""
 

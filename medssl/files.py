@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from medssl.errors import UserError
+from medssl.errors import BusyError, UserError
 
 TEMPORARY_SUFFIX = ".tmp"
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
@@ -83,7 +83,7 @@ def said(path: Path, remedy: str) -> Iterator[None]:
 def exclusive(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file ``path``, which the system frees when this process ends in whatever way.
 
-    what: what is written, for the message. Errors: UserError where another process holds it. On a system or a
+    what: what is written, for the message. Errors: BusyError where another process holds it. On a system or a
     file server without locks nothing is held.
     """
     try:
@@ -100,7 +100,7 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 file.close()
-                raise UserError(
+                raise BusyError(
                     f"another process is writing {what}; wait until it has finished, or choose another place"
                 ) from None
         with contextlib.suppress(FileNotFoundError):
@@ -112,6 +112,21 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         file.close()
+
+
+@contextlib.contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Wait until no other process of this machine is inside; the lock file ``path`` stays.
+
+    On a system or a file server without locks, and where the folder cannot be written, nobody waits.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fcntl.lockf(stack.enter_context(path.open("a")), fcntl.LOCK_EX)
+        yield
 
 
 def is_abandoned(temporary: Path) -> bool:

@@ -28,11 +28,13 @@ NO_WEIGHT = -1e9
 class Kernel:
     """A frozen callable ``(y_N, y_M) -> (distance_NM, logw_NM)``; ``name`` and ``arguments`` rebuild it.
 
-    ``codes`` says that labels are codes of categories, where a negative code means missing.
+    ``codes`` says that labels are codes of categories, where a negative code means missing; ``sharp`` that the weight
+    is 1 at equality and 0 elsewhere. All but a product fall, or stay equal, as |y - y'| grows.
     """
 
     name: ClassVar[str] = ""
     codes: ClassVar[bool] = False
+    sharp: ClassVar[bool] = False
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -135,6 +137,7 @@ class Delta(Kernel):
     """1 where d = 0, else 0, for numbers (or codes)."""
 
     name: ClassVar[str] = "delta"
+    sharp: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,7 @@ class Categorical(Kernel):
 
     name: ClassVar[str] = "categorical"
     codes: ClassVar[bool] = True
+    sharp: ClassVar[bool] = True
 
     def distance(self, y_N1: Tensor, y_1M: Tensor) -> Tensor:
         """0 for the same category, 1 for another, NaN where a code is missing (NaN or negative)."""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from medssl.assemble import Assembly
-from medssl.config import file_digest
+from medssl.config import Recipe, file_digest, load_recipe
 from medssl.data.manifest import Cohort
 from medssl.errors import UserError
 from medssl.features.table import FeatureTable
 from medssl.network import network_of
-from medssl.training.run import Run
+from medssl.training.run import Run, now, process_rank, processes
+
+_PLACES = (
+    "trainer.accelerator", "trainer.devices", "trainer.nodes", "trainer.strategy", "trainer.timeout",
+    "trainer.threads", "data.batch_size", "data.workers", "data.cache",
+)  # fmt: skip
 
 
 def same_parents(run: Run, parts: Assembly) -> None:
@@ -26,6 +33,27 @@ def same_parents(run: Run, parts: Assembly) -> None:
             )
 
 
+def continued(run: Run, overrides: Sequence[str]) -> Recipe:
+    """The recipe of a run that is continued; overrides may say where it runs, but not what it computes."""
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key not in _PLACES:
+            raise UserError(
+                f"override '{override}': --resume continues a run with its own recipe and lets you change only "
+                f"{', '.join(_PLACES)}; leave it out, or start a new run"
+            )
+    return load_recipe(run.recipe, overrides)
+
+
+def note(run: Run, recipe: Recipe, checkpoint: Path) -> None:
+    """Write into run.json with what a run was continued."""
+    if process_rank() == 0:
+        step = int(checkpoint.stem.rpartition("-")[2])
+        entry: dict[str, Any] = {"when": now(), "after_step": step, "processes": processes(recipe.trainer)}
+        entry["batch_size"] = recipe.data.batch_size
+        run.update({"continued": [*run.read_info().get("continued", []), entry]})
+
+
 def own_cohort(run: Path, cohort: Cohort) -> None:
     """Refuse to take a changed manifest for the one that the run was trained on."""
     trained = Run(run).read_info().get("hashes", {}).get("manifest") if run.is_dir() else None
@@ -37,6 +65,21 @@ def own_cohort(run: Path, cohort: Cohort) -> None:
         )
 
 
+def origin_of(cohort: Cohort, sources: Any) -> dict[str, Any]:
+    """What provenance says of the manifests: their paths, and their weights where any has one (the hash sees them)."""
+    listed = sources if isinstance(sources, Sequence) and not isinstance(sources, str) else ()
+    weights = [float(s.get("weight", 1.0)) if isinstance(s, Mapping) else 1.0 for s in listed]
+    paths = [str(Path(p).resolve()) for p in cohort.paths]
+    return {"manifests": paths} | ({"weights": weights} if any(w != 1 for w in weights) else {})
+
+
+def sources_of(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The manifests that a features table was made from, with the weights that they had."""
+    paths = list(provenance.get("manifests", ()))
+    weights = provenance.get("weights", [1.0] * len(paths))
+    return [{"path": path, "weight": weight} for path, weight in zip(paths, weights, strict=True)]
+
+
 def seen_in_training(table: FeatureTable) -> str | None:
     """A note where test rows show scans or people that the encoder was trained on.
 
@@ -44,8 +87,8 @@ def seen_in_training(table: FeatureTable) -> str | None:
     training), and where the run or a manifest is gone.
     """
     source = table.provenance
-    run, scored = Path(str(source.get("run", ""))), list(source.get("manifests", ()))
-    if not run.exists() or not scored or not all(Path(p).is_file() for p in scored):
+    run, scored = Path(str(source.get("run", ""))), sources_of(source)
+    if not run.exists() or not scored or not all(Path(s["path"]).is_file() for s in scored):
         return None
     network = network_of(run, False)
     if not network.manifests or not all(Path(s["path"]).is_file() for s in network.manifests):

@@ -35,6 +35,7 @@ class Network:
     manifests: list[dict[str, Any]]
     seed: int
     columns: Columns | None = None
+    cache_dtype: str = "float32"
 
     def prepare(self, *images: str | Path) -> Tensor:
         """One scan as the encoder's input (1, C, D, H, W): read, turned to RAS, resampled, normalised as in training.
@@ -93,4 +94,5 @@ def network_of(path: Path, projection: bool) -> Network:
         sources,
         int(recipe.get("trainer", {}).get("seed", 0)),
         Columns.from_dict(card["columns"]) if card.get("columns") else None,
+        data.get("cache_dtype", "float32"),
     )

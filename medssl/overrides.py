@@ -63,7 +63,8 @@ def blamed(problem: RecipeError, path: str, overrides: Sequence[str]) -> RecipeE
     keys = re.findall(r"'([\w.]+)'|\b((?:\w+\.)+\w+)", text.removeprefix(path))
     named = {a or b for a, b in keys}
     for override in overrides:
-        key = override.partition("=")[0]
-        if any(name == key or name.startswith(f"{key}.") or key.startswith(f"{name}.") for name in named):
+        key, _, value = override.partition("=")
+        by_key = any(name == key or name.startswith(f"{key}.") or key.startswith(f"{name}.") for name in named)
+        if by_key or value in named:
             return RecipeError(text.replace(path, f"override '{override}'", 1))
     return problem

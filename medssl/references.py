@@ -18,6 +18,7 @@ from medssl.encoders.file import weights_digest
 from medssl.errors import UserError
 from medssl.features.embed import embed_cohort
 from medssl.features.table import FeatureTable
+from medssl.lineage import sources_of
 from medssl.network import Network, network_of
 
 
@@ -29,17 +30,18 @@ def reference_features(table: FeatureTable, progress: bool) -> dict[str, np.ndar
     """
     source = table.provenance
     run = Path(str(source.get("run", "")))
-    if not source.get("manifests") or not all(Path(p).is_file() for p in source["manifests"]):
+    sources = sources_of(source)
+    if not sources or not all(Path(s["path"]).is_file() for s in sources):
         return {}
-    cohort = Cohort.read(list(source["manifests"]), images=not source.get("columns"))
+    cohort = Cohort.read(sources, images=not source.get("columns"))
     if cohort.digest != source.get("manifest"):
-        names = ", ".join(source["manifests"])
+        names = ", ".join(str(path) for path in cohort.paths)
         raise UserError(f"{names} changed since the features were made; run `medssl embed` again")
     network = network_of(run, False) if run.exists() else None
     if network is None or network.digest != source.get("encoder"):
         return {}  # another encoder stands there now, so its untrained twin is no reference
     preprocessing = Preprocessing.from_dict(source["preprocessing"])
-    cache = VolumeCache(network.cache)
+    cache = VolumeCache(network.cache, dtype=network.cache_dtype)
     rows = cohort.rows("train")[:128]
     volumes: Iterable[np.ndarray]
     if network.columns is not None:
@@ -48,7 +50,7 @@ def reference_features(table: FeatureTable, progress: bool) -> dict[str, np.ndar
     else:
         name, raw = "ridge_voxels", voxel_matrix(cohort, preprocessing, cache, network.images)
         volumes = (cache.load(cohort.images(int(r), network.images), preprocessing) for r in rows)
-    clean = (network.clean(torch.from_numpy(np.array(v)))[None] for v in volumes)
+    clean = (network.clean(torch.from_numpy(np.array(v, np.float32)))[None] for v in volumes)
     plain = untrained_encoder(network, batched(clean, 32))
     beside = run / "features-untrained.csv" if run.is_dir() else run.with_name(f"{run.stem}-untrained.csv")
     untrained = embed_cohort(
@@ -82,7 +84,7 @@ def voxel_matrix(
     spacing = preprocessing.spacing
     matrix = []
     for row in range(len(cohort.table)):
-        x = torch.from_numpy(np.array(cache.load(cohort.images(row, images), preprocessing)))[None]
+        x = torch.from_numpy(np.array(cache.load(cohort.images(row, images), preprocessing), np.float32))[None]
         if spacing is None:
             factors = [max(1, round(side / 24)) for side in x.shape[2:]]
         else:

@@ -11,12 +11,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from medssl.assemble import (
-    Assembly,
-    assemble,
-    run_views,
-    scans_digest,
-)
+from medssl.assemble import Assembly, assemble, run_views, scans_digest
 from medssl.config import Recipe, load_recipe, parse_recipe
 from medssl.data.cache import VolumeCache
 from medssl.data.check import check
@@ -29,13 +24,14 @@ from medssl.features.embed import embed_cohort
 from medssl.features.table import FeatureTable
 from medssl.files import exclusive
 from medssl.harmonize.build import build_harmonizer
-from medssl.lineage import own_cohort, same_parents, seen_in_training
+from medssl.lineage import continued, note, origin_of, own_cohort, same_parents, seen_in_training
 from medssl.network import network_of
 from medssl.probes.scorecard import Scores, scorecard
 from medssl.references import batched, reference_features
 from medssl.report.build import build_report
 from medssl.report.figures import save_figure, scatter_map
 from medssl.training.checkpoints import how_to_continue, list_checkpoints, newest_checkpoint
+from medssl.training.device import settle
 from medssl.training.run import Run, now, process_rank
 
 DEMO = (600, 30, 24)  # people, scanners (a fifth of them unseen in training), epochs
@@ -55,7 +51,8 @@ def pretrain(
 ) -> Path:
     """Train an encoder as a recipe says, or continue a run; returns the run folder.
 
-    recipe: a Recipe, its plain values, a YAML file or a catalogue name; overrides: "optim.lr=1e-3".
+    recipe: a Recipe, its plain values, a YAML file or a catalogue name; overrides: "optim.lr=1e-3"; of a continued run,
+    only where it runs ("trainer.devices=1").
     page: also write report.html.
     Raises UserError for what the user wrote, TrainingStopped where the loss is no number, and KeyboardInterrupt with a
     sentence that says how to go on.
@@ -63,10 +60,12 @@ def pretrain(
     if resume is not None:
         run = Run(resume)
         checkpoint = newest_checkpoint(run.folder)
-        recipe = load_recipe(run.recipe)
+        recipe = continued(run, overrides)
     else:
         recipe = _recipe(recipe, overrides).absolute()
         run, checkpoint = Run(recipe.output or f"runs/{recipe.method.name}-{recipe.digest[:8]}"), None
+        settled = settle(recipe.trainer, volumes=recipe.data.columns is None)
+        recipe = recipe.model_copy(update={"trainer": settled})
     parts = assemble(recipe, progress=progress)
     if checkpoint is not None and finished_at(run.folder):
         same_parents(run, parts)
@@ -95,9 +94,10 @@ def _train(recipe: Recipe, parts: Assembly, run: Run, checkpoint: Path | None, p
 
     if checkpoint is not None:
         same_parents(run, parts)
+        note(run, recipe, checkpoint)
     elif process_rank() == 0:
         run.start(recipe.to_yaml(), parts.info)
-    train(
+    trained = train(
         parts.method,
         parts.dataset,
         parts.train_rows,
@@ -115,7 +115,7 @@ def _train(recipe: Recipe, parts: Assembly, run: Run, checkpoint: Path | None, p
         progress=progress,
     )
     if process_rank() == 0:
-        _finish(parts, run, page)
+        _finish(replace(parts, method=trained), run, page)
 
 
 def embed(
@@ -151,7 +151,7 @@ def embed(
         "features": "projection" if projection else "encoder",
         "manifest": cohort.digest,
         "scans": scans,
-        "manifests": [str(Path(p).resolve()) for p in cohort.paths],
+        **origin_of(cohort, sources),
         "preprocessing": network.preprocessing.to_dict(),
         **({} if network.columns is None else network.columns.provenance(cohort)),
     }
@@ -169,7 +169,7 @@ def embed(
         clean=network.clean,
         images=network.images,
         columns=network.columns,
-        cache=VolumeCache(cache or network.cache),
+        cache=VolumeCache(cache or network.cache, dtype=network.cache_dtype),
         device=device,
         batch=batch,
         workers=workers,

@@ -108,7 +108,7 @@ class Facts:
     """What a method may know of the cohort before the first batch.
 
     scans: rows of the cohort table (size of a bank keyed by ``Batch.index``). train: (N,) rows used in training.
-    batch: scans per step and process. shape: (C, D, H, W) of one view. latent etc. are method arguments.
+    batch: scans per step, of all processes together. shape: (C, D, H, W) of one view. latent etc. are method arguments.
     labels: manifest columns of all rows as float arrays (scans,), NaN when missing or not in ``train``.
     """
 
@@ -118,6 +118,9 @@ class Facts:
     shape: tuple[int, ...]
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
 
+
+Rows = tuple[Tensor, ...]
+"""What a method keeps of the views of B scans: tensors (V, B, ...); see ``Method.embed``."""
 
 Embed = Callable[[Callable[[Tensor], Tensor]], tuple[Tensor, Tensor]]
 """``embed(f) -> (index_N, out_ND)``: f over every training scan once, without augmentation, without gradient."""

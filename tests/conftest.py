@@ -51,6 +51,7 @@ def tiny_recipe(manifest: Path, output: Path, method: str = "exponential") -> li
         "trainer.epochs=4",
         "trainer.accelerator=cpu",
         "trainer.log_steps=1",
+        "trainer.precision=32-true",
         "monitors.every=2",
     ]
     if method == "mae":

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
-from medssl.assemble import assemble, run_views
+from medssl import stages
+from medssl.assemble import assemble, run_views, views_are_late
 from medssl.config import Recipe, load_recipe
 from medssl.data.cache import VolumeCache
 from medssl.data.manifest import Cohort
@@ -37,6 +39,16 @@ def rewritten(cohort: Path, tmp_path: Path) -> Callable[[Callable[[pd.DataFrame]
 
 def recipe(manifest: Path, method: str = "exponential", *more: str) -> Recipe:
     return load_recipe(method, [*tiny_recipe(manifest, manifest.parent / "run", method), *more])
+
+
+def test_tensorboard_that_is_not_installed_is_said_before_anything_is_read(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    changes = tiny_recipe(cohort, tmp_path / "run", "simclr")
+    with pytest.raises(UserError, match=r"medssl\[tracking\]"):
+        stages.pretrain("simclr", *changes, "trainer.tensorboard=true", f"data.cache={tmp_path / 'cache'}")
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_a_manifest_the_way_to_one_is_named(cohort: Path):
@@ -188,6 +200,39 @@ def test_sample_views_hold_the_scan_first_and_are_padded_squares(cohort: Path, t
         assert views["slices"][0, 0, 0, :, 2:22].shape == (24, 20)
         assert views["slices"][0, 0, 0].max() == volume[10].max()
     assert [p.name for p in tmp_path.iterdir()] == ["views.npz"]
+
+
+@pytest.mark.parametrize(
+    ("device", "cuda", "accelerator", "late"),
+    [
+        ("auto", False, "auto", False),
+        ("auto", True, "auto", True),
+        ("auto", True, "cpu", False),
+        ("loader", True, "auto", False),
+        ("device", False, "cpu", True),
+    ],
+)
+def test_where_views_are_made(device, cuda, accelerator, late, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    chosen = load_recipe("simclr", [f"views.device={device}", f"trainer.accelerator={accelerator}"])
+    assert views_are_late(chosen) is late
+
+
+def test_the_recipe_says_where_views_are_made_and_how_exactly(cohort: Path):
+    parts = assemble(recipe(cohort, "simclr", "views.device=device", "views.products=bfloat16"), progress=False)
+    assert parts.dataset.late
+    assert parts.dataset.maker.policies[0].dtype == torch.bfloat16
+    assert not assemble(recipe(cohort, "simclr"), progress=False).dataset.late
+
+
+def test_pictures_show_the_views_also_where_they_are_made_late(cohort: Path, tmp_path: Path):
+    pictures = []
+    for device in ("loader", "device"):
+        run_views(assemble(recipe(cohort, "simclr", f"views.device={device}"), progress=False), tmp_path / "views.npz")
+        with np.load(tmp_path / "views.npz") as views:
+            pictures.append(views["slices"])
+    assert pictures[0].shape == (4, 3, 3, 24, 24)
+    assert np.abs(pictures[0] - pictures[1]).max() < 1e-3
 
 
 def test_voxels_are_averaged_to_about_eight_millimetres(cohort: Path):

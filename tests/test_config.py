@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def test_every_shipped_recipe_passes_its_own_checks(name: str):
         ("optim.players={critic: {ler: 1}}", "optim.players.critic.ler", "lr"),
         ("monitors.evry=2", "monitors.evry", "every"),
         ("method.temprature=0.2", "method.temprature", "temperature"),
+        ("views.devise=loader", "views.devise", "device"),
         ("encoder.widht=8", "encoder.widht", "width"),
     ],
 )
@@ -44,6 +46,33 @@ def test_an_unknown_key_names_the_nearest_known_one(override: str, key: str, nea
     assert key in str(caught.value)
     assert f"did you mean '{near}'?" in str(caught.value)
     assert f"override '{override}'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "near"),
+    [
+        ("views.policy=robst", "robust"),
+        ("encoder=resnet19", "resnet18"),
+        ("encoder.name=resnet19", "resnet18"),
+        ("method.kernels.age.kernel=rbff", "rbf"),
+        ("method.kernels.age.bandwith=2", "bandwidth"),
+        ("method.kernels={sex: {stric: true}}", "strict"),
+    ],
+)
+def test_an_unknown_name_blames_its_override_and_names_the_nearest(override: str, near: str):
+    extra = ["method.kernels.sex.kernel=box"] if near == "strict" else []
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("exponential", [override, *extra])
+    assert re.search(rf"did you mean '{near}'\?", str(caught.value))
+    assert str(caught.value).startswith(f"override '{override}'")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_product_over_one_column_and_arguments_of_another_kernel_are_refused():
+    with pytest.raises(RecipeError, match=r"method\.kernels\.age\.kernel 'product' is unknown"):
+        load_recipe("exponential", ["method.kernels.age.kernel=product"])
+    with pytest.raises(RecipeError, match=r"method\.kernels\.sex\.sigma is no argument of the kernel"):
+        load_recipe("y_aware", ["method.kernels={sex: {kernel: categorical, sigma: 2}}"])
 
 
 @pytest.mark.parametrize(
@@ -62,6 +91,8 @@ def test_an_unknown_key_names_the_nearest_known_one(override: str, key: str, nea
         ("method.temperature=hot", "method.temperature", "'hot'"),
         ("method.projector=[16, wide]", "method.projector", "wide"),
         ("method=3", "method", "3"),
+        ("optim=3", "optim", "a mapping of keys is needed: name, lr, weight_decay"),
+        ("trainer.epochs=yes", "trainer.epochs", "is True, but a number is needed"),
     ],
 )
 def test_a_wrong_type_names_the_key_and_the_value(override: str, key: str, value: str):

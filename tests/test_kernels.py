@@ -46,6 +46,12 @@ def test_weights_never_grow_with_distance_and_rectangles_work(kernel):
     assert (logw.diff() <= 0).all()
 
 
+def test_a_sharp_kernel_is_one_at_equality_and_zero_elsewhere():
+    for kernel in ALL:
+        weights = set(kernel(AGES, AGES)[1].flatten().tolist())
+        assert kernel.sharp == (weights == {0.0, -1e9} and kernel.name != "box")
+
+
 def test_kernels_follow_their_formulas():
     d = (AGES[:, None] - AGES).abs()
     torch.testing.assert_close(rbf(3.0)(AGES, AGES)[1], -(d**2) / 18)

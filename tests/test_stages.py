@@ -108,6 +108,22 @@ def test_features_and_scores_of_a_run_are_those_of_its_table(trained: Path, monk
     assert "mae" in stages.report(trained).read_text().lower()
 
 
+def test_a_run_on_weighted_manifests_is_scored_beside_its_references(cohort: Path, tmp_path: Path):
+    table = table_of(cohort)
+    few = table.index < 12
+    table[few].to_csv(tmp_path / "few.csv", index=False)
+    table[~few].to_csv(tmp_path / "many.csv", index=False)
+    sources = f"data.manifests=[{{path: {tmp_path / 'few.csv'}, weight: 3}}, {{path: {tmp_path / 'many.csv'}}}]"
+    run = pretrain("exponential", cohort, tmp_path / "run", "data.manifest=null", sources)
+    scores = stages.score(run, resamples=20, progress=False)
+    assert {"ridge_voxels", "untrained"} <= set(scores.references)
+    assert FeatureTable.read(run / "features.csv").provenance["weights"] == [3.0, 1.0]
+    assert not any("trained on" in note for note in scores.notes), "these are the run's own test rows"
+    again = stages.embed(run, [tmp_path / "few.csv", tmp_path / "many.csv"], tmp_path / "two.csv", progress=False)
+    assert "weights" not in again.provenance
+    assert stages.score(tmp_path / "two.csv", resamples=20, progress=False).main == scores.main
+
+
 def test_a_features_table_that_was_edited_is_not_scored(trained: Path, tmp_path: Path):
     table = stages.embed(trained, out=tmp_path / "features.csv", progress=False)
     text = (tmp_path / "features.csv").read_text()

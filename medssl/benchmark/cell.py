@@ -69,7 +69,7 @@ def run_cell(cell: Cell, preset: Preset, manifest: Path, out: Path, beside: Besi
     began = time.perf_counter()
     result: dict[str, Any] = {"cell": asdict(cell), "key": key}
     try:
-        run = Run(_trained(recipe, folder / "run"))
+        run = Run(trained(recipe, folder / "run", page=False))
         result |= {"scores": _scores(cell, run, preset, beside)}
         shutil.rmtree(run.checkpoints, ignore_errors=True)
     except TrainingStopped as problem:
@@ -79,16 +79,16 @@ def run_cell(cell: Cell, preset: Preset, manifest: Path, out: Path, beside: Besi
     return result
 
 
-def _trained(recipe: Recipe, run: Path) -> Path:
-    """The finished run of a recipe: kept, continued, or made; a run of another recipe is made anew."""
+def trained(recipe: Recipe, run: Path, page: bool = True) -> Path:
+    """The finished run of a recipe (page: with its report): kept, continued, or made; one of another recipe anew."""
     there = Run(run)
     if there.info.is_file() and there.read_info()["hashes"]["recipe"] != recipe.digest:
         shutil.rmtree(run)
     if stages.finished_at(run):
         return run
     if list_checkpoints(there.checkpoints):
-        return stages.pretrain(resume=run, progress=False, page=False)
-    return stages.pretrain(recipe, progress=False, page=False)
+        return stages.pretrain(resume=run, progress=False, page=page)
+    return stages.pretrain(recipe, progress=False, page=page)
 
 
 def _scores(cell: Cell, run: Run, preset: Preset, beside: Beside) -> Scores:

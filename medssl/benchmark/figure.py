@@ -102,9 +102,9 @@ def _levels(axes: Axes, shown: Sequence[Mapping[str, Any]]) -> None:
         axes.plot(grid, curve, "--" if own else "-", color=dark if own else "#cccccc", lw=1 if own else 0.7, zorder=0)
         text = f"L_c {level:.3g}" + (" (constant)" if own else "")
         if start < 0.9 * len(grid):
-            place = {"xytext": (4, -1), "ha": "left", "va": "top"}
+            at = (float(grid[start]), float(curve[start]))
             axes.annotate(
-                text, (grid[start], curve[start]), textcoords="offset points", fontsize=6.5, color=dark, **place
+                text, at, xytext=(4, -1), textcoords="offset points", fontsize=6.5, color=dark, ha="left", va="top"
             )
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
@@ -114,7 +114,7 @@ def _references(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
     """Grey marks with names that do not cover each other: each takes the first free place around its mark."""
     axes.figure.draw_without_rendering()  # type: ignore[union-attr]  # places are compared in points on the page
     taken: list[tuple[float, float, float, float]] = []
-    scale = 72.0 / axes.figure.dpi  # type: ignore[union-attr]
+    scale = 72.0 / axes.figure.dpi
     for x in sorted(lines, key=lambda line: -float(line["mae_external"]["mean"])):
         bacc, error = _at(x)
         edge = x["row"] == "age oracle"

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +17,7 @@ from medssl.benchmark.cell import Beside, run_cell
 from medssl.benchmark.figure import trade_off
 from medssl.benchmark.folds import fold_manifests
 from medssl.benchmark.preset import Cell, Preset, cells, load_preset
+from medssl.benchmark.processes import spread
 from medssl.errors import UserError
 from medssl.files import exclusive, make_folder, write_atomic
 from medssl.report.figures import save_figure
@@ -84,26 +81,12 @@ def _all_cells(
     preset: Preset, folds: Mapping[tuple[str, int], Path], out: Path, jobs: int, progress: bool
 ) -> list[dict[str, Any]]:
     """Every cell, most in parallel; the first cell of each fold comes first, since it fills the cache for the rest."""
-    plan = plan_of(preset)
-    results: dict[Cell, dict[str, Any]] = {}
-    hidden = not (progress and os.isatty(2))
-    shown = partial(track, description="cells", total=len(plan), disable=hidden, console=Console(stderr=True))
-    if jobs == 1:
-        return [run_cell(cell, preset, folds[cell.design, cell.fold], out, beside) for cell, beside in shown(plan)]
-    os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes that are started below
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting = {
-            pool.submit(run_cell, cell, preset, folds[cell.design, cell.fold], out, references): cell
-            for cell, references in plan
-        }
-        try:
-            for future in shown(as_completed(waiting)):
-                results[waiting[future]] = future.result()
-        except BaseException:
-            with suppress(Exception):
-                pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return [results[cell] for cell, _ in plan]
+    jobs_of = [(cell, preset, folds[cell.design, cell.fold], out, beside) for cell, beside in plan_of(preset)]
+    if jobs == 1:  # in this process: a GPU is not shared, and nothing is started
+        hidden = not (progress and os.isatty(2))
+        shown = track(jobs_of, "cells", total=len(jobs_of), disable=hidden, console=Console(stderr=True))
+        return [run_cell(*arguments) for arguments in shown]
+    return spread(run_cell, jobs_of, jobs, progress=progress, title="cells")
 
 
 def _write(preset: Preset, results: Sequence[dict[str, Any]], out: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from medssl.cli.demo import demo
 from medssl.cli.methods import methods
 from medssl.cli.openbhb import app as openbhb
 from medssl.cli.run import embed, pretrain, report, score
+from medssl.cli.study import app as study
 
 app = typer.Typer(
     name="medssl",
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.add_typer(cohort, name="cohort")
 app.add_typer(openbhb, name="openbhb")
 app.add_typer(benchmark, name="benchmark")
+app.add_typer(study, name="study")
 app.command()(pretrain)
 app.command()(embed)
 app.command()(score)

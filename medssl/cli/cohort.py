@@ -239,6 +239,7 @@ def cache(
     folder: Path | None = typer.Option(
         None, "--cache", metavar="DIR", help="Default $MEDSSL_CACHE or ~/.cache/medssl."
     ),
+    dtype: str = typer.Option("float32", help="Type of the entries: float32, or float16 for half the space."),
     workers: int | None = typer.Option(None, min=1, help="Processes; default all cores."),
     prune: bool = typer.Option(False, "--prune", help="Then delete every entry that these scans do not need."),
     quiet: bool = typer.Option(False, "--quiet", help="No progress bar."),
@@ -263,11 +264,10 @@ def cache(
         mask=mask,
     )
     cohort = Cohort.read([str(path) for path in manifest])
-    store = VolumeCache(folder)
-    rows = range(len(cohort.table))
-    wanted = tuple(name.strip() for name in columns.split(","))
-    images = [cohort.images(row, wanted) for row in rows]
-    counts = store.build(images, prep, workers=workers, progress=not quiet, where=[cohort.where(row) for row in rows])
+    store = VolumeCache(folder, dtype=dtype)
+    rows = cohort.rows()
+    images = cohort.files(rows, tuple(name.strip() for name in columns.split(",")))
+    counts = store.build(images, prep, workers=workers, progress=not quiet, where=cohort.names(rows))
     typer.echo(f"{counts.built} entries built, {counts.present} were there, in {store.root}")
     if prune:
         gone = store.prune({store.key(files, prep) for files in images})

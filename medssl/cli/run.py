@@ -21,9 +21,12 @@ def pretrain(
       medssl pretrain exponential data.manifest=cohort/manifest.csv trainer.epochs=50
       medssl pretrain my.yaml optim.lr=3e-4 encoder.width=32 output=runs/wide
       medssl pretrain --resume runs/wide
+      medssl pretrain --resume runs/wide trainer.devices=1 data.batch_size=64
     """
-    if resume is not None and (recipe or overrides):
-        raise typer.BadParameter("--resume continues a run with its own recipe; leave out the recipe and overrides")
+    if resume is not None and recipe is not None:
+        if "=" not in recipe:
+            raise typer.BadParameter("--resume continues a run with its own recipe; leave out the recipe")
+        overrides, recipe = [recipe, *(overrides or [])], None
     if resume is None and recipe is None:
         raise typer.BadParameter("give a recipe file, a method name, or --resume RUN")
     if show:
@@ -33,13 +36,19 @@ def pretrain(
         return
     from medssl import stages
     from medssl.errors import StoppedByHand
+    from medssl.training.run import process_rank
 
-    if resume is not None and (done := stages.finished_at(resume)):
+    first = process_rank() == 0
+    if first and resume is not None and (done := stages.finished_at(resume)):
         typer.echo(f"{resume} was finished at {done}; nothing is left to do", err=True)
     try:
         run = stages.pretrain(recipe, *(overrides or []), resume=resume, progress=not quiet)
     except KeyboardInterrupt as stop:
+        if not first:
+            raise typer.Exit(130) from None  # the first process says it
         raise StoppedByHand(str(stop) or "stopped by hand before the training began; nothing is lost") from None
+    if not first:
+        return
     typer.echo(f"encoder  {run / 'encoder.safetensors'}\nreport   {run / 'report.html'}")
     typer.echo(f"next: medssl score {run}", err=True)
 

@@ -50,11 +50,11 @@ def _overall(cohort: Cohort, level: str, code: str, text: str) -> Finding:
     return Finding(level, code, ", ".join(str(path) for path in cohort.paths), None, text)
 
 
-def _mixed(table: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Subjects whose rows differ in a column, with their rows."""
-    differs = table.groupby("subject")[column].transform("nunique") > 1
-    for subject, rows in table[differs].groupby("subject", sort=False):
-        yield str(subject), rows
+def _mixed(table: pd.DataFrame, column: str, by: str = "subject") -> Iterator[tuple[str, pd.DataFrame]]:
+    """Subjects (or what ``by`` names) whose rows differ in a column, with their rows."""
+    differs = table.groupby(by)[column].transform("nunique") > 1
+    for name, rows in table[differs].groupby(by, sort=False):
+        yield str(name), rows
 
 
 def _splits(cohort: Cohort) -> Iterator[Finding]:
@@ -212,6 +212,17 @@ def _sites(cohort: Cohort) -> Iterator[Finding]:
                 "site-of-one",
                 f"site {site} has one subject only; site probes and ComBat need two or more",
             )
+    for site, rows in _mixed(named[named["dataset"] != ""], "dataset", by="site"):
+        first, other = rows.index[0], rows.index[rows["dataset"] != rows["dataset"].iloc[0]][0]
+        yield _about(
+            cohort,
+            int(other),
+            "warning",
+            "site-shared",
+            f"site {site} is named by dataset {rows['dataset'].loc[other]} here and by "
+            f"{rows['dataset'].loc[first]} at {cohort.where(int(first))}, and counts as one scanner; where it is not, "
+            f"write other names, such as {rows['dataset'].loc[other]}-{site}",
+        )
     numbers = confounding(cohort)
     if numbers:
         strong = numbers["epsilon_squared"] >= CONFOUNDED

@@ -10,15 +10,16 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
-from medssl.data.balance import BalancedDraws
+from medssl.data.batches import EpochBatches
 from medssl.data.cache import VolumeCache
+from medssl.data.entries import MappedEntries
 from medssl.data.preprocess import Preprocessing
 from medssl.errors import UserError
 
 Item = dict[str, Any]
-"""{"views": list of (B, C, D, H, W), "index": (B,), "meta": {name: (B,)}, "target": {name: (B, ...)}}."""
+"""{"views": list of (B, C, D, H, W), "index", "epoch": (B,), "meta": {name: (B,)}, "target": {name: (B, ...)}}."""
 
 
 class Maker(Protocol):
@@ -28,14 +29,27 @@ class Maker(Protocol):
         """Views of one volume (C, D, H, W) and the targets drawn with them."""
         ...
 
+    def batch(self, x: Tensor, epochs: Sequence[int], scans: Sequence[int]) -> tuple[Tensor, ...]:
+        """The views of B volumes (B, C, D, H, W) at once, on their device."""
+        ...
+
+    def answers(self, epoch: int, scan: int) -> dict[str, Tensor]:
+        """The targets alone."""
+        ...
+
 
 class ScanDataset(Dataset[Item]):
     """Rows of a cohort as views; an item is a pure function of (row, epoch) and of the view maker's seed.
 
     images: one tuple of files per row (several files are channels). meta: column -> (scans,) tensor.
     maker None returns the preprocessed volume alone, as one view, through ``clean`` (what every view of the policy
-    gets for sure, such as its z-score) where that is given.
+    gets for sure, such as its z-score) where that is given. ``late``: items hold the volume as their only view,
+    and ``finish`` makes the views of a whole batch where the batch is by then (a GPU).
+    keys: of the entries in the cache, "" where not known (``VolumeCache.prepare``); a key, once known, stays for the
+    life of the dataset, so that a scan that changes during a training is noticed by the next one.
     """
+
+    late = False
 
     def __init__(
         self,
@@ -45,17 +59,31 @@ class ScanDataset(Dataset[Item]):
         meta: Mapping[str, Tensor],
         maker: Maker | None = None,
         clean: Callable[[Tensor], Tensor] | None = None,
+        keys: Sequence[str] | None = None,
     ) -> None:
         self.images, self.cache, self.preprocessing = list(images), cache, preprocessing
         self.meta, self.maker, self.clean = dict(meta), maker, clean
+        self.keys = [""] * len(self.images) if keys is None else list(keys)
+        self.entries = MappedEntries(cache.path, cache.dtype) if isinstance(cache, VolumeCache) else None
 
     def __len__(self) -> int:
         """Rows of the cohort table."""
         return len(self.images)
 
     def volume(self, row: int) -> Tensor:
-        """The preprocessed volume (C, D, H, W) of a row, float32."""
-        return torch.from_numpy(np.array(self.cache.load(self.images[row], self.preprocessing)))
+        """The preprocessed volume (C, D, H, W) of a row, float32: the cache's own memory, to be read only."""
+        if self.entries is None:  # another source of volumes
+            return torch.from_numpy(np.array(self.cache.load(self.images[row], self.preprocessing)))
+        key = self.keys[row] or self.cache.key(self.images[row], self.preprocessing)
+        x = self.entries.tensor(key)
+        if x is None:
+            self.cache.load(self.images[row], self.preprocessing)
+            key = self.cache.key(self.images[row], self.preprocessing)
+            x = self.entries.tensor(key)
+            if x is None:
+                raise UserError(f"{self.cache.path(key)} was removed while it was read; run again")
+        self.keys[row] = key
+        return x if x.dtype == torch.float32 else _large_pages(x.shape).copy_(x)
 
     def plain(self) -> ScanDataset:
         """The same scans without augmentation."""
@@ -74,10 +102,20 @@ class ScanDataset(Dataset[Item]):
         target: dict[str, Tensor]
         if self.maker is None:
             views, target = self._plain(x), {}
+        elif self.late:
+            views, target = (x,), self.maker.answers(epoch, row)
         else:
             views, target = self.maker(x, epoch, row)
         meta = {name: column[row] for name, column in self.meta.items()}
-        return {"views": list(views), "index": torch.tensor(row), "meta": meta, "target": target}
+        index = torch.tensor(row)
+        return {"views": list(views), "index": index, "epoch": torch.tensor(epoch), "meta": meta, "target": target}
+
+    def finish(self, item: Item) -> Item:
+        """A collated batch of ``late`` items with its views instead of the volumes; another batch as it is."""
+        if not self.late or self.maker is None:
+            return item
+        views = self.maker.batch(item["views"][0], item["epoch"].tolist(), item["index"].tolist())
+        return {**item, "views": list(views)}
 
 
 class TableDataset(ScanDataset):
@@ -96,67 +134,6 @@ class TableDataset(ScanDataset):
     def volume(self, row: int) -> Tensor:
         """The features of a row as (1, F, 1, 1) float32."""
         return torch.from_numpy(self.values_NF[row].copy()).reshape(1, -1, 1, 1)
-
-
-class EpochBatches:
-    """Which scans stand in which batch: a pure function of (seed, epoch, weights), split evenly over processes.
-
-    Without weights every row comes once per epoch (what does not fill a batch, or ``accumulate`` of them, is left
-    out); with weights ``len(rows)`` draws with replacement. ``batch`` is per process. groups: (scans,) codes of all
-    rows of the cohort, such as sites, of which every batch then holds equal numbers (``BalancedDraws``).
-    """
-
-    def __init__(
-        self,
-        rows: np.ndarray,
-        batch: int,
-        seed: int,
-        rank: int = 0,
-        processes: int = 1,
-        accumulate: int = 1,
-        groups: np.ndarray | None = None,
-    ) -> None:
-        self.rows, self.batch, self.seed = np.asarray(rows), batch, seed
-        self.rank, self.processes = rank, processes
-        self.per_epoch = len(self.rows) // (batch * processes)
-        if self.per_epoch >= accumulate:
-            self.per_epoch -= self.per_epoch % accumulate
-        elif self.per_epoch:
-            raise UserError(
-                f"trainer.accumulate={accumulate} batches of {batch} scans are more than the {len(self.rows)} training "
-                f"scans; set trainer.accumulate={self.per_epoch} or a smaller data.batch_size"
-            )
-        if self.per_epoch == 0:
-            smaller = max(1, len(self.rows) // (2 * processes))
-            raise UserError(
-                f"a batch of {batch} scans on {processes} process(es) needs at least {batch * processes} training "
-                f"scans, but there are {len(self.rows)}; set data.batch_size={smaller}"
-            )
-
-        self.balanced = None
-        if groups is not None:
-            codes = np.asarray(groups)[self.rows]
-            self.balanced = BalancedDraws(self.rows, codes, batch * processes, self.per_epoch, seed)
-
-    def batches(self, epoch: int, weights: np.ndarray | None = None) -> list[list[tuple[int, int]]]:
-        """Batches of (row, epoch) for this process."""
-        if self.balanced is not None:
-            if weights is not None:
-                raise UserError(
-                    "data.balance decides how often a scan is drawn, and so do the sampling weights of the manifest or "
-                    "of the method's clusters; leave one of them out"
-                )
-            mine = [batch[self.rank :: self.processes] for batch in self.balanced.epoch(epoch)]
-            return [[(int(row), epoch) for row in batch] for batch in mine]
-        rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch, 0x5A17]))
-        if weights is None:
-            order = rng.permutation(self.rows)
-        else:
-            share = np.asarray(weights, float)[self.rows]
-            order = rng.choice(self.rows, size=len(self.rows), p=share / share.sum())
-        step, start = self.batch * self.processes, self.rank * self.batch
-        chosen = (order[i * step + start : i * step + start + self.batch] for i in range(self.per_epoch))
-        return [[(int(row), epoch) for row in batch] for batch in chosen]
 
 
 class ResumableLoader:
@@ -184,6 +161,7 @@ class ResumableLoader:
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
+            collate_fn=collate,
         )
 
     def __len__(self) -> int:
@@ -206,12 +184,13 @@ class ResumableLoader:
             iterator._shutdown_workers()  # type: ignore[attr-defined]
 
     def state_dict(self) -> dict[str, int]:
-        """Position in the training."""
-        return {"handed_out": self.handed_out}
+        """Position in the training, and the plan that it counts in."""
+        return {"handed_out": self.handed_out, "joint": self.plan.joint, "per_epoch": self.plan.per_epoch}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Continue after ``state``."""
-        self.handed_out = int(state["handed_out"])
+        """Continue after ``state``, which may count in batches of another number of processes."""
+        now = {"joint": self.plan.joint, "per_epoch": self.plan.per_epoch}
+        self.handed_out = self.plan.resumed(int(state["handed_out"]), now | dict(state))
 
 
 class _Pending:
@@ -227,9 +206,35 @@ class _Pending:
         return len(self.queue)
 
 
-def plain_loader(dataset: ScanDataset, rows: np.ndarray, batch: int, workers: int = 0) -> DataLoader[Item]:
-    """Rows in order, without augmentation, every row once (features, probes, clustering)."""
+def plain_loader(
+    dataset: ScanDataset,
+    rows: np.ndarray,
+    batch: int,
+    workers: int = 0,
+    batches: Sequence[np.ndarray] | None = None,
+) -> DataLoader[Item]:
+    """Rows in order, without augmentation, every row once (features, probes, clustering), or the given batches."""
     plain = dataset.plain()
-    keys = [(int(row), 0) for row in rows]
-    chunks = [keys[i : i + batch] for i in range(0, len(keys), batch)]
-    return DataLoader(plain, batch_sampler=_Pending(chunks), num_workers=workers)
+    if batches is None:
+        batches = [rows[i : i + batch] for i in range(0, len(rows), batch)]
+    chunks = [[(int(row), 0) for row in chosen] for chosen in batches]
+    return DataLoader(plain, batch_sampler=_Pending(chunks), num_workers=workers, collate_fn=collate)
+
+
+def collate(items: list[Item]) -> Item:
+    """Items as one batch: what torch's own collation gives, with views copied once into large pages of memory."""
+    rest: Item = default_collate([{k: v for k, v in item.items() if k != "views"} for item in items])
+    return {"views": [_stacked(list(views)) for views in zip(*(i["views"] for i in items), strict=True)], **rest}
+
+
+def _stacked(views: list[Tensor]) -> Tensor:
+    """Views of all items (B, C, D, H, W), in shared memory where this is a worker process."""
+    first = views[0]
+    if get_worker_info() is not None or first.dtype != torch.float32:
+        return torch.as_tensor(default_collate(views))
+    return torch.stack(views, out=_large_pages((len(views), *first.shape)))
+
+
+def _large_pages(shape: Sequence[int]) -> Tensor:
+    """Room for float32 in large pages, as numpy asks for: a page fault every 4 KiB costs several times the copy."""
+    return torch.from_numpy(np.empty(tuple(shape), np.float32))

@@ -15,6 +15,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
+from medssl.data.gunzip import MAGIC, gunzip
 from medssl.errors import VolumeError
 
 NIFTI = (".nii", ".nii.gz")
@@ -67,14 +68,14 @@ def reading(path: Path, also: tuple[type[Exception], ...] = ()) -> Iterator[None
         raise VolumeError(f"{path} cannot be read, truncated or corrupt ({reason}); {AGAIN}") from error
 
 
-def unpacked(path: Path) -> bytes:
+def unpacked(path: Path) -> bytes | bytearray:
     """Content of a file, unpacked where it starts like gzip, whatever its name."""
     content = path.read_bytes()
-    return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    return gunzip(content) if content[:2] == MAGIC else content
 
 
 def spatial(data: np.ndarray, path: Path) -> np.ndarray:
-    """(X, Y, Z) or, for vectors, (X, Y, Z, C): trailing ones dropped, time series refused."""
+    """(X, Y, Z) or, for vectors, (X, Y, Z, C), as a view: trailing ones dropped, time series refused."""
     shape = data.shape
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
@@ -87,8 +88,23 @@ def spatial(data: np.ndarray, path: Path) -> np.ndarray:
         )
     if data.size == 0:
         raise VolumeError(f"{path} has shape {shape} and so no voxel; {AGAIN}")
+    return data
+
+
+def filled(data_XYZ: np.ndarray, slope: float = 1.0, inter: float = 0.0) -> np.ndarray:
+    """``data * slope + inter`` in float64, as float32 in C order, from any order.
+
+    File order and C order run through memory along different axes. Slabs along the third one keep what is read and
+    what is written in the processor's cache: one pass instead of a cast, a scaling and a transposition of the whole.
+    """
+    data = data_XYZ if data_XYZ.dtype.isnative else data_XYZ.astype(data_XYZ.dtype.newbyteorder("="))
+    out = np.empty(data.shape, np.float32)
+    fastest = int(np.argmin(np.abs(data.strides)))
+    slabs = next(axis for axis in (1, 0, 2) if axis not in (fastest, data.ndim - 1))
     with np.errstate(over="ignore", invalid="ignore"):  # float64 beyond float32 becomes Inf, reported later
-        return data.astype(np.float32)
+        for into, part in zip(np.moveaxis(out, slabs, 0), np.moveaxis(data, slabs, 0), strict=True):
+            into[...] = part if slope == 1 and inter == 0 else part.astype(np.float64) * slope + inter
+    return out
 
 
 def npy_values(path: Path, mmap: bool = False) -> np.ndarray:
@@ -120,5 +136,5 @@ def storable(data: np.ndarray) -> np.ndarray:
 def stored_nifti(path: Path) -> np.ndarray:
     """Values of a NIfTI-1 file in file order, scaled, without a turn to RAS. Errors: VolumeError naming the file."""
     with reading(path, (ImageFileError, HeaderDataError, WrapStructError)):
-        image = nib.Nifti1Image.from_stream(io.BytesIO(unpacked(path)))
+        image = nib.Nifti1Image.from_stream(io.BytesIO(bytes(unpacked(path))))
         return np.asanyarray(image.dataobj)

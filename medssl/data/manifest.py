@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
@@ -131,9 +131,22 @@ class Cohort:
         return sorted(set(values) - {""})
 
     def where(self, row: int) -> str:
-        """What messages call a row: "manifest.csv row 7 (sub-07)"."""
+        """What messages call a row: "manifest.csv row 7 (sub-07)", with folders where manifests share a name."""
         file, line, person = (self.table[name].iloc[row] for name in ("manifest", "row", "participant_id"))
-        return f"{os.path.basename(file)} row {line} ({person})"
+        return f"{self._shown[file]} row {line} ({person})"
+
+    @cached_property
+    def _shown(self) -> dict[str, str]:
+        """Path of a manifest -> the shortest end of it that no other manifest of the cohort shares."""
+        parts = {file: Path(file).parts for file in self.table["manifest"].unique()}
+        shown = {}
+        for file, names in parts.items():
+            others = [other for key, other in parts.items() if key != file]
+            depth = 1
+            while depth < len(names) and any(other[-depth:] == names[-depth:] for other in others):
+                depth += 1
+            shown[file] = str(Path(*names[-depth:]))
+        return shown
 
     def images(self, row: int, columns: Sequence[str] = ("image",)) -> tuple[Path, ...]:
         """Files of a row, one per column. Errors: ManifestError where a cell is empty or a column unknown."""
@@ -147,6 +160,22 @@ class Cohort:
                 )
             files.append(self._with_mask(row, file))
         return tuple(files)
+
+    def files(self, rows: Sequence[int] | np.ndarray, columns: Sequence[str] = ("image",)) -> list[tuple[Path, ...]]:
+        """``images`` of many rows."""
+        chosen = np.asarray(rows, dtype=int)
+        for name in columns:
+            self._known(name)
+        groups: list[tuple[Path, ...]] = []
+        cells_RC = self.table[list(columns)].to_numpy(dtype=object)[chosen]
+        for row, cells in zip(chosen.tolist(), cells_RC, strict=True):
+            plain = all(isinstance(cell, str) and cell and "#" not in cell for cell in cells)
+            groups.append(tuple(map(Path, cells)) if plain else self.images(row, columns))
+        return groups
+
+    def names(self, rows: Sequence[int] | np.ndarray) -> Sequence[str]:
+        """``where`` of many rows, each made when it is asked for."""
+        return _Names(self, np.asarray(rows, dtype=int))
 
     def _with_mask(self, row: int, cell: str) -> Path:
         """The path of a cell, with the mask of its row where it names a part that needs one."""
@@ -162,8 +191,10 @@ class Cohort:
         """Check that every named image exists. Errors: ManifestError naming up to 5 rows."""
         absent: list[tuple[int, str]] = []
         for name in [c for c in self.table.columns if c == "image" or c.startswith("image_")]:
-            named = [(k, parse(self._with_mask(k, cell)).absent()) for k, cell in enumerate(self.table[name]) if cell]
-            absent += [(k, str(file)) for k, file in named if file is not None]
+            for k, cell in enumerate(self.table[name].tolist()):
+                if cell and ("#" in cell or not os.path.exists(cell)):
+                    file = parse(self._with_mask(k, cell)).absent()
+                    absent += [] if file is None else [(k, str(file))]
         if absent:
             shown = "; ".join(f"{self.where(k)}: {file}" for k, file in sorted(absent)[:_LISTED])
             more = f"; and {len(absent) - _LISTED} more" if len(absent) > _LISTED else ""
@@ -180,7 +211,7 @@ class Cohort:
             raise ManifestError(f'{self._names()} has no column "{column}"; {hint}')
 
     def _names(self) -> str:
-        return ", ".join(path.name for path in self.paths) or "the cohort"
+        return ", ".join(self._shown.values()) or "the cohort"
 
     def _refuse_duplicates(self) -> None:
         """Two rows with the same participant, session and image are one scan counted twice."""
@@ -194,6 +225,25 @@ class Cohort:
                 f"{self.where(row)} repeats {self.where(first)} (same participant_id, session and image; "
                 f"{int(again.sum())} such rows in all); drop one of them"
             )
+
+
+class _Names(Sequence[str]):
+    """What messages call some rows."""
+
+    def __init__(self, cohort: Cohort, rows: np.ndarray) -> None:
+        self.cohort, self.rows = cohort, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[str]: ...
+    def __getitem__(self, place: int | slice) -> str | Sequence[str]:
+        if isinstance(place, slice):
+            return _Names(self.cohort, self.rows[place])
+        return self.cohort.where(int(self.rows[place]))
 
 
 def _entry(source: Source) -> tuple[Path, float]:

@@ -6,6 +6,7 @@ in which they are stored, so that an encoder sees what the server of the challen
 
 from __future__ import annotations
 
+import hashlib
 import math
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +16,7 @@ import pandas as pd
 
 from medssl.data.blocks import Block, by, current, read_mask, unmask
 from medssl.data.formats import reading
-from medssl.data.reference import Reference
+from medssl.data.reference import Reference, parse
 from medssl.data.scan import Header
 from medssl.errors import VolumeError
 
@@ -79,6 +80,17 @@ def part_bytes(reference: Reference) -> bytes:
     """All values of a part and of its mask, for an identity by content."""
     values, _ = read_part(reference)
     return repr((reference.part, values.shape)).encode() + values.tobytes()
+
+
+def content_digest(image: Path) -> str:
+    """sha256 hex of the bytes of a file, or of the values of a part of one."""
+    try:
+        reference = parse(image)
+        if reference.part:
+            return hashlib.sha256(part_bytes(reference)).hexdigest()
+        return hashlib.sha256(image.read_bytes()).hexdigest()
+    except OSError as error:
+        raise VolumeError(f"{image} cannot be read ({error.strerror}); correct the path or drop the row") from error
 
 
 def wide_array(path: Path) -> np.memmap:

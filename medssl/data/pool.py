@@ -51,8 +51,13 @@ def processors() -> int:
 
 
 def _set_up(parent: int) -> None:
-    """Leave Ctrl-C to the main process, and die with it where the system can tell (Linux)."""
+    """Leave Ctrl-C to the main process, and die with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with(parent)
+
+
+def die_with(parent: int) -> None:
+    """End this process when its parent ends, however that ends, where the system can tell (Linux)."""
     if sys.platform != "linux":
         return
     with suppress(OSError, AttributeError):  # a system library without prctl

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,13 +60,15 @@ class Reference:
         """The first of its files that does not exist, None where all do."""
         return next((file for file in self.files if not os.path.exists(file)), None)
 
-    def stamp(self) -> str:
-        """Resolved path, size and time of change [ns] of its files, and the part; VolumeError where one is absent."""
+    def stamp(self, folders: dict[str, str] | None = None) -> str:
+        """Resolved path, size and time of change [ns] of its files, and the part; VolumeError where one is absent.
+
+        folders: resolved folders by their names, filled here: a cohort of many files asks for each folder once.
+        """
         said = []
         for file in self.files:
             try:
-                real = file.resolve(strict=True)
-                state = real.stat()
+                real, state = _resolved(str(file), {} if folders is None else folders)
             except (OSError, RuntimeError) as error:
                 raise VolumeError(f"{file} does not exist; correct the path in the manifest or drop the row") from error
             said.append(f"{real}\t{state.st_size}\t{state.st_mtime_ns}")
@@ -77,11 +80,26 @@ class Reference:
         """Names and sizes (-1 where absent) of its files, with ``times`` also when they were changed, and the part."""
         said = []
         for file in self.files:
-            state = file.stat() if file.exists() else None
-            size, changed = (state.st_size, state.st_mtime_ns) if state else (-1, -1)
+            try:
+                state = os.stat(file)
+                size, changed = state.st_size, state.st_mtime_ns
+            except (OSError, ValueError):
+                size, changed = -1, -1
             said.append(f"{file.name} {size} {changed if times else 0}")
         tail = f" #{self.part}@{self.row}" if self.part else ""
         return "\n".join(said) + tail
+
+
+def _resolved(file: str, folders: dict[str, str]) -> tuple[str, os.stat_result]:
+    """The path of a file without links, and its state. Errors: OSError where it is absent."""
+    state = os.lstat(file)
+    folder, name = os.path.split(file)
+    if stat.S_ISLNK(state.st_mode) or name in ("", ".", ".."):
+        real = os.path.realpath(file, strict=True)
+        return real, os.stat(real)
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder, strict=True)
+    return os.path.join(folders[folder], name), state
 
 
 def parse(cell: str | os.PathLike[str]) -> Reference:
@@ -92,6 +110,8 @@ def parse(cell: str | os.PathLike[str]) -> Reference:
     >>> parse("scan#1.nii.gz").part
     ''
     """
+    if "#" not in os.fspath(cell):
+        return Reference(cell if isinstance(cell, Path) else Path(cell))
     text, _, mask = os.fspath(cell).partition(_MASK)
     found = _FORM.fullmatch(text)
     if found is None:

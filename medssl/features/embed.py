@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from medssl.data.dataset import ScanDataset, TableDataset, plain_loader
 from medssl.data.manifest import Cohort
 from medssl.data.preprocess import Preprocessing
 from medssl.errors import StaleError, UserError
+from medssl.features.ahead import ahead
 from medssl.features.files import check_target
 from medssl.features.table import FOLDS, FeatureTable
 from medssl.files import exclusive, make_folder, write_atomic
@@ -38,10 +39,14 @@ def embed_rows(
     batch: int = 32,
     workers: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Run ``forward`` over rows without augmentation and gradient: index (N,) int64 and out (N, D), on the CPU."""
+    """Run ``forward`` over rows without augmentation and gradient: index (N,) int64 and out (N, D), on the CPU.
+
+    The next batches are read while the encoder computes: by worker processes, or, with none, by a thread (reading
+    is copying out of the cache's memory maps, which holds no lock).
+    """
     index, out = [], []
-    with torch.no_grad():
-        for item in plain_loader(dataset, rows, batch, workers):
+    with torch.no_grad(), ahead(plain_loader(dataset, rows, batch, workers), 2 if workers == 0 else 0) as items:
+        for item in items:
             index.append(item["index"])
             out.append(forward(item["views"][0].to(device)).float().cpu())
     return torch.cat(index), torch.cat(out)
@@ -81,11 +86,10 @@ def embed_cohort(
         dataset: ScanDataset = TableDataset(columns.matrix(cohort), {}, None, clean)
     else:
         cache = cache or VolumeCache(None)
-        files = [cohort.images(row, images) for row in range(len(cohort.table))]
-        where = [cohort.where(row) for row in range(len(files))]
-        cache.build(files, preprocessing, workers=None, progress=progress, where=where)
-        cache.common_shape(files, preprocessing, where)
-        dataset = ScanDataset(files, cache, preprocessing, {}, None, clean)
+        everyone = cohort.rows()
+        files = cohort.files(everyone, images)
+        made = cache.prepare(files, preprocessing, workers=None, progress=progress, where=cohort.names(everyone))
+        dataset = ScanDataset(files, cache, preprocessing, {}, None, clean, made.keys)
     encoder = encoder.to(device).eval()
     head = head.to(device).eval() if head is not None else None
 
@@ -122,12 +126,14 @@ def _in_parts(
     """Features of every row (N, D), each part of which is on the disk as soon as it is made."""
     parts = _open_parts(out, provenance)
     starts = range(0, len(cohort.table), PART)
-    for start in track(starts, "embedding", disable=not (progress and os.isatty(2)), console=_stderr()):
+    lacking = [start for start in starts if not (parts / f"part-{start:08d}.npy").is_file()]
+    ranges = [np.arange(start, min(start + PART, len(cohort.table))) for start in lacking]
+    done = _embedded(forward, dataset, ranges, device, batch, workers)
+    quiet = not (progress and os.isatty(2))
+    for start, rows, values in track(
+        zip(lacking, ranges, done, strict=True), "embedding", len(lacking), disable=quiet, console=_stderr()
+    ):
         part = parts / f"part-{start:08d}.npy"
-        if part.is_file():
-            continue
-        rows = np.arange(start, min(start + PART, len(cohort.table)))
-        _, values = embed_rows(forward, dataset, rows, device, batch, workers)
         bad = rows[~np.isfinite(values.numpy()).all(1)]
         if len(bad):
             raise UserError(
@@ -136,6 +142,24 @@ def _in_parts(
             )
         write_atomic(part, partial(np.save, arr=values.numpy()))
     return np.concatenate([np.load(parts / f"part-{s:08d}.npy", allow_pickle=False) for s in starts])
+
+
+def _embedded(
+    forward: Callable[[Tensor], Tensor],
+    dataset: ScanDataset,
+    ranges: list[np.ndarray],
+    device: str,
+    batch: int,
+    workers: int,
+) -> Iterator[Tensor]:
+    """Features of every range of rows, by one loader that reads ahead across them; no batch spans two."""
+    batches = [rows[i : i + batch] for rows in ranges for i in range(0, len(rows), batch)]
+    loader = plain_loader(dataset, np.concatenate([*ranges, np.empty(0, int)]), batch, workers, batches)
+    with ahead(loader, 2 if workers == 0 else 0) as items:
+        for rows in ranges:
+            with torch.no_grad():
+                out = [forward(next(items)["views"][0].to(device)).float().cpu() for _ in range(0, len(rows), batch)]
+            yield torch.cat(out)
 
 
 def _stderr() -> Any:

@@ -14,21 +14,21 @@ from torch import Tensor
 
 from medssl.errors import UserError
 from medssl.losses.lse import masked_lse, wide
+from medssl.losses.rows import Rows, mean_over_anchors
+
+
+def weighted_rows(sim_NM: Tensor, weight_NM: Tensor, den: Tensor, usable_NM: Tensor) -> Rows:
+    r"""Core: sum_k W_ik (D_ik - s_ik) over the usable k of each anchor, and whether it has any, both (N,).
+
+    W_ik are final weights (usually normalised over k), D_ik the log-denominator, (N, M) or (N, 1).
+    """
+    term_NM = torch.where(usable_NM, weight_NM * (den - sim_NM), 0.0)
+    return term_NM.sum(1), usable_NM.any(1)
 
 
 def weighted_nt_xent(sim_NM: Tensor, weight_NM: Tensor, den: Tensor, usable_NM: Tensor) -> Tensor:
-    r"""Core: mean over anchors of sum_k W_ik (D_ik - s_ik) over the usable k of each anchor.
-
-    W_ik are final weights (usually normalised over k), D_ik the log-denominator, (N, M) or (N, 1). An anchor
-    counts when it has a usable term. 0 with a live graph when none has.
-    """
-    term_NM = torch.where(usable_NM, weight_NM * (den - sim_NM), 0.0)
-    return mean_over_anchors(term_NM.sum(1), usable_NM.any(1))
-
-
-def mean_over_anchors(loss_N: Tensor, has_N: Tensor) -> Tensor:
-    """Mean of ``loss_N`` where ``has_N``; 0, still attached to the graph, where there is none."""
-    return torch.where(has_N, loss_N, 0.0).sum() / has_N.sum().clamp(min=1)
+    """Mean of ``weighted_rows`` over the anchors that have a usable term; 0 with a live graph when none has."""
+    return mean_over_anchors(*weighted_rows(sim_NM, weight_NM, den, usable_NM))
 
 
 def nt_xent(sim_NM: Tensor, pos_NM: Tensor, valid_NM: Tensor) -> Tensor:
@@ -42,8 +42,19 @@ def nt_xent(sim_NM: Tensor, pos_NM: Tensor, valid_NM: Tensor) -> Tensor:
     >>> round(nt_xent(torch.zeros(4, 4), pos, ~torch.eye(4).bool()).item(), 4)
     1.0986
     """
+    return mean_over_anchors(*nt_xent_rows(sim_NM, pos_NM, valid_NM))
+
+
+def nt_xent_rows(sim_NM: Tensor, pos_NM: Tensor, valid_NM: Tensor) -> Rows:
+    """``nt_xent`` (and SupCon L_out) of every anchor, for ``rows.blockwise``."""
     sim_NM, pos_NM = _checked(sim_NM, pos_NM, valid_NM)
-    return weighted_nt_xent(sim_NM, _uniform(pos_NM, sim_NM), masked_lse(sim_NM, valid_NM)[:, None], pos_NM)
+    return weighted_rows(sim_NM, _uniform(pos_NM, sim_NM), masked_lse(sim_NM, valid_NM)[:, None], pos_NM)
+
+
+def nearest_is_positive(sim_NM: Tensor, pos_NM: Tensor, valid_NM: Tensor) -> Rows:
+    """1 where the most similar valid candidate of an anchor is a positive, (N,), to be watched; all anchors count."""
+    best_N1 = sim_NM.detach().masked_fill(~valid_NM, -torch.inf).argmax(1, keepdim=True)
+    return pos_NM.gather(1, best_N1).squeeze(1).float(), torch.ones_like(valid_NM[:, 0])
 
 
 def sup_con(sim_NM: Tensor, pos_NM: Tensor, valid_NM: Tensor, *, mean: Literal["out", "in"] = "out") -> Tensor:
@@ -57,14 +68,19 @@ def sup_con(sim_NM: Tensor, pos_NM: Tensor, valid_NM: Tensor, *, mean: Literal["
     >>> round(sup_con(torch.ones(3, 3), pos, ~torch.eye(3).bool(), mean="in").item(), 4)
     0.6931
     """
+    return mean_over_anchors(*sup_con_rows(sim_NM, pos_NM, valid_NM, mean=mean))
+
+
+def sup_con_rows(sim_NM: Tensor, pos_NM: Tensor, valid_NM: Tensor, *, mean: Literal["out", "in"] = "out") -> Rows:
+    """``sup_con`` of every anchor, for ``rows.blockwise``."""
     if mean == "out":
-        return nt_xent(sim_NM, pos_NM, valid_NM)
+        return nt_xent_rows(sim_NM, pos_NM, valid_NM)
     if mean != "in":
         raise UserError(f"mean is {mean!r}; SupCon knows out and in")
     sim_NM, pos_NM = _checked(sim_NM, pos_NM, valid_NM)
     count_N = pos_NM.sum(1)
     loss_N = masked_lse(sim_NM, valid_NM) - masked_lse(sim_NM, pos_NM) + count_N.clamp(min=1).to(sim_NM.dtype).log()
-    return mean_over_anchors(loss_N, count_N > 0)
+    return loss_N, count_N > 0
 
 
 def decoupled(sim_NM: Tensor, pos_NM: Tensor, valid_NM: Tensor, *, attraction_N: Tensor | None = None) -> Tensor:

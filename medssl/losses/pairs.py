@@ -49,9 +49,10 @@ def same(a_N: Tensor, b_M: Tensor) -> Tensor:
     return a_N[:, None] == b_M[None, :]
 
 
-def not_self(n: int, m: int, device: torch.device | None = None) -> Tensor:
-    """Mask (n, m) that is False where column r is anchor r itself."""
-    return torch.arange(n, device=device)[:, None] != torch.arange(m, device=device)[None, :]
+def not_self(n: int, m: int, device: torch.device | None = None, rows_N: Tensor | None = None) -> Tensor:
+    """Mask (n, m) that is False where column r is anchor r itself; ``rows_N`` are other columns of the anchors."""
+    rows_N = torch.arange(n, device=device) if rows_N is None else rows_N
+    return rows_N[:, None] != torch.arange(m, device=device)[None, :]
 
 
 def view_masks(
@@ -62,19 +63,21 @@ def view_masks(
     *,
     relatives: Literal["positive", "ignore", "negative"] = "positive",
     own_rows: bool = True,
+    rows_N: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Positives and valid pairs, both (N, M) boolean, from the scan (row of the manifest) and subject of every row.
 
     Positives are the other views of the same scan. ``relatives`` says what other scans of the same person are:
     positives (default), ignored, or negatives like everybody else. ``own_rows``: the columns start with the
-    anchors themselves, which are never used; False where they do not, as in a queue or a bank.
+    anchors themselves, which are never used; False where they do not, as in a queue or a bank. ``rows_N``: the
+    columns of these anchors, where they are only some of them.
     """
     if relatives not in ("positive", "ignore", "negative"):
         raise UserError(f"relatives is {relatives!r}; it is one of positive, ignore, negative")
     scan_NM, person_NM = same(scan_N, scan_M), same(subject_N, subject_M)
     valid_NM = torch.ones_like(scan_NM)
     if own_rows:
-        valid_NM = not_self(len(scan_N), len(scan_M), scan_NM.device)
+        valid_NM = not_self(len(scan_N), len(scan_M), scan_NM.device, rows_N)
     if relatives == "ignore":
         valid_NM = valid_NM & (scan_NM | ~person_NM)
     pos_NM = scan_NM | person_NM if relatives == "positive" else scan_NM
@@ -148,6 +151,45 @@ def label_weights(
         distance_NM = torch.where(same_subject_NM, 0.0, distance_NM)
     valid_NM = known_NM if policy == "drop" else torch.ones_like(known_NM)
     return logw_NM, valid_NM, distance_NM
+
+
+def labelled_pairs(
+    kernels: Mapping[str, PairKernel],
+    labels_N: Mapping[str, Tensor],
+    labels_M: Mapping[str, Tensor],
+    subject_N: Tensor,
+    subject_M: Tensor,
+    policy: Literal["self", "drop"] = "self",
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """A function of some anchors (their indices (b,)) that gives their log-weights and valid pairs, both (b, M).
+
+    As ``label_weights``, and no anchor is a candidate of itself (column r is anchor r). For ``rows.blockwise``.
+    """
+
+    def pairs(rows_b: Tensor) -> tuple[Tensor, Tensor]:
+        own_bM = same(subject_N[rows_b], subject_M)
+        labels_b = {name: y_N[rows_b] for name, y_N in labels_N.items()}
+        logw_bM, usable_bM, _ = label_weights(kernels, labels_b, labels_M, own_bM, policy)
+        return logw_bM, usable_bM & not_self(len(rows_b), len(subject_M), own_bM.device, rows_b)
+
+    return pairs
+
+
+def label_order(kernels: Mapping[str, PairKernel], labels_M: Mapping[str, Tensor], subject_M: Tensor) -> Tensor | None:
+    """Order of the candidates (M,) along which the log-weights of an anchor rise and then fall; None if there is none.
+
+    Such is the order of the labels for a kernel that falls with |y - y'|; classes (``sharp`` kernels) come first where
+    one other label is multiplied with them. Missing labels stand at an end, rows of one subject side by side. With
+    ``missing`` labels a few rows may still rise twice, which ``threshold`` sees for itself.
+    """
+    names = sorted(kernels, key=lambda name: bool(getattr(kernels[name], "sharp", False)))
+    smooth = [name for name in names if not getattr(kernels[name], "sharp", False)]
+    if len(smooth) > 1 or any(labels_M[name].ndim != 1 for name in names):
+        return None
+    order_M = subject_M.argsort(stable=True)
+    for name in names:
+        order_M = order_M[labels_M[name][order_M].argsort(stable=True)]
+    return order_M
 
 
 def _factor(

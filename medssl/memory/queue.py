@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +82,21 @@ class Queue(nn.Module):
         count, size = int(self.count), len(self)
         return (self.pointer - count + torch.arange(count, device=self.keys.device)) % size
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Load a queue of another size too (the batch, and so the default size, changed): its newest keys stay."""
+        old = state_dict.get(f"{prefix}keys")
+        if old is not None and len(old) != len(self) and old.shape[1:] == self.keys.shape[1:]:
+            twin = copy.deepcopy(self)
+            other = Queue(len(old), old.shape[1], self.columns)
+            other.load_state_dict({k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)})
+            order = other.order()[-len(self) :]
+            twin.pointer.zero_(), twin.count.zero_(), twin.born.fill_(-1), twin.ids.fill_(-1)
+            named = {name: other.column(name)[order] for name in self.columns}
+            twin.push(other.keys[order], other.ids[order], named)
+            twin.born[: len(order)] = other.born[order]
+            state_dict.update({prefix + k: v for k, v in twin.state_dict().items()})
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def age(self, step: int) -> Tensor:
         """Steps since each key was pushed, oldest first, one number per filled row."""
-        return step - self.born[self.order()]
+        return (step - self.born[self.order()]).clamp(min=0)  # a change of devices counts steps anew

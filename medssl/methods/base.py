@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
@@ -13,7 +14,11 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Step
+    from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Rows, Step
+
+
+_all_gather: Any = getattr(dist, "all_gather_single", None) or getattr(dist, "all_gather_into_tensor", None)
+_reduce_scatter: Any = getattr(dist, "reduce_scatter_single", None) or getattr(dist, "reduce_scatter_tensor", None)
 
 
 class Term(Protocol):
@@ -53,7 +58,30 @@ class Method(nn.Module):
 
     def step(self, batch: Batch, progress: Progress) -> Step:
         """Compute one loss per player. Reads memory, never moves it, draws no randomness but dropout's."""
-        raise TypeError(f"{type(self).__name__} must define step()")
+        if not self.embeds():
+            raise TypeError(f"{type(self).__name__} must define step(), or compare()")
+        return self.compare(self.embed(batch), replace(batch, views=()), progress)
+
+    @classmethod
+    def embeds(cls) -> bool:
+        """Whether a step is ``compare(embed(batch))``, so that ``trainer.micro_batch`` can cache gradients."""
+        return cls.compare is not Method.compare
+
+    def embed(self, batch: Batch) -> Rows:
+        """What ``compare`` needs of every view of every scan: tensors (V, B, ...), here the encoder's pooled h.
+
+        The rows of a scan depend on no other scan (but through batch norm): the trainer may make them for a few scans
+        at a time, and twice, the second time with gradient. So everything large belongs here.
+        """
+        h_NE = stack_views(self.encoder, batch.views).pooled
+        return (h_NE.unflatten(0, (len(batch.views), -1)),)
+
+    def compare(self, rows: Rows, batch: Batch, progress: Progress) -> Step:
+        """The losses as a function of all rows of the batch: projector, gathering, regularisers; sees no views.
+
+        A method that defines this, and not ``step``, can be trained on batches that memory does not hold.
+        """
+        raise TypeError(f"{type(self).__name__} must define compare()")
 
     def after_step(self, step: Step, batch: Batch, progress: Progress) -> None:
         """Move memory, once per optimiser step: EMA, queue, bank.
@@ -104,16 +132,63 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
             p.requires_grad_(True)
 
 
+def world() -> int:
+    """Number of processes that train together; 1 where torch.distributed is not up."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
 def gather(x_ND: Tensor, *, own_first: bool = True) -> Tensor:
     """Rows of all processes with gradient; the same tensor where there is one process.
 
     own_first: this process's rows come first, so that column r < N is anchor r (losses); otherwise in the order of
-    ranks, which is the same everywhere (queues and banks must agree).
-    """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return x_ND
-    from torch.distributed.nn.functional import all_gather
+    ranks, which is the same everywhere. Every process must give as many rows.
 
-    parts = list(all_gather(x_ND.contiguous()))
+    Scale: the backward pass sums, over all processes, the gradient that their losses send to these rows, and the
+    trainer (DDP) then averages the gradients of parameters. Together that is the gradient of the mean of the losses
+    of all processes. So a loss needs no factor where it is a mean over own anchors (``over_processes`` where their
+    number may differ), nor where every process computes it from all rows.
+    """
+    if world() == 1:
+        return x_ND
+    parts = list(_Gather.apply(x_ND.contiguous()))
     rank = dist.get_rank()
     return torch.cat([parts[rank], *parts[:rank], *parts[rank + 1 :]] if own_first else parts)
+
+
+class _Gather(torch.autograd.Function):
+    """Rows of all processes (P, N, ...); backwards, every process gets the sum of what all sent to its rows."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        out = x.new_empty(world(), *x.shape)
+        _all_gather(out.flatten(0, 1) if x.ndim else out, x)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *sent: Tensor) -> Tensor:
+        own = torch.empty_like(sent[0][0])
+        _reduce_scatter(own, sent[0].contiguous().flatten(0, 1))
+        return own
+
+
+def gather_scans(index_B: Tensor, *rows: Tensor) -> tuple[Tensor, ...]:
+    """Rows (B, ...) of the scans of all processes, without gradient, in the order of the manifest, for memory.
+
+    That order is the same on every process, and the same for any number of processes and micro-batches.
+    """
+    with torch.no_grad():
+        order = torch.argsort(gather(index_B, own_first=False), stable=True)
+        return tuple(gather(x.detach(), own_first=False)[order] for x in rows)
+
+
+def over_processes(mean: Tensor, count: Callable[[], Tensor]) -> Tensor:
+    """A mean over ``count()`` own anchors, scaled so that its average over processes is the mean over all anchors.
+
+    Needed where a process may have fewer anchors than others (missing labels). One process does not even count.
+    """
+    if world() == 1:
+        return mean
+    own = count().detach().to(mean.dtype)
+    total = own.clone()
+    dist.all_reduce(total)
+    return mean * (own * world() / total.clamp(min=1))

@@ -2,50 +2,36 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import signal
 import threading
 import warnings
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.io import TorchCheckpointIO
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch import Tensor
 
 from medssl.errors import TrainingStopped, UserError
 from medssl.methods.base import Method
-from medssl.training.checkpoints import checkpoint_name, prune_checkpoints, write_checkpoint
+from medssl.training.batches import joined, to_batch
+from medssl.training.checkpoints import checkpoint_name, prune_checkpoints
+from medssl.training.device import compiled, lay_out_, settle
+from medssl.training.gradcache import average_gradients_, gradient_cache
 from medssl.training.hooks import Hooks
+from medssl.training.launch import Sharded, alone, build_trainer, end_helpers
 from medssl.training.optim import build_optimizer, lr_factor
 from medssl.training.options import Optimisation, PlayerOptions, TrainerOptions
 from medssl.training.precision import guard_convolutions_
+from medssl.training.ranks import LOST, follow_first_, is_lost, mean_over_processes, same_everywhere
 from medssl.training.seeding import step_seed
+from medssl.training.shards import refuse_shards, shard_, whole, whole_copy, whole_parameters
 from medssl.types import Batch, Progress, Step
-
-
-def to_batch(item: Mapping[str, Any]) -> Batch:
-    """The record of collated tensors as the Batch that methods see."""
-    return Batch(tuple(item["views"]), item["index"], item["meta"], item["target"])
-
-
-def joined(held: Sequence[tuple[Step, Batch]]) -> tuple[Step, Batch]:
-    """The micro-batches of one optimiser step as memory sees them: carried rows, index and meta one after another.
-
-    Losses and views are not kept; log and carried scalars are the last ones.
-    """
-    steps, batches = zip(*held, strict=True)
-    last = steps[-1]
-    carry = {k: torch.cat([s.carry[k] for s in steps]) if v.ndim else v for k, v in last.carry.items()}
-    index = torch.cat([b.index for b in batches])
-    meta = {k: torch.cat([b.meta[k] for b in batches]) for k in batches[-1].meta}
-    target = {k: torch.cat([b.target[k] for b in batches]) for k in batches[-1].target}
-    return Step({}, last.log, carry), Batch((), index, meta, target)
 
 
 class MethodModule(pl.LightningModule):
@@ -58,16 +44,20 @@ class MethodModule(pl.LightningModule):
     def __init__(self, method: Method, optim: Optimisation, options: TrainerOptions, hooks: Hooks) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.method, self.optim, self.options, self.hooks = method, optim, options, hooks
+        self.method, self.optim, self.hooks = method, optim, hooks
+        self.options = options = settle(options)  # where it was not done with the recipe
         if options.precision == "bf16-mixed":
             guard_convolutions_(method)
+        lay_out_(method, options.memory_format)
+        self.cache = gradient_cache(method, options, lambda: self.device)
         self.steps_per_epoch = 1  # known once the loader is
-        self.micro, self.prepared = 0, -1
-        self.norm = float("nan")
+        self.micro, self.prepared = 0, -1  # batches of the training behind us, the epoch that was looked at last
+        self.done = 0  # optimiser steps that were made; another number than at.step after a change of devices
+        self.before: dict[str, int] | None = None  # how the checkpoint counted batches
+        self.norm, self.sharded = float("nan"), False
         self.held: list[tuple[Step, Batch]] = []  # micro-batches since the last optimiser step
         self.names = tuple(method.players())
-        unknown = set(optim.players) - set(self.names)
-        if unknown:
+        if unknown := set(optim.players) - set(self.names):
             raise UserError(
                 f"optim.players names {sorted(unknown)}, but the players of {type(method).__name__} are "
                 f"{list(self.names)}; use one of these"
@@ -76,28 +66,44 @@ class MethodModule(pl.LightningModule):
     @property
     def at(self) -> Progress:
         """Where the training stands."""
-        step = self.micro // self.options.accumulate
-        epochs = self.options.epochs
-        total = epochs * self.steps_per_epoch
-        return Progress(step, total, min(step // self.steps_per_epoch, epochs - 1), epochs)
+        step, epochs = self.micro // self.options.accumulate, self.options.epochs
+        return Progress(step, epochs * self.steps_per_epoch, min(step // self.steps_per_epoch, epochs - 1), epochs)
 
     def train_dataloader(self) -> Any:
         """The loader of this process."""
         loader = self.hooks.loader(self.global_rank, self.trainer.world_size, self.start_epoch)
         self.steps_per_epoch = loader.plan.per_epoch // self.options.accumulate
+        self.plan = {"joint": loader.plan.joint, "per_epoch": loader.plan.per_epoch}
+        if self.before is not None:
+            same_everywhere("steps in the checkpoint", self.micro, self.device)
+            if self.before != self.plan:
+                self.micro = loader.plan.resumed(self.micro, self.before)
+                counted = self.trainer.fit_loop.epoch_loop.batch_progress.current
+                counted.ready = counted.started = counted.processed = self.micro
+                counted.completed = self.micro - 1
+            self.before = None
         return loader
+
+    def configure_model(self) -> None:
+        """Under fsdp, split the weights over the processes."""
+        if isinstance(self.trainer.strategy, Sharded) and not self.sharded:
+            shard_(self.method, self.device_mesh["data_parallel"])
+            self.sharded = True
 
     def start_epoch(self, epoch: int) -> np.ndarray | None:
         """Let the method look at the cohort once per epoch; returns sampling weights of the rows."""
         if epoch != self.prepared:
+            follow_first_(self.method)  # batch-norm statistics may differ
             torch.manual_seed(step_seed(self.options.seed, epoch, 1_000_003))
-            self.method.before_epoch(lambda f: self.hooks.embed(f, self.device), self.at)
+            with whole_parameters(self.method):
+                self.method.before_epoch(lambda f: self.hooks.embed(f, self.device), self.at)
+            follow_first_(self.method)  # as they agree already where all processors compute alike
             self.prepared = epoch
         weights = self.method.scan_weights()
         if weights is None:
             return self.hooks.scan_weights
-        own = weights.detach().cpu().double().numpy()
-        return own if self.hooks.scan_weights is None else own * self.hooks.scan_weights
+        own, given = weights.detach().cpu().double().numpy(), self.hooks.scan_weights
+        return own if given is None else own * given
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One optimiser per player."""
@@ -110,31 +116,55 @@ class MethodModule(pl.LightningModule):
         """Options of a player."""
         return self.optim.players.get(name, PlayerOptions())
 
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Views that are made on the device are made here, outside autocast."""
+        return self.hooks.finish(batch)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Bring a batch to the device; under gradient caching its views follow a few scans at a time."""
+        if self.cache is None or "epoch" in batch:  # views that are made on the device
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        rest = super().transfer_batch_to_device({**batch, "views": []}, device, dataloader_idx)
+        return rest | {"views": batch["views"]}
+
     def training_step(self, item: Mapping[str, Any], batch_idx: int) -> None:
         """One forward pass, one backward pass, one step per player that is due, then memory."""
-        batch, at = to_batch(item), self.at
-        torch.manual_seed(step_seed(self.options.seed, self.micro, self.global_rank))
-        out = self.method.step(batch, at)
+        batch, at = to_batch(item, self.options.memory_format), self.at
+        seed = partial(step_seed, self.options.seed, self.micro, self.global_rank)
+        torch.manual_seed(seed())
+        out = self.method.step(batch, at) if self.cache is None else self.cache.forward(batch, at, seed)
         if tuple(sorted(out.losses)) != tuple(sorted(self.names)):
             raise TypeError(f"{type(self.method).__name__}: losses {sorted(out.losses)} are not players {self.names}")
         total = torch.stack(list(out.losses.values())).sum()
-        if not torch.isfinite(total.detach()):
-            raise TrainingStopped(self.diagnosis(batch, out, at))
-        self.manual_backward(total / self.options.accumulate)
+        shown = Step(mean_over_processes(out.losses), mean_over_processes(out.log), out.carry)
+        if not all(bool(torch.isfinite(v)) for v in shown.losses.values()):  # of any process, so that all stop
+            raise TrainingStopped(self.diagnosis(batch, shown, at))
+        self.backward_of(total / self.options.accumulate)
         self.micro += 1
         if self.options.accumulate > 1:
             self.held.append((Step({}, out.log, out.carry), Batch((), batch.index, batch.meta, batch.target)))
         if self.micro % self.options.accumulate:
             return
         lr = self.step_players(at)
+        self.done += 1
         self.method.after_step(*(joined(self.held) if self.held else (out, batch)), at)
         self.held.clear()
-        self.record(batch, out, at, lr)
+        self.record(batch, shown, at, lr)
+
+    def backward_of(self, loss: Tensor) -> None:
+        """Add gradients; those of the last batch of an optimiser step are averaged over processes."""
+        last = (self.micro + 1) % self.options.accumulate == 0
+        if self.cache is None:
+            with alone(self.trainer, until_last=last):
+                self.manual_backward(loss)
+            return
+        self.cache.backward(self.trainer.precision_plugin.pre_backward(loss, self))  # scaled under fp16
+        if last:
+            average_gradients_(self.method)
 
     def step_players(self, at: Progress) -> float:
         """Step the optimisers that are due; returns the learning rate used for the first player."""
-        optimizers = self.optimizers()
-        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        optimizers = self.optimizers() if len(self.names) > 1 else [self.optimizers()]
         factor = lr_factor(self.optim, at.step, at.steps, self.steps_per_epoch)
         for name, optimizer in zip(self.names, optimizers, strict=True):
             if (at.step + 1) % self.player(name).every == 0:
@@ -149,7 +179,7 @@ class MethodModule(pl.LightningModule):
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if not gradients:
             return
-        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
+        norm = whole(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients])))
         self.norm = float(norm)
         if not torch.isfinite(norm) and self.options.precision != "16-mixed":  # fp16's scaler skips such a step
             raise TrainingStopped(
@@ -167,14 +197,15 @@ class MethodModule(pl.LightningModule):
         row = {("loss" if single else f"loss_{k}"): float(v.detach()) for k, v in out.losses.items()}
         row |= {"lr": lr, "grad_norm": self.norm} | {k: float(v) for k, v in out.log.items()}
         after = self.at
+        epoch_ends = after.step % self.steps_per_epoch == 0
         if self.trainer.is_global_zero:
             self.hooks.progress(after.step, after.steps, row)
-            epoch_ends = after.step % self.steps_per_epoch == 0
-            if after.step % self.options.log_steps == 0 or epoch_ends:
+            if self.done % self.options.log_steps == 0 or epoch_ends:
                 chance = float("nan") if self.method.chance is None else self.method.chance
-                self.hooks.on_step({"step": after.step, "epoch": at.epoch, **row, "chance": chance}, out, batch)
-            if epoch_ends:
-                self.hooks.on_epoch(self.method, Progress(after.step, after.steps, at.epoch, at.epochs), self.device)
+                self.hooks.on_step({"step": self.done, "epoch": at.epoch, **row, "chance": chance}, out, batch)
+        if epoch_ends and (self.trainer.is_global_zero or self.sharded):  # sharded weights need everybody's part
+            ends = Progress(self.done, self.done + after.steps - after.step, at.epoch, at.epochs)
+            self.hooks.on_epoch(self.method, ends, self.device)
 
     def diagnosis(self, batch: Batch, out: Step, at: Progress) -> str:
         """Why a loss may be no number, in one sentence."""
@@ -191,35 +222,15 @@ class MethodModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Counters travel with the state."""
-        checkpoint["medssl"] = {"micro": self.micro, "prepared": self.prepared}
+        checkpoint["medssl"] = {"micro": self.micro, "prepared": self.prepared, "done": self.done, "plan": self.plan}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Counters come back with the state."""
-        self.micro, self.prepared = checkpoint["medssl"]["micro"], checkpoint["medssl"]["prepared"]
+        found = checkpoint["medssl"]
+        self.micro, self.prepared, self.before = found["micro"], found["prepared"], found.get("plan")
+        self.done = found.get("done", self.micro // self.options.accumulate)
         if self.global_rank == 0:
-            self.hooks.rewind(self.at.step)
-
-
-class SafeFiles(TorchCheckpointIO):
-    """Checkpoints by write-then-rename, read without unpickling anything but tensors and plain values."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write atomically."""
-        write_checkpoint(checkpoint, Path(path))
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read with ``weights_only=True``."""
-        try:
-            with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums of its own file
-                if broken := archive.testzip():
-                    raise RuntimeError(f"the checksum of {broken} is wrong")
-            state: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=True)
-        except (RuntimeError, EOFError, UnpicklingError, zipfile.BadZipFile) as problem:
-            raise UserError(
-                f"{path} is damaged ({' '.join(str(problem).split())[:80]}); delete it, and the run continues from "
-                f"the checkpoint before"
-            ) from problem
-        return state
+            self.hooks.rewind(self.done)
 
 
 class Keeper(pl.Callback):
@@ -232,64 +243,46 @@ class Keeper(pl.Callback):
         """Save between two steps, when every counter agrees."""
         if module.micro % self.options.accumulate:
             return
-        step, every = module.at.step, self.options.checkpoint_steps
-        if step % module.steps_per_epoch == 0 or (every and step % every == 0):
+        step, every = module.done, self.options.checkpoint_steps
+        if module.at.step % module.steps_per_epoch == 0 or (every and step % every == 0):
             trainer.save_checkpoint(self.folder / checkpoint_name(step))
             if trainer.is_global_zero:
                 prune_checkpoints(self.folder, self.options.keep_checkpoints)
 
 
-def fit(module: MethodModule, run: Path, resume: Path | None = None) -> None:
-    """Train ``module``; checkpoints go to run/checkpoints.
+def fit(module: MethodModule, run: Path, resume: Path | None = None) -> Method:
+    """Train ``module``; checkpoints go to run/checkpoints. Returns the method with whole weights.
 
     Raises TrainingStopped on a loss that is no number, KeyboardInterrupt when stopped by hand.
     """
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     options, threads = module.options, torch.get_num_threads()
     torch.set_num_threads(options.threads or threads)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")
-        warnings.filterwarnings("ignore", message=".*pytorch_lightning.*")
-        warnings.filterwarnings("ignore", message=".*deterministic.*")
+        warnings.filterwarnings("ignore", message=".*(pytorch_lightning|deterministic).*")
         trainer = build_trainer(options, [Keeper(run / "checkpoints", options)])
+        plain = None
+        if isinstance(trainer.strategy, Sharded):
+            refuse_shards(module.method)
+            plain = copy.deepcopy(module.method)
         on_interrupt = signal.getsignal(signal.SIGINT)
         try:
-            trainer.fit(module, ckpt_path=str(resume) if resume else None)
+            with compiled(module.method.encoder, options.compile):
+                trainer.fit(module, ckpt_path=str(resume) if resume else None)
         except SystemExit as stop:  # Lightning turns Ctrl-C into an exit
             raise KeyboardInterrupt from stop
+        except BaseException as problem:
+            end_helpers(trainer)
+            if trainer.world_size > 1 and is_lost(problem):
+                raise TrainingStopped(LOST.format(run=run, timeout=options.timeout)) from problem
+            raise
         finally:  # Lightning ignores Ctrl-C after the first one, for the rest of the process
             torch.set_num_threads(threads)
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGINT, on_interrupt)
     if trainer.interrupted:
         raise KeyboardInterrupt
-
-
-def build_trainer(options: TrainerOptions, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """The Lightning trainer of these options; UserError for a device or strategy that this machine does not have."""
-    try:
-        return pl.Trainer(
-            accelerator=options.accelerator,
-            devices=options.devices,
-            num_nodes=options.nodes,
-            strategy=options.strategy,
-            precision=options.precision,
-            max_epochs=1,
-            deterministic="warn" if options.deterministic else None,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            num_sanity_val_steps=0,
-            callbacks=callbacks,
-            plugins=[SafeFiles()],
-        )
-    except (MisconfigurationException, ValueError) as problem:
-        raise UserError(
-            f"this machine cannot train with trainer.accelerator={options.accelerator}, devices={options.devices}, "
-            f"strategy={options.strategy}, precision={options.precision} ({' '.join(str(problem).split())}); change "
-            f"these options, such as trainer.accelerator=auto"
-        ) from problem
+    return module.method if plain is None else whole_copy(module.method, plain)

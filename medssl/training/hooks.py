@@ -19,7 +19,8 @@ class Hooks:
     """What stands around a training: batches, clean embedding, monitors.
 
     loader(batches per process's rank, processes, before_epoch) makes the training loader.
-    embed(f, rows or None) runs f over training rows without augmentation, in eval mode.
+    embed(f, device) runs f over all training rows without augmentation, in eval mode; processes share the work.
+    finish(item) sees every training batch once it is on the device, and returns what the method gets.
     on_step / on_epoch receive records, rewind(step) drops those after a checkpoint; none touches the training.
     """
 
@@ -30,3 +31,4 @@ class Hooks:
     on_epoch: Callable[[Method, Progress, torch.device], None]
     rewind: Callable[[int], None]
     progress: Callable[[int, int, Mapping[str, float]], None]
+    finish: Callable[[dict[str, Any]], dict[str, Any]] = lambda item: item

@@ -24,6 +24,9 @@ from medssl.probes.online import map2d, online_probe
 from medssl.training.options import MonitorOptions
 from medssl.types import Batch, Progress, Step
 
+_FLAT = 1e-3
+"""Share of the healthy standard deviation below which raw features are one point."""
+
 EmbedRows = Callable[[Callable[[Tensor], Tensor], torch.device, np.ndarray], tuple[Tensor, Tensor]]
 
 
@@ -68,7 +71,8 @@ class Monitor:
     """Writes logs/train, logs/probe, logs/messages and maps of one run; never touches the training's state.
 
     table: manifest columns of all rows. rows: training rows that probes may use. say: prints a sentence.
-    draw(frame, title, path) makes the picture of a map. accumulate: batches per step, for the rate.
+    draw(frame, title, path) makes the picture of a map. accumulate: batches per step, for the rate. writes: False in
+    processes that only help to embed.
     """
 
     def __init__(
@@ -83,9 +87,11 @@ class Monitor:
         tensorboard: bool = False,
         seed: int = 0,
         accumulate: int = 1,
+        writes: bool = True,
     ) -> None:
-        self.folder = run / "logs"
-        make_folder(self.folder)
+        self.folder, self.writes = run / "logs", writes
+        if writes:
+            make_folder(self.folder)
         self.options, self.table, self.embed, self.say, self.draw = options, table, embed, say, draw
         keep = np.random.default_rng([seed, 0x90B]).permutation(rows)[: options.scans]
         self.rows, self.seed, self.accumulate = np.sort(keep), seed, accumulate
@@ -95,7 +101,8 @@ class Monitor:
         self.recent: list[float] = []
         self.low = 0
         self.clock, self.steps = time.perf_counter(), 0
-        self.board = _board(self.folder) if tensorboard else None
+        used = tensorboard and writes
+        self.board = tensorboard_writer()(str(self.folder / "tensorboard")) if used else None
 
     def rewind(self, step: int) -> None:
         """Continue after ``step``: later rows are dropped."""
@@ -134,6 +141,8 @@ class Monitor:
             return method.encoder(x).pooled
 
         index, h = self.embed(pooled, device, self.rows)
+        if not self.writes:
+            return
         rows, features = index.cpu().numpy(), h.float().cpu().numpy()
         part = self.table.iloc[rows]
         answer = online_probe(
@@ -152,13 +161,14 @@ class Monitor:
             for key, value in record.items():
                 if isinstance(value, float):
                     self.board.add_scalar(f"probe/{key}", value, progress.step)
-        if rank < 1.5 and features.shape[1] > 4:
+        used = _used_dimensions(features)
+        if used < 1.5 and features.shape[1] > 4:
             self._tell(
                 "rank",
                 progress.step,
                 progress.epoch,
-                f"dimensional collapse: the features of {len(rows)} scans use {rank:.1f} of "
-                f"{features.shape[1]} dimensions (RankMe); raise the batch size or lower optim.lr",
+                f"dimensional collapse: the features of {len(rows)} scans use {used:.1f} of "
+                f"{features.shape[1]} dimensions (RankMe about their mean); raise the batch size or lower optim.lr",
             )
         if self.options.map and len(rows) >= 3:
             self._map(part, rows, features, progress)
@@ -176,7 +186,9 @@ class Monitor:
 
     def _judge(self, row: Mapping[str, float], z: Tensor | None) -> None:
         step, epoch = int(row["step"]), int(row["epoch"])
-        low = z is not None and z.shape[0] > 2 and row["std"] * math.sqrt(z.shape[1]) < 0.1
+        angular = z is not None and _unit_rows(z)
+        limit = 0.1 if angular else _FLAT  # raw features share a large mean, which harms no probe
+        low = z is not None and z.shape[0] > 2 and row["std"] * math.sqrt(z.shape[1]) < limit
         self.low = self.low + 1 if low else 0
         if z is not None and self.low >= 10:  # a fresh network maps all scans nearby: not yet a collapse
             healthy = 1 / math.sqrt(z.shape[1])
@@ -185,8 +197,8 @@ class Monitor:
                 step,
                 epoch,
                 f"collapse: the embedding's standard deviation is {row['std']:.4f} (healthy is about "
-                f"{healthy:.3f}), so all scans are mapped to nearly one point; lower optim.lr, check that the "
-                f"two views differ, or choose another method",
+                f"{healthy:.3f}), so all scans are mapped to nearly one point; lower optim.lr, "
+                f"{'check that the two views differ, ' if angular else ''}or choose another method",
             )
         if "loss" in row and "chance" in row:
             self.recent = [*self.recent[-19:], float(row["loss"])]
@@ -222,15 +234,28 @@ def _health(z: Tensor | None, scans: int) -> dict[str, float]:
     return found | {"uniformity": uniformity(z_MD[:scans])}
 
 
+def _unit_rows(z: Tensor) -> bool:
+    """Whether all rows have length 1, as embeddings have that are compared by their angle."""
+    return bool(((z.detach().float().norm(dim=1) - 1).abs() < 0.01).all())
+
+
+def _used_dimensions(features_NE: np.ndarray) -> float:
+    """RankMe about the mean: a mean that all scans share, as behind every ReLU, is no collapse; 1 for equal rows."""
+    if embedding_std(features_NE) * math.sqrt(features_NE.shape[1]) < _FLAT:
+        return 1.0
+    return rankme(features_NE - features_NE.mean(axis=0))
+
+
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
-def _board(folder: Path) -> Any:
+def tensorboard_writer() -> Any:
+    """The class that writes for TensorBoard; UserError where the extra is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise UserError(
             "trainer.tensorboard=true needs tensorboard; run `pip install 'medssl[tracking]'` or set it to false"
         ) from None
-    return SummaryWriter(str(folder / "tensorboard"))
+    return SummaryWriter

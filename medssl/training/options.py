@@ -67,6 +67,17 @@ class TrainerOptions:
     with more cores, and 1 with data.workers=1 is the steadier choice where other programs share two cores.
     checkpoint_steps: optimiser steps between checkpoints (an epoch's end always makes one). deterministic:
     the same bits on every run of the same machine and number of threads.
+    devices, nodes: data.batch_size counts per device, so a step sees nodes * devices batches. strategy: "auto", "ddp",
+    "fsdp" (weights of a vit in shards), or a name that Lightning knows. sync_batchnorm: batch norm over all GPUs.
+    timeout: seconds that a process waits for the others before it gives up.
+    precision: "auto" is bf16-mixed on GPUs and CPUs that compute in bfloat16 (``training/device.py``), else 32-true;
+    losses are computed in float32 always. memory_format: of volumes, "auto" is channels_last where it was measured or
+    is known to help. A run keeps what was decided in its recipe.yaml, and a resumed one does not decide again.
+    compile: let torch.compile translate the encoder (minutes at the start; the same numbers only up to rounding).
+    micro_batch: scans that the encoder sees at a time, None for all of data.batch_size. The loss, and its gradient,
+    is that of the whole batch (gradient caching), in the memory of one micro-batch and 4/3 of the time; for methods
+    whose loss is a function of the embeddings. micro_norm: batch norm of the encoder takes the statistics of a
+    micro-batch and counts each once ("batch"), or its running statistics, which then stay as they are ("frozen").
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
@@ -77,9 +88,15 @@ class TrainerOptions:
     devices: Count | Literal["auto"] = "auto"
     nodes: Count = 1
     strategy: str = "auto"
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    sync_batchnorm: bool = False
+    timeout: Positive = 1800.0
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    compile: bool = False
     threads: Count | None = None
     accumulate: Count = 1
+    micro_batch: Count | None = None
+    micro_norm: Literal["batch", "frozen"] = "batch"
     clip: Positive | None = 3.0
     checkpoint_steps: Count | None = None
     keep_checkpoints: Count = 2

@@ -18,6 +18,7 @@ from medssl import __version__
 from medssl.errors import UserError
 from medssl.files import make_folder, write_atomic
 from medssl.training.checkpoints import list_checkpoints
+from medssl.training.options import TrainerOptions
 
 _PACKAGES = (
     "torch",
@@ -107,8 +108,19 @@ def origin() -> dict[str, Any]:
 
 
 def process_rank() -> int:
-    """Rank of this process before torch.distributed is up; helpers of a multi-device launch are not 0."""
-    for variable in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
-        if os.environ.get(variable, "").isdigit():
-            return int(os.environ[variable])
-    return 0
+    """Rank of this process; before torch.distributed is up, a number that is 0 in the first process alone."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank()
+    if os.environ.get("RANK", "").isdigit():
+        return int(os.environ["RANK"])
+    given = (os.environ.get(name, "") for name in ("SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"))
+    return max([int(text) for text in given if text.isdigit()], default=0)
+
+
+def processes(options: TrainerOptions) -> int:
+    """How many processes these options train with, one per device."""
+    devices = options.devices
+    if devices == "auto":
+        on_gpus = options.accelerator != "cpu" and torch.cuda.is_available()
+        devices = torch.cuda.device_count() if on_gpus else 1
+    return options.nodes * devices

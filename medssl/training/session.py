@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from medssl.data.dataset import EpochBatches, ResumableLoader, ScanDataset
+from medssl.data.batches import EpochBatches
+from medssl.data.dataset import ResumableLoader, ScanDataset
 from medssl.errors import UserError
 from medssl.features.embed import embed_rows
 from medssl.methods.base import Method
@@ -19,7 +20,8 @@ from medssl.training.adapter import Hooks, MethodModule, fit
 from medssl.training.bar import Bar
 from medssl.training.monitors import Monitor
 from medssl.training.options import MonitorOptions, Optimisation, TrainerOptions
-from medssl.training.run import process_rank
+from medssl.training.ranks import embed_in_parts
+from medssl.training.run import process_rank, processes
 
 FEW_STEPS = 100
 """Trainings of fewer optimiser steps are told that they are short."""
@@ -42,17 +44,21 @@ def train(
     balance: np.ndarray | None = None,
     resume: Path | None = None,
     progress: bool = True,
-) -> None:
-    """Train ``method`` on ``rows`` of ``dataset``; the method is changed in place, the run folder is filled.
+) -> Method:
+    """Train ``method`` on ``rows`` of ``dataset`` and fill the run folder; returns the trained method.
+
+    The method is changed in place, unless its weights are split over processes (trainer.strategy=fsdp).
 
     table: manifest columns of all rows (age, site, sex, subject, participant_id, weight). balance: codes of all
     rows, such as sites, that every batch holds alike. resume: a checkpoint.
     """
+    first, number = process_rank() == 0, processes(trainer)
+    progress = progress and first
     weights = _weights(table["weight"].to_numpy(float), rows)
     made: list[ResumableLoader] = []
 
-    def loader(rank: int, processes: int, before_epoch: Callable[[int], np.ndarray | None]) -> ResumableLoader:
-        plan = EpochBatches(rows, batch, trainer.seed, rank, processes, trainer.accumulate, balance)
+    def loader(rank: int, world: int, before_epoch: Callable[[int], np.ndarray | None]) -> ResumableLoader:
+        plan = EpochBatches(rows, batch, trainer.seed, rank, world, trainer.accumulate, balance)
         made.append(ResumableLoader(dataset, plan, trainer.epochs, workers, before_epoch, torch.cuda.is_available()))
         return made[-1]
 
@@ -65,7 +71,7 @@ def train(
             for module, training in modes.items():
                 module.training = training
 
-    with Bar(title, batch * trainer.accumulate, progress) as bar:
+    with Bar(title, batch * number * trainer.accumulate, progress) as bar:
         monitor = Monitor(
             run,
             monitors,
@@ -76,32 +82,34 @@ def train(
             draw=draw,
             tensorboard=trainer.tensorboard,
             seed=trainer.seed,
-            accumulate=trainer.accumulate,
+            accumulate=trainer.accumulate * number,
+            writes=first,
         )
         if progress and optim.schedule != "constant" and optim.warmup >= trainer.epochs:
             bar.say(
                 f"the warm-up of {optim.warmup:g} epochs is not over when the training of {trainer.epochs} ends, so "
                 f"the rate never reaches optim.lr={optim.lr:g}; set optim.warmup lower for more than a trial"
             )
-        steps = trainer.epochs * (len(rows) // (batch * trainer.accumulate))
+        steps = trainer.epochs * (len(rows) // (batch * number * trainer.accumulate))
         if progress and steps < FEW_STEPS:
             bar.say(
                 f"{steps} optimiser steps in all ({len(rows)} scans, batches of {batch}) are few: methods that compare "
                 f"scans need some hundreds, such as trainer.epochs={math.ceil(trainer.epochs * 300 / max(1, steps))}"
             )
-        if resume is None and process_rank() == 0:
+        if resume is None and first:
             monitor.rewind(0)  # what an attempt left that died before its first checkpoint
         hooks = Hooks(
             loader=loader,
-            embed=lambda f, device: embed(f, device, rows),
+            embed=lambda f, device: embed_in_parts(lambda part: embed(f, device, part), rows, device),
             scan_weights=weights,
             on_step=monitor.on_step,
             on_epoch=monitor.on_epoch,
             rewind=monitor.rewind,
             progress=bar,
+            finish=dataset.finish,
         )
         try:
-            fit(MethodModule(method, optim, trainer, hooks), run, resume)
+            return fit(MethodModule(method, optim, trainer, hooks), run, resume)
         finally:
             monitor.close()
             for used in made:

@@ -47,20 +47,20 @@ class Affine:
     def apply(self, x: Tensor, params: Params) -> Tensor:
         """The moved volume, as ``monai.transforms.Affine(padding_mode="border")`` with scale 1 / magnification."""
         x = volume(x)
-        radians = [math.radians(angle) for angle in params["rotate"]]
-        matrix = create_rotate(3, radians) @ create_translate(3, params["translate"])
-        matrix = matrix @ create_scale(3, [1.0 / params["scale"]] * 3)
-        grid = _grid(np.asarray(matrix, dtype=np.float64), spatial(x.shape)).to(x.device)
+        grid = sampling_grid(params, spatial(x.shape), x.device)
         return F.grid_sample(x[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
 
 
-def _grid(matrix: np.ndarray, size: tuple[int, int, int]) -> Tensor:
-    """Sampling positions (1, D, H, W, 3) for ``grid_sample``; matrix maps output voxels to input voxels.
+def sampling_grid(params: Params, size: tuple[int, int, int], device: torch.device) -> Tensor:
+    """Sampling positions (1, D, H, W, 3) for ``grid_sample``.
 
     Voxels count from the centre of the volume. Axis by axis, since torch's ``affine_grid`` is four times slower.
     """
-    d, h, w = (torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in size)
-    grid = torch.empty(3, *size)
+    radians = [math.radians(angle) for angle in params["rotate"]]
+    moved = create_rotate(3, radians) @ create_translate(3, params["translate"])
+    matrix = np.asarray(moved @ create_scale(3, [1.0 / params["scale"]] * 3), dtype=np.float64)
+    d, h, w = (torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2 for n in size)
+    grid = torch.empty(3, *size, device=device)
     for out, axis in enumerate((2, 1, 0)):  # grid_sample wants (w, h, d), each from -1 to 1 between outer faces
         m = [float(v) * 2.0 / size[axis] for v in matrix[axis]]
         plane = (d * m[0] + m[3])[:, None] + h * m[1]

@@ -8,7 +8,9 @@ Foreground means ``x != 0``, per channel: preprocessing leaves exactly 0 outside
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
@@ -75,6 +77,75 @@ def spatial(shape: Sequence[int]) -> tuple[int, int, int]:
     if len(shape) != 4:
         raise UserError(f"a transform got the shape {tuple(shape)}, but it takes the shape (C, D, H, W) of one volume.")
     return int(shape[1]), int(shape[2]), int(shape[3])
+
+
+_kept = threading.local()
+
+
+def buffer(slot: int, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Uninitialised memory that this thread uses again: fresh pages of a large tensor cost more than its numbers.
+
+    Slots 0 and 1; what a call leaves there is lost with the next one.
+    """
+    if device.type != "cpu":
+        return torch.empty(*shape, dtype=dtype, device=device)
+    held: dict[tuple[int, torch.dtype], Tensor] = _kept.__dict__.setdefault("buffers", {})
+    n = math.prod(shape)
+    if (slot, dtype) not in held or held[slot, dtype].numel() < n:
+        held[slot, dtype] = torch.empty(n, dtype=dtype)
+    return held[slot, dtype][:n].view(*shape)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """float32 products as such, also where ``torch.set_float32_matmul_precision`` allows coarser ones."""
+    before = torch.get_float32_matmul_precision()
+    if before != "highest":
+        torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        if before != "highest":
+            torch.set_float32_matmul_precision(before)
+
+
+_alone = threading.Lock()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Matrix products in full precision on one thread.
+
+    On two, MKL rounds some of them otherwise, and a view would depend on the number of workers, each of one thread.
+    """
+    with _alone, full_precision():
+        threads = torch.get_num_threads()
+        if threads != 1:
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            if threads != 1:
+                torch.set_num_threads(threads)
+
+
+def foreground(x: Tensor) -> Tensor:
+    """Where x != 0, as booleans. On a CPU numpy compares ten times faster than torch, which does not vectorise it."""
+    return torch.from_numpy(x.detach().numpy() != 0) if x.device.type == "cpu" else x != 0
+
+
+def count(mask: Tensor) -> int:
+    """How many booleans are true."""
+    return int(np.count_nonzero(mask.numpy()) if mask.device.type == "cpu" else mask.sum())
+
+
+def keep_(y: Tensor, mask: Tensor) -> Tensor:
+    """Set y to 0 outside a boolean mask, in place."""
+    if y.device.type != "cpu":
+        return y.mul_(mask)
+    values = y.numpy()
+    np.multiply(values, mask.numpy(), out=values)
+    return y
 
 
 def foreground_range(x: Tensor) -> tuple[float, float] | None:

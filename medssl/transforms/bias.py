@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +16,10 @@ from medssl.errors import UserError
 from medssl.transforms.base import (
     Params,
     check_flag,
+    foreground,
     foreground_range,
+    keep_,
+    one_thread,
     register,
     set_range,
     spatial,
@@ -53,15 +58,23 @@ class BiasField:
 
     def apply(self, x: Tensor, params: Params) -> Tensor:
         """The shaded volume; all channels get the same field."""
-        x = volume(x)
-        gain = log_field(spatial(x.shape), params["degree"], params["coefficients"]).exp_().to(x.device)
+        return self.apply_(volume(x).clone(memory_format=torch.contiguous_format), params)
+
+    def apply_(self, y: Tensor, params: Params) -> Tensor:
+        """The same in the memory of y."""
+        gain = log_field(spatial(y.shape), params["degree"], params["coefficients"])
+        np.exp(gain.numpy(), out=gain.numpy())
+        gain = gain.to(y.device)
         if not self.foreground:
-            return x * gain
-        y = torch.empty_like(x, memory_format=torch.contiguous_format)
-        for x_c, y_c in zip(x, y, strict=True):
-            bounds = foreground_range(x_c)
+            return y.mul_(gain)
+        for y_c in y:
+            bounds = foreground_range(y_c)
             low = 0.0 if bounds is None else min(bounds[0], 0.0)
-            torch.sub(x_c, low, out=y_c).mul_(gain).add_(low).mul_(x_c != 0)
+            if low == 0.0:  # the background stays at 0 by itself
+                y_c.mul_(gain)
+                continue
+            inside = foreground(y_c)
+            keep_(y_c.sub_(low).mul_(gain).add_(low), inside)
         return y
 
 
@@ -74,8 +87,23 @@ def exponents(degree: int) -> list[tuple[int, int, int]]:
 def log_field(size: tuple[int, int, int], degree: int, coefficients: list[float]) -> Tensor:
     """f (D, H, W) float32: sum of c_ijk P_i(d) P_j(h) P_k(w) with coordinates from -1 to 1 along each axis."""
     c = np.zeros((degree + 1,) * 3)
-    for at, value in zip(exponents(degree), coefficients, strict=True):
-        c[at] = value
-    p_d, p_h, p_w = (np.polynomial.legendre.legvander(np.linspace(-1.0, 1.0, n), degree) for n in size)
-    rows = np.einsum("di,hj,ijk->dhk", p_d, p_h, c, optimize=True)
-    return torch.from_numpy(rows.astype(np.float32)) @ torch.from_numpy(p_w.T.astype(np.float32))
+    c[tuple(np.array(exponents(degree)).T)] = coefficients
+    p_d, p_h, p_w = (_legendre(n, degree) for n in size)
+    rows = np.tensordot(p_d, np.matmul(p_h, c), 1)  # (D, i) (i, H, k)
+    with one_thread():
+        return torch.from_numpy(rows.astype(np.float32)) @ torch.from_numpy(p_w.T.astype(np.float32))
+
+
+def log_fields(size: Sequence[int], degree: int, coefficients: Sequence[list[float]], device: torch.device) -> Tensor:
+    """f (B, D, H, W) of B volumes, computed on ``device``."""
+    c = np.zeros((len(coefficients), *(degree + 1,) * 3))
+    i, j, k = np.array(exponents(degree)).T
+    c[:, i, j, k] = coefficients
+    axes = [torch.from_numpy(_legendre(int(n), degree)).float().to(device) for n in size]
+    return torch.einsum("bijk,di,hj,wk->bdhw", torch.from_numpy(c).float().to(device), *axes)
+
+
+@lru_cache(maxsize=32)
+def _legendre(n: int, degree: int) -> np.ndarray:
+    """Legendre polynomials (n, degree + 1) at n places from -1 to 1."""
+    return np.polynomial.legendre.legvander(np.linspace(-1.0, 1.0, n), degree)

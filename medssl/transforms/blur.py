@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import torch
-from monai.networks.layers import gaussian_1d
 from torch import Tensor
 
-from medssl.transforms.base import Params, check_flag, register, set_range, spatial, uniform, volume
+from medssl.transforms.base import (
+    Params,
+    buffer,
+    check_flag,
+    foreground,
+    keep_,
+    register,
+    set_range,
+    spatial,
+    uniform,
+    volume,
+)
 
 
 @register
@@ -40,22 +51,37 @@ class Blur:
     def apply(self, x: Tensor, params: Params) -> Tensor:
         """The blurred volume."""
         x = volume(x)
-        kernel = gaussian_1d(torch.tensor(params["sigma"]), approx="sampled", normalize=True).tolist()
-        half = kernel[len(kernel) // 2 :]
-        y = x
-        for axis in (1, 2, 3):
-            y = _smooth(y, half, axis)
-        return y.mul_(x != 0) if self.foreground else y
+        y = smooth(x, params["sigma"])
+        return keep_(y, foreground(x)) if self.foreground else y
 
 
-def _smooth(x: Tensor, half: list[float], axis: int) -> Tensor:
+def half_kernel(sigma: float) -> list[float]:
+    """A Gaussian sampled at whole voxels up to 4 sigma, of sum 1, from its centre outwards (as MONAI's "sampled")."""
+    tail = int(max(4.0 * sigma, 0.5) + 0.5)
+    steps = [k / sigma if sigma else k * math.inf for k in range(1, tail + 1)]
+    kernel = [1.0, *(math.exp(-0.5 * s * s) for s in steps)]
+    total = 2 * sum(kernel) - 1.0
+    return [v / total for v in kernel]
+
+
+def smooth(x: Tensor, sigma: float) -> Tensor:
+    """x (C, D, H, W) convolved along its three axes, as a new contiguous tensor; a kernel of one voxel copies."""
+    half = half_kernel(sigma)
+    y = torch.empty_like(x, memory_format=torch.contiguous_format)
+    other = buffer(0, x.shape, x.dtype, x.device)
+    for axis, (old, new) in enumerate(((x, y), (y, other), (other, y)), start=1):
+        _smooth(old, half, axis, new)
+    return y
+
+
+def _smooth(x: Tensor, half: list[float], axis: int, y: Tensor) -> None:
     """Symmetric convolution along one axis as shifted additions; ``half`` is the kernel from its centre outwards.
 
     Several times faster on a CPU than a depth-wise convolution, which torch does not vectorise for few channels.
     """
     n = x.shape[axis]
     first, last = x.narrow(axis, 0, 1), x.narrow(axis, n - 1, 1)
-    y = x * half[0]
+    torch.mul(x, half[0], out=y)
     for shift, weight in enumerate(half[1:], start=1):
         k = min(shift, n)  # voxels whose neighbour lies beyond the border
         if k < n:
@@ -63,4 +89,3 @@ def _smooth(x: Tensor, half: list[float], axis: int) -> Tensor:
             y.narrow(axis, 0, n - k).add_(x.narrow(axis, k, n - k), alpha=weight)
         y.narrow(axis, 0, k).add_(first, alpha=weight)
         y.narrow(axis, n - k, k).add_(last, alpha=weight)
-    return y

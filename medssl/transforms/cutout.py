@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -44,6 +45,11 @@ class Cutout:
     def apply(self, x: Tensor, params: Params) -> Tensor:
         """A copy of x with the box overwritten."""
         y = volume(x).clone(memory_format=torch.contiguous_format)
-        (d, h, w), (nd, nh, nw) = params["start"], params["size"]
-        y[:, d : d + nd, h : h + nh, w : w + nw] = params["value"]
+        self.change_(y, params, (0, 0, 0), y.shape)
         return y
+
+    def change_(self, part: Tensor, params: Params, start: Sequence[int], shape: Sequence[int]) -> None:
+        """Overwrite what of the box lies in a part of a volume."""
+        ranges = zip(params["start"], params["size"], start, strict=True)
+        d, h, w = (slice(max(0, a - s), max(0, a + n - s)) for a, n, s in ranges)
+        part[:, d, h, w] = params["value"]

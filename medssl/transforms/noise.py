@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from medssl.transforms.base import Params, check_flag, register, set_range, spatial, uniform, volume
+from medssl.transforms.field import add_field_
 
 
 @register
@@ -37,10 +39,11 @@ class Noise:
         return {"sd": uniform(rng, self.sd), "seed": int(rng.integers(2**53))}
 
     def apply(self, x: Tensor, params: Params) -> Tensor:
-        """x plus the noise of this seed; drawn on the CPU, so it is the same on every device."""
-        x = volume(x)
-        generator = torch.Generator().manual_seed(params["seed"])
-        noise = torch.randn(tuple(x.shape), generator=generator).to(x.device).mul_(params["sd"])
-        if self.foreground:
-            noise.mul_(x != 0)
-        return noise.add_(x)
+        """x plus the noise of this seed: the same field on every device (``medssl.transforms.field``)."""
+        y = volume(x).clone(memory_format=torch.contiguous_format)
+        self.change_(y, params, (0, 0, 0), y.shape)
+        return y
+
+    def change_(self, part: Tensor, params: Params, start: Sequence[int], shape: Sequence[int]) -> None:
+        """Add to a contiguous part of a volume the noise of its place."""
+        add_field_(part, params["seed"], params["sd"], start, shape, self.foreground)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medssl.transforms.base import Params, check_flag, register, spatial, volume
+from medssl.transforms.base import Params, check_flag, count, foreground, keep_, register, spatial, volume
 
-_EPS = 1e-8
+EPS = 1e-8
 
 
 @register
@@ -38,16 +38,23 @@ class ZScore:
 
     def apply(self, x: Tensor, params: Params) -> Tensor:
         """The normalised volume."""
-        x = volume(x)
-        y = x.clone(memory_format=torch.contiguous_format)
+        return self.apply_(volume(x).clone(memory_format=torch.contiguous_format), params)
+
+    def apply_(self, y: Tensor, params: Params) -> Tensor:
+        """The same in the memory of y."""
         for part in y if self.per_channel else y[None]:
-            inside = part != 0 if self.foreground else None
-            n = part.numel() if inside is None else int(torch.count_nonzero(inside))
+            inside = foreground(part) if self.foreground else None
+            n = part.numel() if inside is None else count(inside)
             if n == 0:
                 continue
-            part.sub_(float(part.sum(dtype=torch.float64)) / n)  # zeros outside add nothing to the sum
+            part.sub_(_sum(part.flatten(0, -2).sum(1)) / n)  # zeros outside add nothing to the sum
             if inside is not None:
-                part.mul_(inside)
-            norm = float(torch.linalg.vector_norm(part, dtype=torch.float64))
-            part.div_(norm / n**0.5 + _EPS)
+                keep_(part, inside)
+            norm = _sum(torch.linalg.vector_norm(part.flatten(0, -2), dim=1).square()) ** 0.5
+            part.mul_(1.0 / (norm / n**0.5 + EPS))
         return y
+
+
+def _sum(parts: Tensor) -> float:
+    """The sum in double precision of sums that were made in single precision."""
+    return float(parts.sum(dtype=torch.float64))

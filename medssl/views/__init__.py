@@ -41,6 +41,14 @@ class MakesViews(Protocol):
         """The views that ``draw`` described, bit for bit."""
         ...
 
+    def batch(self, x: Tensor, epochs: Sequence[int], scans: Sequence[int]) -> tuple[Tensor, ...]:
+        """The views of B volumes (B, C, D, H, W) on their device: view v of all of them is one tensor."""
+        ...
+
+    def answers(self, epoch: int, scan: int) -> dict[str, Tensor]:
+        """The answers alone."""
+        ...
+
     def shapes(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
         """Shape (C, D, H, W) of every view of a scan of this shape."""
         ...

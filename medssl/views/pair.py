@@ -78,6 +78,15 @@ class ViewMaker:
             raise UserError(f"the drawn parameters are of {len(drawn)} views, but this maker has {self.n_views}.")
         return tuple(p.apply(x, d) for p, d in zip(self.policies, drawn, strict=True))
 
+    def batch(self, x: Tensor, epochs: Sequence[int], scans: Sequence[int]) -> tuple[Tensor, ...]:
+        """V tensors (B, C, D, H, W) of B volumes, made together on their device; equal to calls, up to rounding."""
+        shape = tuple(x.shape[1:])
+        keys = list(zip(epochs, scans, strict=True))
+        return tuple(
+            p.apply_batch(x, [p.sample(rng_for(self.seed, epoch, scan, view), shape) for epoch, scan in keys])
+            for view, p in enumerate(self.policies)
+        )
+
     def answers(self, epoch: int, scan: int) -> dict[str, Tensor]:
         """The wanted targets; each has its own stream, so that wanting one more leaves the others as they are."""
         drawn = {}

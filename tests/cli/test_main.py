@@ -59,7 +59,7 @@ def test_help_imports_nothing_heavy():
     [
         (["nonsense"], "No such command 'nonsense'; see `medssl --help`"),
         (["pretrain"], "give a recipe file, a method name, or --resume RUN; see `medssl pretrain --help`"),
-        (["pretrain", "simclr", "--resume", "x"], "leave out the recipe and overrides"),
+        (["pretrain", "simclr", "--resume", "x"], "leave out the recipe"),
         (["embed"], "Missing argument"),
         (["score", "x.csv", "--resamples", "many"], "--resamples"),
         (["embed", "x", "--batch", "0"], "--batch"),

@@ -98,6 +98,17 @@ def test_sites_of_one_subject_are_warnings(people):
     assert "site C has one subject only" in finding.text
 
 
+def test_a_site_name_that_two_datasets_use_is_a_warning(people):
+    people["dataset"] = ["IXI"] * 8 + ["GSP"] * 8
+    people.loc[9:, "site"] = "C"
+    finding = only(run(people), "site-shared")
+    assert (finding.level, finding.row) == ("warning", 10)
+    assert "site A is named by dataset GSP here and by IXI at manifest.csv row 2 (s00)" in finding.text
+    assert "such as GSP-A" in finding.text
+    people.loc[8, "dataset"] = ""
+    assert "site-shared" not in {finding.code for finding in run(people)}, "an empty dataset is no other one"
+
+
 def test_missing_sites_and_sexes_are_notes(people):
     people.loc[3, ["site", "sex"]] = ""
     report = run(people)

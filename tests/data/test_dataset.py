@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from medssl.data.dataset import EpochBatches, ResumableLoader, ScanDataset, plain_loader
 from medssl.data.preprocess import Preprocessing
@@ -52,6 +53,34 @@ def test_without_a_maker_there_is_one_clean_view():
     assert torch.equal(scans()[5, 0]["views"][0], torch.full((1, 2, 2, 2), 5.0))
     assert torch.equal(scans(clean=lambda x: x - 1)[5, 0]["views"][0], torch.full((1, 2, 2, 2), 4.0))
     assert len(scans()[5, 0]["views"]) == 1
+
+
+class LateMaker:
+    """Adds the epoch to a volume, alone or in a batch."""
+
+    def __call__(self, x: Tensor, epoch: int, scan: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        return (x + epoch, x + scan), self.answers(epoch, scan)
+
+    def answers(self, epoch: int, scan: int) -> dict[str, Tensor]:
+        return {"drawn": torch.tensor([float(scan), float(epoch)])}
+
+    def batch(self, x: Tensor, epochs: list[int], scans: list[int]) -> tuple[Tensor, ...]:
+        return tuple(x + torch.tensor(k).view(-1, 1, 1, 1, 1) for k in (epochs, scans))
+
+
+def test_late_items_hold_the_volume_and_are_finished_as_a_batch():
+    early, late = scans(maker=LateMaker()), scans(maker=LateMaker())
+    late.late = True
+    keys = [(7, 4), (9, 4), (3, 5)]
+    raw = default_collate([late[key] for key in keys])
+    assert [len(raw["views"]), raw["epoch"].tolist()] == [1, [4, 4, 5]]
+    assert raw["views"][0][:, 0, 0, 0, 0].tolist() == [7.0, 9.0, 3.0]
+    expected, got = default_collate([early[key] for key in keys]), late.finish(raw)
+    assert all(torch.equal(a, b) for a, b in zip(expected["views"], got["views"], strict=True))
+    assert torch.equal(expected["target"]["drawn"], got["target"]["drawn"])
+    assert early.finish(expected) is expected
+    plain = default_collate([late.plain()[key] for key in keys])
+    assert late.plain().finish(plain) is plain
 
 
 def test_writing_into_a_volume_does_not_reach_the_cache():
@@ -140,7 +169,7 @@ def test_a_loader_continues_where_its_state_says(done: int):
     stopped = loader()
     for _, _ in zip(range(done), stopped, strict=False):
         pass
-    state = {"handed_out": done}
+    state = {"handed_out": done, "joint": 4, "per_epoch": 2}
     resumed = loader()
     resumed.load_state_dict(state)
     assert resumed.state_dict() == state
@@ -184,3 +213,25 @@ def test_plain_reading_gives_every_row_once_in_order_without_augmentation():
     assert [len(i["views"]) for i in items] == [1, 1]
     assert items[0]["views"][0].flatten(1).mean(1).tolist() == [4.0, 9.0]
     assert items[0]["meta"]["site"].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize(("batch", "processes"), [(4, 1), (2, 2), (2, 1), (1, 1), (3, 2), (1, 3)])
+def test_another_plan_continues_at_the_same_scan_of_the_epoch(batch: int, processes: int, accumulate: int):
+    many = np.arange(50)
+    before = EpochBatches(many, 4, 0, processes=2, accumulate=1)
+    plan = EpochBatches(many, batch, 0, processes=processes, accumulate=accumulate)
+    counts = {"joint": before.joint, "per_epoch": before.per_epoch}
+    for done in range(3 * before.per_epoch):
+        epoch, offset = divmod(plan.resumed(done, counts), plan.per_epoch)
+        assert epoch == done // before.per_epoch
+        assert offset % accumulate == 0
+        seen, again = done % before.per_epoch * before.joint, offset * plan.joint
+        assert seen - plan.joint * accumulate < again <= seen, "no scan is left out, less than a step comes twice"
+    assert plan.resumed(3 * before.per_epoch, counts) == 3 * plan.per_epoch
+
+
+def test_the_same_joint_batch_continues_at_the_same_batch():
+    two, one = EpochBatches(ROWS, 2, 0, 1, 2), EpochBatches(ROWS, 4, 0)
+    counts = {"joint": two.joint, "per_epoch": two.per_epoch}
+    assert [one.resumed(n, counts) for n in range(7)] == list(range(7))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,6 +146,19 @@ def test_several_manifests_join_with_weights_and_without_colliding_subjects(tmp_
     assert cohort.where(3) == "two.csv row 3 (3)"
     assert cohort.table["row"].tolist() == [2, 3, 2, 3]
     assert len(Cohort.read([one, two]).table) == 4
+
+
+def test_manifests_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    files = [tmp_path / place / "manifest.csv" for place in ("a/x", "b/x", "b/y")]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.write_text("participant_id,image\n1,a\n")
+    cohort = Cohort.read(files)
+    shown = [str(Path(place, "manifest.csv")) for place in ("a/x", "b/x", "y")]
+    assert [cohort.where(k) for k in range(3)] == [f"{name} row 2 (1)" for name in shown]
+    with pytest.raises(ManifestError, match=r"a/x/manifest\.csv, b/x/manifest\.csv, y/manifest\.csv has no column"):
+        cohort.levels("centre")
+    assert cohort.subset([1]).where(0) == "manifest.csv row 2 (1)"
 
 
 def test_a_column_that_is_numeric_in_one_manifest_and_text_in_another_becomes_text(tmp_path):

@@ -118,7 +118,7 @@ def test_a_finished_table_of_the_same_parents_is_returned_unread(
     def untouched(*arguments: Any, **options: Any) -> None:
         raise AssertionError("no volume is read a second time")
 
-    monkeypatch.setattr(VolumeCache, "build", untouched)
+    monkeypatch.setattr(VolumeCache, "prepare", untouched)
     monkeypatch.setattr(VolumeCache, "load", untouched)
     again = run(cohort, tmp_path / "features.csv", Counting(stop_at=0))
     assert np.array_equal(again.values, first.values)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from medssl.errors import UserError
 from medssl.kernels import box, categorical, delta, product, rbf
 from medssl.losses.contrastive import nt_xent
-from medssl.losses.pairs import cosine, label_weights, not_self, queue_pairs, same, tile, view_masks
+from medssl.losses.pairs import cosine, label_weights, labelled_pairs, not_self, queue_pairs, same, tile, view_masks
 from tests.oracles.batches import embeddings
 
 NAN = float("nan")
@@ -42,6 +42,21 @@ def test_rows_are_stacked_view_major():
 def test_own_column_is_the_only_invalid_one():
     mask = not_self(3, 5)
     assert (~mask).nonzero().tolist() == [[0, 0], [1, 1], [2, 2]]
+
+
+def test_some_anchors_have_the_rows_of_all():
+    scan, subject = tile(torch.tensor([4, 9, 2]), 2), tile(torch.tensor([0, 1, 0]), 2)
+    some = torch.tensor([5, 0, 3])
+    assert torch.equal(not_self(3, 6, rows_N=some), not_self(6, 6)[some])
+    for relatives in ("positive", "ignore", "negative"):
+        whole = view_masks(scan, scan, subject, subject, relatives=relatives)
+        part = view_masks(scan[some], scan, subject[some], subject, relatives=relatives, rows_N=some)
+        assert all(torch.equal(ours, all_rows[some]) for ours, all_rows in zip(part, whole, strict=True))
+    labels, kernels = {"age": torch.tensor([20.0, NAN, 30.0] * 2)}, {"age": rbf(5.0)}
+    pairs = labelled_pairs(kernels, labels, labels, subject, subject, "drop")
+    logw, valid, _ = label_weights(kernels, labels, labels, same(subject, subject), "drop")
+    assert torch.equal(pairs(some)[0], logw[some])
+    assert torch.equal(pairs(some)[1], (valid & not_self(6, 6))[some])
 
 
 def test_positives_are_the_other_views_of_the_scan():

@@ -87,3 +87,20 @@ def test_wrong_sizes_and_columns_are_named():
         queue.push(torch.zeros(1, 2), torch.zeros(1), {})
     with pytest.raises(UserError, match="'site'"):
         queue.column("site")
+
+
+@pytest.mark.parametrize(("pushed", "size"), [(9, 3), (9, 8), (2, 3), (0, 4)])
+def test_a_queue_of_another_size_loads_the_newest_keys(pushed: int, size: int):
+    old, new = Queue(5, 2, ["age"]), Queue(size, 2, ["age"])
+    for number in range(pushed):
+        push_numbers(old, number, 1, step=number)
+    push_numbers(new, 100, 2, step=100)
+    torch.nn.Sequential(new).load_state_dict(torch.nn.Sequential(old).state_dict())
+    kept = list(range(pushed))[-min(5, size) :]
+    order = new.order()
+    assert new.ids[order].tolist() == new.born[order].tolist() == kept
+    assert new.keys[order, 0].tolist() == [float(k) for k in kept]
+    assert new.column("age")[order].tolist() == [k / 2 for k in kept]
+    assert int(new.filled.sum()) == int(new.count) == len(kept)
+    push_numbers(new, 50, 1, step=50)
+    assert new.ids[new.order()].tolist() == [*kept, 50][-size:]

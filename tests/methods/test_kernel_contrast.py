@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from medssl.errors import UserError
+from medssl.losses import kernel
 from medssl.methods.base import stack_views
 from medssl.types import Batch
 from tests.methods.bench import BATCH, SCANS, START, Bench, columns
@@ -136,6 +137,7 @@ def test_a_rule_of_thumb_bandwidth_comes_from_the_training_labels():
         ("exponential", {"kernels": {"age": {"kernel": "rbff"}}}, "rbf"),
         ("exponential", {"kernels": {"age": {"kernel": "rbf", "bandwidth": -1.0}}}, "bandwidth|sigma"),
         ("exponential", {"loss": "y_aware"}, "fixed by the name"),
+        ("threshold", {"variant": "isbi_code", "block": 4}, "remove block"),
         ("exponential", {"missing": "ignore"}, "'self' or 'drop'"),
     ],
 )
@@ -151,3 +153,33 @@ def test_effective_positives_are_logged_and_count_the_alike():
     alike = bench.method.step(aged(batch, torch.full((BATCH,), 40.0)), START).log["effective_positives"]
     assert float(alone) == pytest.approx(1.0, abs=1e-4)
     assert float(alike) == pytest.approx(2 * BATCH - 1, rel=1e-4)
+
+
+@pytest.mark.parametrize(("name", "variant"), [key for key in ORACLES if key != ("threshold", "isbi_code")])
+@pytest.mark.parametrize("missing", ["self", "drop"])
+def test_blocks_of_anchors_change_neither_loss_nor_gradient_nor_what_is_logged(name: str, variant: str, missing: str):
+    changes: dict[str, Any] = {"missing": missing} | ({} if name == "y_aware" else {"variant": variant})
+    age = columns()["age"][:BATCH].clone()
+    age[[0, 3]] = float("nan")
+    found = []
+    for block in (None, 1, 5, 2 * BATCH):
+        bench = Bench(name, block=block, **changes)
+        out = bench.method.step(aged(bench.batch(ROWS), age), START)
+        out.losses["loss"].backward()
+        gradient = torch.cat([p.grad.flatten() for p in bench.method.projector.parameters()])
+        found.append((out.losses["loss"].detach(), out.log["effective_positives"], gradient))
+    for one in found[1:]:
+        for ours, whole in zip(one, found[0], strict=True):
+            torch.testing.assert_close(ours, whole, rtol=1e-4, atol=1e-6)
+
+
+def test_one_label_on_a_line_spares_the_threshold_loss_every_sort(monkeypatch: pytest.MonkeyPatch):
+    bench = Bench("threshold", kernels={"age": {"kernel": "rbf", "bandwidth": 5.0}, "sex": {}})
+    batch = bench.batch(ROWS)
+    both = rbf(batch.meta["age"])
+    sex = batch.meta["sex"].repeat(2)
+    logw = torch.where(sex[:, None] == sex[None, :], both, NONE)
+    expected = kernel_loops.threshold(similarity(bench, batch), logw, off_diagonal(2 * BATCH), "anchor")
+    monkeypatch.setattr(kernel, "_sorted_rows", None)
+    assert loss_of(bench, batch) == pytest.approx(float(expected), rel=1e-4)
+    assert loss_of(Bench("threshold"), batch) > 0

@@ -89,3 +89,17 @@ def test_the_cohort_is_spread_once_before_the_first_step():
     kept = bench.method.projector.state_dict()["net.0.weight"].clone()
     bench.method.before_epoch(bench.embed, Progress(3, 9, 1, 3))
     assert torch.equal(bench.method.projector.state_dict()["net.0.weight"], kept)
+
+
+@pytest.mark.parametrize("relatives", ["ignore", "positive", "negative"])
+def test_blocks_of_anchors_change_neither_loss_nor_gradient_nor_what_is_logged(relatives):
+    found = []
+    for block in (None, 1, 5, 2 * BATCH):
+        bench = Bench("simclr", relatives=relatives, block=block)
+        out = bench.method.step(with_subjects(bench.batch(ROWS), [0, 1, 2, 0, 4, 5, 2, 7]), START)
+        out.losses["loss"].backward()
+        gradient = torch.cat([p.grad.flatten() for p in bench.method.projector.parameters()])
+        found.append((out.losses["loss"].detach(), out.log["pair_accuracy"], gradient))
+    for one in found[1:]:
+        for ours, whole in zip(one, found[0], strict=True):
+            torch.testing.assert_close(ours, whole, rtol=1e-4, atol=1e-6)

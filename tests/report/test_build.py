@@ -101,6 +101,14 @@ def test_the_report_names_versions_hashes_views_and_the_commands(html: str):
         assert words in html
 
 
+def test_on_paper_a_heading_and_its_sentence_stay_with_what_follows(html: str):
+    style = html.partition("<style>")[2].partition("</style>")[0]
+    assert "h2 + p { break-after: avoid; break-inside: avoid; }" in style
+    assert "h2, h3, caption { break-after: avoid; }" in style
+    assert '<th scope="row" class="keep">warning</th>' in html, "the level is not broken into two lines"
+    assert ".keep, .n { white-space: nowrap; }" in style
+
+
 def test_building_again_gives_the_same_bytes(whole_run: Path, html: str):
     assert build_report(whole_run).read_text(encoding="utf-8") == html
     assert not list(whole_run.glob(".*"))

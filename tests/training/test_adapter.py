@@ -311,6 +311,66 @@ def test_both_kinds_of_sampling_weights_multiply(tmp_path: Path):
     assert plain.start_epoch(0).tolist() == [0.5] * SCANS
 
 
+class Compared(Toy):
+    """The toy as a loss of its embeddings: the spread of guesses counts, so that halves are not the whole."""
+
+    step = Method.step
+
+    def embed(self, batch: Batch) -> tuple[Tensor, ...]:
+        self.notes["step"].append(len(batch))
+        return (self.encoder(batch.views[0])[None] * self.w,)
+
+    def compare(self, rows: tuple[Tensor, ...], batch: Batch, progress: Progress) -> Step:
+        self.notes["w"].append(float(self.w.detach()))
+        return Step({"loss": ((rows[0] - 1) ** 2).mean() + rows[0].var()}, {}, {"z": rows[0][0].detach()})
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_micro_batches_take_the_steps_of_the_whole_batch(accumulate: int, tmp_path: Path):
+    whole, cached = Compared(), Compared()
+    one = train(whole, tmp_path / "whole", batch=6, accumulate=accumulate)
+    two = train(cached, tmp_path / "cached", batch=6, accumulate=accumulate, micro_batch=4)
+    assert whole.notes["step"] == [6] * 4
+    assert cached.notes["step"] == [4, 2, 4, 2] * 4, "each twice"
+    assert cached.notes["w"] == pytest.approx(whole.notes["w"], abs=1e-6)
+    assert cached.notes["after"] == whole.notes["after"] == list(range(4 // accumulate))
+    assert [r["grad_norm"] for r in two.steps] == pytest.approx([r["grad_norm"] for r in one.steps], rel=1e-5)
+
+
+def test_a_method_that_cannot_be_cached_is_refused():
+    options = TrainerOptions(micro_batch=2)
+    with pytest.raises(UserError, match=r"trainer\.micro_batch=2 needs a loss of the embeddings.*Toy"):
+        MethodModule(Toy(), SGD, options, Record(4, options).hooks)
+
+
+def test_what_is_automatic_is_decided_before_the_training():
+    module = MethodModule(Toy(), SGD, TrainerOptions(accelerator="cpu"), Record(4, TrainerOptions()).hooks)
+    assert module.options.precision in ("32-true", "bf16-mixed")
+    assert module.options.memory_format in ("contiguous", "channels_last")
+
+
+def test_channels_last_lays_out_kernels_and_views_and_changes_no_number(tmp_path: Path):
+    class Looking(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv = nn.Conv3d(2, 2, 2)
+
+        def step(self, batch: Batch, progress: Progress) -> Step:
+            x = torch.cat([batch.views[0], batch.views[0] ** 2], 1)
+            self.notes["step"].append(self.conv.weight.stride(1))
+            guess = self.conv(x).mean((1, 2, 3, 4)) * self.w
+            return Step({"loss": ((guess - 1) ** 2).mean()})
+
+    plain, last = Looking(), Looking()
+    train(plain, tmp_path / "a", precision="32-true", memory_format="contiguous")
+    train(last, tmp_path / "b", precision="32-true", memory_format="channels_last")
+    assert (set(plain.notes["step"]), set(last.notes["step"])) == ({8}, {1})
+    torch.testing.assert_close(last.conv.weight, plain.conv.weight)
+    state = torch.load(list_checkpoints(tmp_path / "b" / "checkpoints")[-1], weights_only=True)["state_dict"]
+    assert torch.equal(state["method.conv.weight"], last.conv.weight)
+
+
 @pytest.mark.parametrize("options", [{"strategy": "no-such"}, {"accelerator": "gpu"}])
 def test_a_machine_that_cannot_do_it_is_said_in_one_sentence(options: dict[str, Any]):
     if options.get("accelerator") == "gpu" and torch.cuda.is_available():

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from medssl.errors import UserError
-from medssl.training.adapter import SafeFiles
 from medssl.training.checkpoints import (
     checkpoint_name,
     how_to_continue,
@@ -17,6 +16,7 @@ from medssl.training.checkpoints import (
     prune_checkpoints,
     write_checkpoint,
 )
+from medssl.training.launch import SafeFiles
 
 
 @pytest.fixture

@@ -157,6 +157,20 @@ def test_a_collapse_is_said_in_words_once_and_only_when_it_lasts(tmp_path: Path)
     assert "healthy is about 0.250" in message["text"]
 
 
+def test_a_common_mean_of_raw_features_is_no_collapse_but_of_compared_ones_is(tmp_path: Path):
+    near = torch.ones(8, 16) + 0.02 * healthy()  # spread: 2 % of the healthy one
+    raw, compared = Desk(tmp_path / "raw"), Desk(tmp_path / "unit")
+    for step in range(1, 30):
+        raw.step(step, 3 * near)
+        compared.step(step, torch.nn.functional.normalize(near, dim=1))
+    assert raw.said == []
+    assert "check that the two views differ" in compared.said[0]
+    for step in range(30, 50):
+        raw.step(step, torch.full((8, 16), 3.0))
+    assert "nearly one point" in raw.said[0]
+    assert "two views" not in raw.said[0]
+
+
 def test_a_loss_that_stays_at_chance_is_said_in_words(tmp_path: Path):
     desk = Desk(tmp_path)
     for step in range(1, 30):
@@ -236,6 +250,17 @@ def test_features_on_a_line_are_called_a_dimensional_collapse(tmp_path: Path):
     assert len(desk.said) == 1
     assert "dimensional collapse" in desk.said[0]
     assert "of 6 dimensions" in desk.said[0]
+
+
+@pytest.mark.parametrize(("spread", "collapsed"), [(0.05, False), (0.0, True), (1e-7, True)])
+def test_a_mean_that_all_features_share_is_taken_out_before_a_collapse_is_said(
+    tmp_path: Path, spread: float, collapsed: bool
+):
+    noise = np.random.default_rng(1).standard_normal((SCANS, 6))
+    desk = Desk(tmp_path, 2.0 + spread * noise, every=1)
+    desk.epoch(0)
+    assert lines(tmp_path, "probe")[0]["rankme"] < 1.5, "RankMe itself is not centred, as in the paper"
+    assert [("use 1.0 of 6 dimensions" in text) for text in desk.said] == [True] * collapsed
 
 
 def test_features_that_are_no_numbers_do_not_stop_the_monitors(tmp_path: Path):

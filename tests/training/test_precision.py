@@ -47,6 +47,54 @@ def test_bf16_gradients_agree_with_single_precision_at_every_depth(kind, kernel,
         assert (a.float() - b).abs().max() < 0.03 * b.abs().max() + 1e-6
 
 
+def compared(layer: nn.Conv3d, x: torch.Tensor) -> torch.Tensor:
+    """Output under bfloat16, after output and gradients were compared with single precision."""
+    x = x.clone().requires_grad_()
+    places = [p for p in (layer.weight, layer.bias, x) if p is not None]
+    exact = layer(x)
+    up = torch.randn_like(exact)
+    wanted = torch.autograd.grad(exact, places, up)
+    littered()
+    y = rough(layer, x)
+    assert y.shape == exact.shape
+    assert (y.float() - exact).abs().max() < 0.02 * exact.abs().max()
+    for a, b in zip(torch.autograd.grad(y, places, up.to(y.dtype)), wanted, strict=True):
+        assert (a.float() - b).abs().max() < 0.03 * b.abs().max() + 1e-6
+    return y
+
+
+@pytest.mark.parametrize("size", [(16, 17, 18), (15, 12, 13)])
+@pytest.mark.parametrize(("kernel", "padding"), [(7, 3), (7, 0), (5, 2), (6, 2), (5, 1)])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_stems_on_blocks_of_voxels_are_the_same_convolution(channels, kernel, padding, size):
+    torch.manual_seed(0)
+    layer = guard_convolutions_(nn.Conv3d(channels, 64, kernel, stride=2, padding=padding))
+    y = compared(layer, torch.randn(2, channels, *size))
+    assert y.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+@pytest.mark.parametrize("padding", [1, "same"])
+def test_deep_layers_become_a_product_in_bf16_where_that_is_small(padding):
+    torch.manual_seed(0)
+    layer = guard_convolutions_(nn.Conv3d(8, 64, 3, padding=padding))
+    assert compared(layer, torch.randn(4, 8, 2, 3, 2)).dtype == torch.bfloat16
+    assert compared(layer, torch.randn(4, 8, 2, 9, 9)).dtype == torch.float32, "wide: the patches would be large"
+    grouped = guard_convolutions_(nn.Conv3d(8, 64, 3, padding=padding, groups=2))
+    assert compared(grouped, torch.randn(4, 8, 2, 3, 2)).dtype == torch.float32
+    strided = guard_convolutions_(nn.Conv3d(8, 64, 3, stride=2, padding=1, bias=False))
+    assert compared(strided, torch.randn(4, 8, 4, 3, 4)).dtype == torch.bfloat16
+
+
+def test_max_pooling_stays_in_bf16_with_the_same_maxima():
+    x = torch.randn(2, 3, 7, 8, 9).bfloat16()
+    pool = nn.MaxPool3d(3, stride=2, padding=1)
+    wanted = rough(pool, x)
+    assert wanted.dtype == torch.float32
+    found = rough(guard_convolutions_(pool), x)
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found.float(), wanted)
+
+
 @pytest.mark.parametrize("kind", [nn.Conv3d, SpectralConv3d])
 def test_only_shallow_layers_leave_bf16(kind):
     layer = guard_convolutions_(kind(4, 4, 3, padding=1))

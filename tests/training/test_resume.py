@@ -65,7 +65,14 @@ def kill_after(process: subprocess.Popen[bytes], run: Path, step: int) -> int:
 
 @pytest.mark.parametrize(
     ("method", "workers", "more"),
-    [("exponential", 2, []), ("moco", 0, []), ("bigan", 0, []), ("deepcluster", 0, []), ("simclr", 0, BALANCED)],
+    [
+        ("exponential", 2, []),
+        ("moco", 0, []),
+        ("bigan", 0, []),
+        ("deepcluster", 0, []),
+        ("simclr", 0, BALANCED),
+        ("exponential", 0, ["trainer.micro_batch=3", "trainer.precision=bf16-mixed"]),
+    ],
 )
 def test_a_killed_training_resumes_bit_for_bit(
     method: str, workers: int, more: list[str], cohort: Path, tmp_path: Path

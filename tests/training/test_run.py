@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,8 @@ from medssl.data.manifest import Cohort
 from medssl.encoders.file import load_encoder, read_card, weights_digest
 from medssl.errors import UserError
 from medssl.training.checkpoints import checkpoint_name, write_checkpoint
-from medssl.training.run import Run, now, origin, process_rank
+from medssl.training.options import TrainerOptions
+from medssl.training.run import Run, now, origin, process_rank, processes
 from tests.conftest import tiny_recipe
 
 
@@ -186,11 +188,35 @@ def test_the_origin_is_plain_json_and_the_time_is_utc():
 
 @pytest.mark.parametrize(
     ("variables", "rank"),
-    [({}, 0), ({"LOCAL_RANK": "2"}, 2), ({"RANK": "5", "LOCAL_RANK": "1"}, 5), ({"SLURM_PROCID": "3"}, 3)],
+    [
+        ({}, 0),
+        ({"LOCAL_RANK": "2"}, 2),
+        ({"RANK": "5", "LOCAL_RANK": "1"}, 5),
+        ({"SLURM_PROCID": "3"}, 3),
+        ({"RANK": "0", "SLURM_PROCID": "1"}, 0),  # torchrun inside one Slurm task per node
+        ({"SLURM_PROCID": "0", "LOCAL_RANK": "1"}, 1),  # started by the first task of an interactive job
+        ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, 1),  # the first process of the second machine
+        ({"NODE_RANK": "0", "LOCAL_RANK": "0"}, 0),
+    ],
 )
 def test_helpers_of_a_launch_know_their_rank(variables: dict[str, str], rank: int, monkeypatch: pytest.MonkeyPatch):
-    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+    for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert process_rank() == rank
+
+
+@pytest.mark.parametrize(
+    ("options", "gpus", "number"),
+    [
+        ({"devices": 4, "nodes": 2}, 0, 8),
+        ({}, 0, 1),
+        ({"nodes": 3}, 4, 12),
+        ({"accelerator": "cpu"}, 4, 1),
+    ],
+)
+def test_processes_are_one_per_device(options: dict[str, Any], gpus: int, number: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    assert processes(TrainerOptions(**options)) == number

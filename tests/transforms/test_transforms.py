@@ -23,7 +23,19 @@ def drawn(name, shape, seed=1):
 
 
 def test_all_announced_transforms_are_registered():
-    assert NAMES == ["affine", "bias", "blur", "crop", "cutout", "flip", "gamma", "mask_features", "noise", "zscore"]
+    assert NAMES == [
+        "affine",
+        "bias",
+        "blur",
+        "crop",
+        "cutout",
+        "flip",
+        "gamma",
+        "lowres",
+        "mask_features",
+        "noise",
+        "zscore",
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -141,6 +153,8 @@ def test_a_metadata_tensor_is_taken_as_a_plain_tensor(brain):
         ("flip", "axes", [0, 0]),
         ("flip", "axes", [0.0]),
         ("flip", "idle", 2),
+        ("lowres", "factor", [0.5, 2.0]),
+        ("lowres", "same_factor", "no"),
         ("bias", "degree", 0),
         ("bias", "degree", 2.5),
         ("bias", "coefficients", [0.2, -0.2]),

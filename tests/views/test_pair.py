@@ -58,6 +58,19 @@ def test_views_are_the_same_with_and_without_workers_and_in_any_order(policy):
     assert_same(alone, epoch(maker, 0, order=[4, 0, 5, 2, 1, 3]))
 
 
+@pytest.mark.parametrize("policy", ["robust", [{"crop": {}}, {"blur": {}}, {"lowres": {}}, {"bias": {}}, "zscore"]])
+def test_views_are_the_same_on_any_number_of_threads(policy, brain_of):
+    """A worker has one thread, and the main process may have many."""
+    maker, x = maker_of(policy, n_views=6), brain_of((1, 61, 73, 61))
+    alone = maker(x, 0, 0)
+    torch.set_num_threads(2)
+    try:
+        assert_same({0: alone}, {0: maker(x, 0, 0)})
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_the_maker_is_pickled_with_the_same_views(brain):
     maker = maker_of(n_views=3, targets={"latent": (4,)}, seed=9)
     again = pickle.loads(pickle.dumps(maker))
@@ -88,6 +101,17 @@ def test_more_views_leave_the_first_ones_as_they_are(brain):
     two, four = maker_of(n_views=2)(brain, 0, 0)[0], maker_of(n_views=4)(brain, 0, 0)[0]
     assert torch.equal(two[0], four[0])
     assert torch.equal(two[1], four[1])
+
+
+@pytest.mark.parametrize("policy", ["robust", "yaware"])
+def test_a_batch_has_the_views_of_its_scans_whatever_epoch_they_are_of(policy, brain_of):
+    maker = maker_of(policy, n_views=3, seed=4)
+    x, epochs, rows = torch.stack([brain_of(seed=s) for s in range(4)]), [0, 0, 1, 1], [5, 2, 2, 9]
+    made = maker.batch(x, epochs, rows)
+    assert [v.shape for v in made] == [x.shape] * 3
+    for b, (epoch, row) in enumerate(zip(epochs, rows, strict=True)):
+        for alone, together in zip(maker(x[b], epoch, row)[0], made, strict=True):
+            assert (alone - together[b]).abs().max() < 1e-4 * (alone.max() - alone.min())
 
 
 def test_without_transforms_views_equal_the_scan_in_memory_of_their_own(brain):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from medssl.errors import RecipeError
 from medssl.losses.cluster import pseudo_label_loss
 from medssl.memory.assignments import Assignments, cluster
-from medssl.methods.base import Method, stack_views
+from medssl.methods.base import Method, over_processes, stack_views
 from medssl.types import Batch, Embed, Facts, Progress, Step
 
 
@@ -80,4 +80,5 @@ class DeepCluster(Method):
         right = (logits_BK.argmax(1) == label_B).float().mean()
         share = self.assigned.counts.max() / self.assigned.counts.sum().clamp(min=1)
         log = {"cluster_accuracy": right, "largest_cluster": share, "agreement": self.agreement.clone()}
-        return Step({"loss": pseudo_label_loss(logits_BK, label_B)}, log, {"z": h_BE.detach()})
+        loss = over_processes(pseudo_label_loss(logits_BK, label_B), (label_B != -1).sum)
+        return Step({"loss": loss}, log, {"z": h_BE.detach()})

@@ -15,8 +15,8 @@ from medssl.losses.contrastive import nt_xent
 from medssl.losses.pairs import queue_pairs
 from medssl.memory.ema import EMA
 from medssl.memory.queue import Queue
-from medssl.methods.base import Method, gather
-from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Step
+from medssl.methods.base import Method, gather_scans
+from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Rows, Step
 
 
 class MomentumQueue(Method):
@@ -61,31 +61,31 @@ class MomentumQueue(Method):
             self.projector.calibrate_(embed(lambda x: self.encoder(x).pooled)[1])
             self.teacher.reset(self._online())
 
-    def step(self, batch: Batch, progress: Progress) -> Step:
+    def embed(self, batch: Batch) -> Rows:
+        """h of the queries (Q, B, E) and the keys that they look for (Q, B, D); two queries a scan, or one."""
+        pairs = [batch.views, batch.views[::-1]][: 1 + self.symmetric]
+        h_QBE = torch.stack([self.encoder(query).pooled for query, _ in pairs])
+        return h_QBE, torch.stack([self._key(key) for _, key in pairs])
+
+    def compare(self, rows: Rows, batch: Batch, progress: Progress) -> Step:
         """InfoNCE of each query against its key and the queue."""
-        first, second = batch.views
-        features = [self.encoder(first)]
-        q1_BD, k2_BD = self.project(features[0]), self._key(second)
-        loss = self._contrast(q1_BD, k2_BD, batch)
-        z_ND = torch.cat([q1_BD, k2_BD])
-        if self.symmetric:
-            features.append(self.encoder(second))
-            q2_BD, k1_BD = self.project(features[1]), self._key(first)
-            loss = (loss + self._contrast(q2_BD, k1_BD, batch)) / 2
-            z_ND = torch.cat([q1_BD, q2_BD])
-        raw = lambda: self.projector(torch.cat([f.pooled for f in features]))  # noqa: E731
-        loss, terms = self.regularised(loss, Joint(z_ND, batch, raw))
+        h_QBE, k_QBD = rows[0], rows[1].detach()
+        q_QBD = [self.project(Features(h_BE)) for h_BE in h_QBE]
+        losses = [self._contrast(q_BD, k_BD, batch) for q_BD, k_BD in zip(q_QBD, k_QBD, strict=True)]
+        z_ND = torch.cat(q_QBD if self.symmetric else [q_QBD[0], k_QBD[0]])
+        raw = lambda: self.projector(h_QBE.flatten(0, 1))  # noqa: E731
+        loss, terms = self.regularised(torch.stack(losses).mean(), Joint(z_ND, batch, raw))
         ages = self.queue.age(progress.step)
         log = {
             "queue_filled": self.queue.filled.float().mean(),
             "queue_age": ages.float().mean() if len(ages) else torch.zeros(()),
             "teacher_distance": self.teacher.distance(self._online()),
         }
-        return Step({"loss": loss}, log | terms, {"z": z_ND.detach(), "keys": k2_BD})
+        return Step({"loss": loss}, log | terms, {"z": z_ND.detach(), "keys": k_QBD[0]})
 
     def after_step(self, step: Step, batch: Batch, progress: Progress) -> None:
         """Push the keys of all processes, then move the momentum encoder."""
-        keys, subjects = (gather(x, own_first=False) for x in (step.carry["keys"], batch.meta["subject"]))
+        keys, subjects = gather_scans(batch.index, step.carry["keys"], batch.meta["subject"])
         self.queue.push(keys, subjects, step=progress.step)
         self.teacher.update(self._online(), progress.fraction)
 

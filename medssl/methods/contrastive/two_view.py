@@ -11,10 +11,11 @@ from torch.nn import functional as F
 
 from medssl.errors import RecipeError
 from medssl.heads.mlp import MLP
-from medssl.losses.contrastive import nt_xent
-from medssl.losses.pairs import cosine, tile, view_masks
-from medssl.methods.base import Method, gather, stack_views
-from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Step
+from medssl.losses.contrastive import nearest_is_positive, nt_xent_rows
+from medssl.losses.pairs import tile, view_masks
+from medssl.losses.rows import blockwise
+from medssl.methods.base import Method, gather
+from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Rows, Step
 
 
 class TwoView(Method):
@@ -26,7 +27,8 @@ class TwoView(Method):
 
     temperature: 0.1 (paper 0.1 to 0.5). projector: hidden and output sizes behind the encoder's width (paper: one
     hidden layer as wide as the encoder, output 128). norm: batch | layer | group | none inside the projector.
-    relatives: what other scans of the same person are: positive | ignore | negative.
+    relatives: what other scans of the same person are: positive | ignore | negative. block: anchors whose
+    similarities are held at once; by itself all in batches up to 512 rows, and beyond what fits.
     """
 
     joint: ClassVar[bool] = True
@@ -40,12 +42,13 @@ class TwoView(Method):
         projector: Sequence[int] = (512, 128),
         norm: str = "none",
         relatives: Literal["positive", "ignore", "negative"] = "ignore",
+        block: int | None = None,
     ) -> None:
         super().__init__(encoder, facts)
         if facts.batch < 2:
             raise RecipeError("simclr needs other scans to repel, but data.batch_size is 1; set it to 16 or more")
         self.projector = MLP((self.width, *projector), norm=norm)
-        self.temperature, self.relatives = temperature, relatives
+        self.temperature, self.relatives, self.block = temperature, relatives, block
         self.chance = math.log(2 * facts.batch - 1)
 
     def before_epoch(self, embed: Embed, progress: Progress) -> None:
@@ -53,18 +56,22 @@ class TwoView(Method):
         if progress.step == 0:
             self.projector.calibrate_(embed(lambda x: self.encoder(x).pooled)[1])
 
-    def step(self, batch: Batch, progress: Progress) -> Step:
+    def compare(self, rows: Rows, batch: Batch, progress: Progress) -> Step:
         """NT-Xent over all views of the batch."""
-        features = stack_views(self.encoder, batch.views)
-        z_ND = self.project(features)
-        scan_N, subject_N = (tile(x, len(batch.views)) for x in (batch.index, batch.meta["subject"]))
+        h_NE = rows[0].flatten(0, 1)
+        z_ND = self.project(Features(h_NE))
+        scan_N, subject_N = (tile(x, len(rows[0])) for x in (batch.index, batch.meta["subject"]))
         z_MD, scan_M, subject_M = gather(z_ND), gather(scan_N), gather(subject_N)
-        pos_NM, valid_NM = view_masks(scan_N, scan_M, subject_N, subject_M, relatives=self.relatives)
-        sim_NM = cosine(z_ND, z_MD, self.temperature)
-        loss = nt_xent(sim_NM, pos_NM, valid_NM)
-        best_N = sim_NM.detach().masked_fill(~valid_NM, -math.inf).argmax(1, keepdim=True)
-        found = pos_NM.gather(1, best_N).float().mean()
-        loss, terms = self.regularised(loss, Joint(z_ND, batch, lambda: self.projector(features.pooled)))
+
+        def pairs(rows_b: Tensor) -> tuple[Tensor, Tensor]:
+            own = scan_N[rows_b], scan_M, subject_N[rows_b], subject_M
+            return view_masks(*own, relatives=self.relatives, rows_N=rows_b)
+
+        loss, found = blockwise(
+            nt_xent_rows, z_ND, z_MD, pairs,
+            temperature=self.temperature, block=self.block, also=nearest_is_positive,
+        )  # fmt: skip
+        loss, terms = self.regularised(loss, Joint(z_ND, batch, lambda: self.projector(h_NE)))
         return Step({"loss": loss}, {"pair_accuracy": found} | terms, {"z": z_ND.detach()})
 
     def project(self, features: Features) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medssl.errors import RecipeError
-from medssl.methods.base import Method, stack_views
+from medssl.methods.base import Method, over_processes, stack_views
 from medssl.types import Batch, Facts, Progress, Step
 
 
@@ -50,5 +50,5 @@ class Regression(Method):
         truth_B, guess_B = batch.meta[self.label].float(), self.predict(features.pooled)
         known_B = truth_B.isfinite()
         error_B = torch.where(known_B, (guess_B - torch.where(known_B, truth_B, guess_B.detach())).abs(), 0.0)
-        loss = error_B.sum() / known_B.sum().clamp(min=1)
+        loss = over_processes(error_B.sum() / known_B.sum().clamp(min=1), known_B.sum)
         return Step({"loss": loss}, {"labelled": known_B.float().mean()}, {"z": features.pooled.detach()})

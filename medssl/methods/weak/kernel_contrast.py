@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -13,10 +13,11 @@ from torch.nn import functional as F
 from medssl.errors import RecipeError
 from medssl.heads.mlp import MLP
 from medssl.kernels import build_kernel
-from medssl.losses.kernel import effective_positives, exponential, threshold, y_aware
-from medssl.losses.pairs import cosine, label_weights, same, tile
-from medssl.methods.base import Method, gather, stack_views
-from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Step
+from medssl.losses.kernel import effective_rows, exponential_rows, threshold_rows, y_aware_rows
+from medssl.losses.pairs import label_order, labelled_pairs, tile
+from medssl.losses.rows import WHOLE, RowLoss, blockwise, counting
+from medssl.methods.base import Method, gather, over_processes
+from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Rows, Step
 
 _AGE = {"age": {"kernel": "rbf", "bandwidth": 5.0}}
 _CODES = frozenset({"sex", "site", "dataset", "diagnosis"})
@@ -34,8 +35,7 @@ class KernelContrast(Method):
     bandwidth: number in label units, scott or silverman}; several columns multiply. temperature: 0.1 (papers).
     variant: slide | isbi_code | include_k (what the published code computes instead; see the loss). norm: of
     L_thr, anchor | slide (which needs ratio_max, the limit of its weight ratios). projector: sizes behind the
-    encoder's width (papers: one hidden layer of the encoder's width, output 128); projector_norm as
-    in simclr.
+    encoder's width (papers: one hidden layer of the encoder's width, output 128). projector_norm, block: as in simclr.
     """
 
     joint: ClassVar[bool] = True
@@ -54,13 +54,17 @@ class KernelContrast(Method):
         missing: Literal["self", "drop"] = "self",
         projector: Sequence[int] = (512, 128),
         projector_norm: str = "none",
+        block: int | None = None,
     ) -> None:
         super().__init__(encoder, facts)
         if facts.batch < 2:
             raise RecipeError(f"{loss} compares scans, but data.batch_size is 1; set it to 16 or more")
         self.kernels = {c: _kernel(c, dict(k), facts) for c, k in (kernels or _AGE).items()}
         self.reads = tuple(self.kernels)
-        self.loss = _loss(loss, variant, norm, ratio_max)
+        self.ordered, whole = loss == "threshold", (loss, variant) == ("threshold", "isbi_code")
+        if block and whole:
+            raise RecipeError(f"method.block is {block}, but variant isbi_code compares all rows at once; remove block")
+        self.loss, self.block = _loss(loss, variant, norm, ratio_max), WHOLE if whole else block
         self.temperature, self.missing = temperature, missing
         self.projector = MLP((self.width, *projector), norm=projector_norm)
         self.chance = math.log(2 * facts.batch - 1) if loss == "y_aware" else None
@@ -70,23 +74,23 @@ class KernelContrast(Method):
         if progress.step == 0:
             self.projector.calibrate_(embed(lambda x: self.encoder(x).pooled)[1])
 
-    def step(self, batch: Batch, progress: Progress) -> Step:
+    def compare(self, rows: Rows, batch: Batch, progress: Progress) -> Step:
         """The kernel loss over all views of the batch."""
-        features = stack_views(self.encoder, batch.views)
-        z_ND = self.project(features)
-        views = len(batch.views)
-        labels_N = {c: tile(batch.meta[c], views) for c in self.kernels}
-        subject_N = tile(batch.meta["subject"], views)
-        z_MD = gather(z_ND)
-        labels_M = {c: gather(y) for c, y in labels_N.items()}
-        own_NM = same(subject_N, gather(subject_N))
-        logw_NM, usable_NM, _ = label_weights(self.kernels, labels_N, labels_M, own_NM, self.missing)
-        valid_NM = usable_NM.clone()
-        valid_NM.fill_diagonal_(False)
-        loss = self.loss(cosine(z_ND, z_MD, self.temperature), logw_NM, valid_NM)
-        log = {"effective_positives": effective_positives(logw_NM, valid_NM).detach()}
-        loss, terms = self.regularised(loss, Joint(z_ND, batch, lambda: self.projector(features.pooled)))
-        return Step({"loss": loss}, log | terms, {"z": z_ND.detach()})
+        z_ND = self.project(Features(h_NE := rows[0].flatten(0, 1)))
+        labels_N = {c: tile(batch.meta[c], len(rows[0])) for c in self.kernels}
+        subject_N = tile(batch.meta["subject"], len(rows[0]))
+        z_MD, subject_M, labels_M = gather(z_ND), gather(subject_N), {c: gather(y) for c, y in labels_N.items()}
+        pairs = labelled_pairs(self.kernels, labels_N, labels_M, subject_N, subject_M, self.missing)
+        (by_label, count), visit_N = counting(self.loss), label_order(self.kernels, labels_N, subject_N)
+        if self.ordered:  # spares L_thr a sort per anchor
+            by_label = partial(by_label, order_M=label_order(self.kernels, labels_M, subject_M))
+        loss, alike = blockwise(
+            by_label, z_ND, z_MD, pairs,
+            temperature=self.temperature, block=self.block, visit_N=visit_N, also=effective_rows,
+        )  # fmt: skip
+        joint = Joint(z_ND, batch, lambda: self.projector(h_NE))
+        loss, terms = self.regularised(over_processes(loss, count), joint)
+        return Step({"loss": loss}, terms | {"effective_positives": alike}, {"z": z_ND.detach()})
 
     def project(self, features: Features) -> Tensor:
         """z (N, D), L2-normalised."""
@@ -94,26 +98,23 @@ class KernelContrast(Method):
 
 
 def _kernel(column: str, options: dict[str, Any], facts: Facts) -> Any:
-    name = options.pop("kernel", "categorical" if column in _CODES else "rbf")
-    width = options.pop("bandwidth", None)
+    name, width = options.pop("kernel", "categorical" if column in _CODES else "rbf"), options.pop("bandwidth", None)
     if column not in facts.labels:
         raise RecipeError(f"method.kernels names the column '{column}', but the manifest has no such column; add it")
     return build_kernel(str(name), width, options, facts.labels[column])
 
 
-def _loss(name: str, variant: str, norm: str, ratio_max: float | None) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def _loss(name: str, variant: str, norm: str, ratio_max: float | None) -> RowLoss:
     if name == "y_aware":
         if variant != "slide":
             raise RecipeError(f"method.variant '{variant}' does not exist for y_aware; leave it out")
-        return y_aware
+        return y_aware_rows
     allowed = ("slide", "isbi_code") if name == "threshold" else ("slide", "include_k", "isbi_code")
     if variant not in allowed or norm not in ("anchor", "slide"):
         raise RecipeError(f"{name}: variant '{variant}' must be one of {allowed}, norm '{norm}' anchor or slide")
-    if name == "threshold":
-        if norm == "slide" and ratio_max is None:
-            raise RecipeError(
-                "method.norm 'slide' divides by sums of weights that may vanish; set method.ratio_max (such as 100), "
-                "or keep method.norm=anchor"
-            )
-        return partial(threshold, norm=norm, variant=variant, ratio_max=ratio_max)  # type: ignore[arg-type]
-    return partial(exponential, variant=variant)  # type: ignore[arg-type]
+    if name == "exponential":
+        return partial(exponential_rows, variant=variant)  # type: ignore[arg-type]
+    if norm == "slide" and ratio_max is None:
+        rule = "set method.ratio_max (such as 100), or keep method.norm=anchor"
+        raise RecipeError(f"method.norm 'slide' divides by sums of weights that may vanish; {rule}")
+    return partial(threshold_rows, norm=norm, variant=variant, ratio_max=ratio_max)  # type: ignore[arg-type]

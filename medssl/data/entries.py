@@ -1,0 +1,144 @@
+"""Entries of the cache as files: what stands in them, and as tensors over memory maps that stay open."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.lib import format as npy
+
+from medssl.errors import VolumeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DTYPES = {"float32": "<f4", "float16": "<f2"}
+"""Types of entries, and how their files spell them."""
+_HEAD = 128
+"""Bytes of the header of every entry: numpy pads to 64, and four numbers never need more."""
+
+
+class Layout(NamedTuple):
+    """Shape (C, D, H, W), type and first byte of the values in an entry."""
+
+    shape: tuple[int, int, int, int]
+    dtype: np.dtype
+    offset: int
+
+    @property
+    def end(self) -> int:
+        """Bytes that the file must have."""
+        return self.offset + math.prod(self.shape) * self.dtype.itemsize
+
+
+def layout(entry: Path | str, dtype: str = "float32") -> Layout | None:
+    """What an entry holds; None where it is absent or damaged (another header or length than it must have)."""
+    try:
+        file = os.open(entry, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            found = _parsed(os.read(file, _HEAD), DTYPES[dtype])
+            return found if found is not None and os.fstat(file).st_size == found.end else None
+        finally:
+            os.close(file)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=256)
+def _parsed(head: bytes, spelled: str) -> Layout | None:
+    """Entries of one cohort have the same header, so it is parsed once."""
+    stream = io.BytesIO(head)
+    try:
+        if npy.read_magic(stream) != (1, 0):
+            return None
+        shape, fortran, dtype = npy.read_array_header_1_0(stream)
+    except ValueError:
+        return None
+    if fortran or dtype != np.dtype(spelled) or len(shape) != 4:
+        return None
+    c, d, h, w = shape
+    return Layout((c, d, h, w), dtype, stream.tell())
+
+
+def memory_map(entry: Path, dtype: str = "float32") -> np.memmap | None:
+    """An entry as read-only memory map; None where it is absent or damaged."""
+    found = layout(entry, dtype)
+    try:
+        return None if found is None else np.memmap(entry, found.dtype, "r", found.offset, found.shape)
+    except (OSError, ValueError):  # removed in between
+        return None
+
+
+def same_shape(shapes: Iterable[tuple[int, int, int, int]], names: Sequence[str]) -> tuple[int, int, int, int]:
+    """The one shape of all scans. Errors: VolumeError naming two that differ, or where there is no scan."""
+    first: tuple[int, int, int, int] | None = None
+    for k, shape in enumerate(shapes):
+        if first is None:
+            first = shape
+        elif shape[0] != first[0]:
+            raise VolumeError(
+                f"scans have different numbers of channels: {names[0]} has {first[0]}, {names[k]} "
+                f"has {shape[0]}; give every scan the same image columns"
+            )
+        elif shape != first:
+            raise VolumeError(
+                f"scans have different shapes after preprocessing: {names[0]} is {by(first[1:])}, {names[k]} is "
+                f"{by(shape[1:])} voxels; set preprocessing.shape (and preprocessing.spacing where voxel sizes "
+                "differ), such as the larger of the two"
+            )
+    if first is None:
+        raise VolumeError("there is no scan, so no shape; give at least one row with an image")
+    return first
+
+
+def by(shape: Sequence[int]) -> str:
+    """6 x 7 x 8."""
+    return " x ".join(str(n) for n in shape)
+
+
+class MappedEntries:
+    """Entries as tensors over the system's page cache, which all processes share; nothing is copied.
+
+    The last ``most`` maps stay open, so that an entry is opened, checked and paged in once per process. The maps are
+    private: what a caller writes into a tensor never reaches the file, and an entry that was written to is mapped
+    anew when it is asked for again.
+    """
+
+    def __init__(self, path: Callable[[str], Path], dtype: str = "float32", most: int = 8192) -> None:
+        self.path, self.dtype, self.most = path, dtype, most
+        self._held: dict[str, tuple[Tensor, int]] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_held": {}}
+
+    def tensor(self, key: str) -> Tensor | None:
+        """Values (C, D, H, W) of the entry ``path(key)`` in its own type; None where it is absent or damaged."""
+        held = self._held.get(key)
+        if held is None or held[0]._version != held[1]:
+            held = self._opened(self.path(key))
+            if held is None:
+                return None
+            while len(self._held) >= self.most:
+                self._held.pop(next(iter(self._held)))
+            self._held[key] = held
+        return held[0].view(held[0].shape)
+
+    def _opened(self, entry: Path) -> tuple[Tensor, int] | None:
+        import torch  # here, so that a cache is filled without it
+
+        found = layout(entry, self.dtype)
+        if found is None:
+            return None
+        try:
+            storage = torch.UntypedStorage.from_file(str(entry), False, found.end)
+        except (OSError, RuntimeError):  # removed in between
+            return None
+        empty = torch.empty(0, dtype=getattr(torch, self.dtype))
+        x = empty.set_(storage, found.offset // found.dtype.itemsize, found.shape)  # type: ignore[call-overload]
+        return x, x._version

@@ -1,0 +1,110 @@
+"""A whole study, or one task of an array: prepare the folder, run what is missing, write the table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from medssl import stages
+from medssl.benchmark.processes import gpus, spread
+from medssl.config import load_recipe
+from medssl.data.manifest import Cohort
+from medssl.data.pool import processors
+from medssl.errors import UserError
+from medssl.files import make_folder, write_atomic
+from medssl.study.holdout import hold_out
+from medssl.study.plan import Study, load_study
+from medssl.study.search import open_journal, search_once, turn
+from medssl.study.table import tabulate
+from medssl.study.trial import Place, run_trial
+
+
+def prepare(study: str | Path, out: str | Path, data: str | Path | None = None, progress: bool = True) -> Place:
+    """Check a study and make its folder: cohort, held-out part, study.json. Again with the same arguments: no change.
+
+    Raises UserError where the folder holds trials that cannot be compared (another recipe, cohort, validation or
+    other swept keys); values of the grid, the number of trials and the score may change.
+    """
+    out = make_folder(Path(out).absolute())
+    chosen = load_study(study, data)
+    if chosen.synthetic is not None:
+        with turn(out / ".lock"):
+            manifest = stages.synthetic_cohort(out / "cohort", **chosen.synthetic.model_dump(), progress=progress)
+        chosen = chosen.model_copy(update={"changes": (*chosen.changes, f"data.manifest={manifest}")})
+    recipe = load_recipe(chosen.recipe, chosen.changes).absolute()
+    cohort = Cohort.read(recipe.data.sources, images=recipe.data.columns is None)
+    place = Place(chosen, out, chosen.identity(cohort.digest))
+    _refuse_another(place)
+    hold_out(cohort, chosen, out)
+    if chosen.search is not None:
+        open_journal(place)
+    content = {"identity": place.identity, "study": chosen.model_dump(mode="json")}
+    write_atomic(out / "study.json", json.dumps(content, indent=1) + "\n")
+    return place
+
+
+def open_study(out: str | Path) -> Place:
+    """The study whose folder this is; UserError where it is none."""
+    path = Path(out).absolute() / "study.json"
+    if not path.is_file():
+        raise UserError(f"{out} is no study folder (study.json is missing); give the folder of `medssl study run`")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return Place(Study.model_validate(content["study"]), path.parent, content["identity"])
+
+
+def run_study(
+    study: str | Path,
+    out: str | Path,
+    *,
+    data: str | Path | None = None,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Run what a study still lacks by ``jobs`` processes (default: one per GPU, or per core) and write its table.
+
+    Finished trials are kept and begun ones continued, so the same command goes on after any interruption, and may run
+    on several machines at once. Returns what ``tabulate`` returns. Raises UserError for what the user wrote.
+    """
+    place = prepare(study, out, data, progress)
+    count = min(jobs or len(gpus()) or processors(), place.study.count)
+    work, plan = _plan(place)
+    threads = max(1, processors() // count)
+    spread(work, plan, count, progress=progress, title="trials", threads=threads)
+    return tabulate(place)
+
+
+def run_task(
+    study: str | Path, out: str | Path, task: int, *, of: int | None = None, data: str | Path | None = None
+) -> list[dict[str, Any] | None]:
+    """The trials of one array task in this process: task K of N takes trials K, K + N, ... (default: one per task).
+
+    Returns their records, None for a trial that another process is at. Raises UserError for a task out of range.
+    """
+    place = prepare(study, out, data, progress=False)
+    tasks = of or place.study.count
+    if not 0 <= task < tasks:
+        raise UserError(f"task {task} is outside 0 to {tasks - 1}; the study has {place.study.count} trials")
+    work, plan = _plan(place)
+    records: list[dict[str, Any] | None] = []
+    for arguments in plan[task::tasks]:
+        found = work(*arguments)
+        records += found if isinstance(found, list) else [found]
+    return records
+
+
+def _plan(place: Place) -> tuple[Callable[..., Any], list[tuple[Any, ...]]]:
+    """What is called how often."""
+    if place.study.search is not None:
+        return search_once, [(place,)] * place.study.count
+    return run_trial, [(place, settings) for settings in place.study.trials()]
+
+
+def _refuse_another(place: Place) -> None:
+    path = place.out / "study.json"
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["identity"] != place.identity:
+        raise UserError(
+            f"{place.out} holds trials of another recipe, cohort, validation or other swept keys, which cannot be "
+            "compared with these; give another -o, or delete the folder"
+        )

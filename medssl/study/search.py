@@ -1,0 +1,159 @@
+"""Proposals of a search by Optuna, whose journal in the study's folder many processes and array tasks share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from medssl.errors import BusyError, UserError
+from medssl.files import exclusive
+from medssl.study.plan import SEED, Range, Search, Settings, dimension
+from medssl.study.trial import Place, run_trial
+
+_WAIT_S = 300.0
+_OPEN = ("RUNNING", "WAITING")
+
+
+def search_once(place: Place) -> list[dict[str, Any] | None]:
+    """Take over a proposal that a killed process left, or make one, train it and tell Optuna; [] where all are made.
+
+    Returns the records of its trainings, one per seed (None: another process is at it).
+    """
+    study = open_journal(place)
+    with ExitStack() as held:
+        with turn(place.out / ".ask.lock"):
+            taken = _left_over(place, study, held) or _ask(place, study, held)
+        return [] if taken is None else _train(place, study, *taken)
+
+
+def open_journal(place: Place) -> Any:
+    """The Optuna study behind a search: another space, sampler or score is another one in the same journal file."""
+    optuna = _optuna()
+    search = _search(place)
+    parts = [place.identity, search.model_dump(exclude={"trials"}), place.study.score]
+    name = f"medssl-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]}"
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(place.out / "optuna.journal"))
+    )
+    direction = "maximize" if place.study.greater_is_better else "minimize"
+    return optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True)
+
+
+def distributions(search: Search) -> dict[str, Any]:
+    """Optuna's form of the space; listed values are JSON texts, so that any value of a recipe may be listed."""
+    optuna = _optuna()
+    made: dict[str, Any] = {}
+    for key, value in search.space.items():
+        one = dimension(key, value)
+        if not isinstance(one, Range):
+            made[key] = optuna.distributions.CategoricalDistribution([json.dumps(each) for each in one])
+        elif all(isinstance(v, int) for v in (one.low, one.high, one.step or 1)):
+            made[key] = optuna.distributions.IntDistribution(one.low, one.high, log=one.log, step=one.step or 1)
+        else:
+            made[key] = optuna.distributions.FloatDistribution(one.low, one.high, log=one.log, step=one.step)
+    return made
+
+
+def _left_over(place: Place, study: Any, held: ExitStack) -> tuple[int, Settings] | None:
+    """A proposal that nobody is at although it was not told: its process was killed. Held until the stack closes."""
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state.name not in _OPEN or not _complete(trial, place):
+            continue
+        with suppress(BusyError):
+            _hold(place, trial.number, held)
+            if study.get_trials(deepcopy=False)[trial.number].state.name in _OPEN:  # not told in the meantime
+                return trial.number, _decoded(trial.params)
+    return None
+
+
+def _ask(place: Place, study: Any, held: ExitStack) -> tuple[int, Settings] | None:
+    """A new proposal, held until the stack closes; None where there are as many as the search asks for.
+
+    One without values was left by a process killed while it asked. The sampler is seeded by (seed, number), so that
+    proposals do not depend on which process makes them.
+    """
+    optuna = _optuna()
+    search, done = _search(place), 0
+    for trial in study.get_trials(deepcopy=False):
+        if _complete(trial, place):
+            done += 1
+        elif trial.state.name in _OPEN:
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    if done >= search.trials:
+        return None
+    kinds = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
+    study.sampler = kinds[search.sampler](seed=(search.seed * 1_000_003 + done) % 2**31)
+    trial = study.ask(distributions(search))
+    _hold(place, trial.number, held)
+    return trial.number, _decoded(trial.params)
+
+
+def _hold(place: Place, number: int, held: ExitStack) -> None:
+    held.enter_context(exclusive(place.out / f".proposal-{number}.lock", f"proposal {number} of {place.out}"))
+
+
+def _train(place: Place, study: Any, number: int, settings: Settings) -> list[dict[str, Any] | None]:
+    """All seeds of a proposal; Optuna hears their mean, or that it failed, once all are there."""
+    optuna = _optuna()
+    seeds = _search(place).seeds
+    every = [settings | {SEED: seed} for seed in seeds] if seeds else [settings]
+    records = [run_trial(place, one) for one in every]
+    done = [record for record in records if record is not None]
+    if len(done) == len(records):
+        values = [record.get("scores", {}).get(place.study.score) for record in done]
+        numbers = [value for value in values if value is not None]
+        if len(numbers) == len(values):
+            study.tell(number, statistics.fmean(numbers), skip_if_finished=True)
+        else:
+            study.tell(number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
+    return records
+
+
+def _complete(trial: Any, place: Place) -> bool:
+    return set(trial.params) == set(_search(place).space)
+
+
+def _decoded(params: dict[str, Any]) -> Settings:
+    return {key: json.loads(value) if isinstance(value, str) else value for key, value in params.items()}
+
+
+def _search(place: Place) -> Search:
+    assert place.study.search is not None
+    return place.study.search
+
+
+@contextmanager
+def turn(lock: Path) -> Iterator[None]:
+    """Hold a lock that others hold for moments only; BusyError where that takes minutes."""
+    until = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            held = exclusive(lock, str(lock.parent))
+            held.__enter__()
+            break
+        except BusyError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+    try:
+        yield
+    finally:
+        held.__exit__(None, None, None)
+
+
+def _optuna() -> Any:
+    """The package, quiet; UserError that says how to install it."""
+    try:
+        import optuna
+    except ImportError:
+        raise UserError("a search needs optuna; run `pip install 'medssl[tune]'`, or write a grid") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    return optuna

@@ -1,0 +1,54 @@
+"""The script of a Slurm array that runs a study, one trial per task; Slurm is the scheduler, there is no other."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+from medssl.errors import UserError
+
+MOST = 1000
+"""Tasks of one array: below Slurm's usual MaxArraySize of 1001; more trials share tasks."""
+
+
+def array_script(
+    study: str,
+    out: Path,
+    count: int,
+    *,
+    data: Path | None = None,
+    at_once: int = 8,
+    cpus: int = 8,
+    gpus: int = 1,
+    hours: float = 24.0,
+) -> str:
+    """An sbatch script for ``count`` trials; submitted again it goes on, since finished trials are kept.
+
+    study, data: as given to the command line; out: the study's folder, on a disk that all nodes see. at_once: tasks
+    that may run at the same time. cpus, gpus (0: none), hours: of each task. Raises UserError for numbers out of range.
+    """
+    if min(count, at_once, cpus) < 1 or gpus not in (0, 1) or hours <= 0:
+        raise UserError(
+            f"{count} trials, {at_once} at once, {cpus} CPUs, {gpus} GPUs and {hours} hours: all must be above 0, and "
+            "a trial uses one GPU or none"
+        )
+    tasks = min(count, MOST)
+    minutes = max(1, round(hours * 60))
+    command = [sys.executable, "-m", "medssl", "study", "run", study, "-o", str(out), "--array", "--of", str(tasks)]
+    command += [] if data is None else ["--data", str(data.absolute())]
+    lines = [
+        "#!/bin/bash",
+        f"#SBATCH --job-name={''.join(c if c.isalnum() else '-' for c in out.name) or 'study'}",
+        f"#SBATCH --array=0-{tasks - 1}%{at_once}",
+        "#SBATCH --ntasks=1",
+        f"#SBATCH --cpus-per-task={cpus}",
+        *([f"#SBATCH --gpus-per-task={gpus}"] if gpus else []),
+        f"#SBATCH --time={minutes // 1440}-{minutes // 60 % 24:02d}:{minutes % 60:02d}:00",
+        "#SBATCH --requeue",
+        f"#SBATCH --output={out}/slurm-%A_%a.log",
+        "# Submit it again after a time limit or a failure: finished trials are kept, begun ones go on.",
+        "export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK",
+        f"srun {shlex.join(command)}",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,107 @@
+"""The solvers for many rows against the exact ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+
+import medssl.probes.large as module
+import medssl.probes.scorecard as card
+from medssl.features.table import FeatureTable
+from medssl.probes.age import fit_age
+from medssl.probes.large import LargeLogistic, fit_logistic, softmax_regression
+from medssl.probes.site import fit_site
+
+
+def data(rows=403, width=12, sites=5, seed=0):
+    rng = np.random.default_rng(seed)
+    site = rng.integers(0, sites, rows)
+    age = rng.uniform(20, 80, rows)
+    x = rng.normal(size=(rows, width)) * rng.uniform(0.1, 5, width) + 100
+    x[:, :4] += rng.normal(size=(sites, 4))[site] * 2
+    x[:, 4:8] += age[:, None] * rng.normal(size=4) / 20
+    return x, age, np.array([f"s{k}" for k in site], dtype=object)
+
+
+@pytest.mark.parametrize("scale", [False, True])
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("rows", [403, 60])
+def test_ridge_from_gram_matrices_is_the_grid_search(scale, seed, rows):
+    x, age, _ = data(rows, seed=seed)
+    exact, large = fit_age(x, age, scale=scale), fit_age(x, age, scale=scale, large=True)
+    assert (large.alpha, large.folds) == (exact.alpha, exact.folds)
+    new = data(50, seed=9)[0]
+    np.testing.assert_allclose(large.predict(new), exact.predict(new), rtol=1e-7)
+    assert large.predict(new[:0]).shape == (0,)
+
+
+def test_ridge_survives_a_constant_and_a_doubled_feature():
+    x, age, _ = data()
+    x[:, 0], x[:, 1] = 3.0, x[:, 2]
+    exact, large = fit_age(x, age, scale=True), fit_age(x, age, scale=True, large=True)
+    np.testing.assert_allclose(large.predict(x), exact.predict(x), rtol=1e-6)
+
+
+@pytest.mark.parametrize("c", [0.01, 1.0])
+def test_softmax_regression_is_the_minimum_that_scikit_learn_finds(c):
+    x, _, site = data(rows=600)
+    x -= x.mean(0)
+    code = np.unique(site, return_inverse=True)[1]
+    found = softmax_regression(x, code, 5, c, np.zeros((13, 5)))
+    known = LogisticRegression(C=c, max_iter=5000, tol=1e-8).fit(x, code)
+    share = LargeLogistic(np.zeros(12), found[:-1], found[-1]).predict_proba(x)
+    np.testing.assert_allclose(share.sum(1), 1)
+    np.testing.assert_allclose(share, known.predict_proba(x), atol=5e-3)
+
+
+def test_chunks_do_not_change_softmax_regression(monkeypatch):
+    x, _, site = data(rows=90, width=8, sites=3)
+    code = np.unique(site, return_inverse=True)[1]
+    one = softmax_regression(x - 100, code, 3, 0.1, np.zeros((9, 3)))
+    monkeypatch.setattr(module, "_CHUNK", 7)
+    np.testing.assert_allclose(softmax_regression(x - 100, code, 3, 0.1, np.zeros((9, 3))), one, atol=2e-3)
+
+
+@pytest.mark.parametrize("scale", [False, True])
+def test_the_large_site_probe_is_as_good_as_the_exact_one_and_says_so(scale):
+    x, _, site = data(rows=1500, seed=3)
+    new, _, true = data(rows=1500, seed=3)
+    new = new + np.random.default_rng(8).normal(size=new.shape) * 0.1
+    exact, large = fit_site(x, site, scale=scale), fit_site(x, site, scale=scale, large=True)
+    one, two = (balanced_accuracy_score(true, p.predict(new)) for p in (exact, large))
+    assert two > one - 0.03
+    assert two > 0.4
+    assert large.levels == exact.levels
+    assert large.c in 10.0 ** np.arange(-2, 3)
+    assert any("L-BFGS" in note for note in large.notes)
+    assert large.predict(new[:0]).shape == (0,)
+
+
+def test_the_search_of_c_uses_a_part_of_the_rows_and_survives_a_rare_class(monkeypatch):
+    x, _, site = data(rows=500)
+    code = np.unique(site, return_inverse=True)[1]
+    code[17] = 5
+    monkeypatch.setattr(module, "SEARCHED", 100)
+    sizes = []
+    plain = softmax_regression
+    monkeypatch.setattr(module, "softmax_regression", lambda x, *rest: sizes.append(len(x)) or plain(x, *rest))
+    model, _ = fit_logistic(x, code, 10.0 ** np.arange(-2, 3), seed=0, scale=False)
+    assert sizes == [80] * 5 + [500]
+    assert model.predict_proba(x).shape == (500, 6)
+
+
+def test_a_scorecard_uses_them_for_many_rows_only(monkeypatch):
+    x, age, site = data(rows=300)
+    split = np.where(np.arange(300) < 200, "train", "internal_test")
+    meta = pd.DataFrame({"participant_id": [f"p{k}" for k in range(300)], "age": age, "site": site, "split": split})
+    table = FeatureTable(meta, x)
+    exact = card.scorecard(table, resamples=20)
+    assert not any("L-BFGS" in note for note in exact.notes)
+    monkeypatch.setattr(card, "LARGE", 150)
+    large = card.scorecard(table, resamples=20)
+    assert any("L-BFGS" in note for note in large.notes)
+    assert large.main["mae_internal"] == pytest.approx(exact.main["mae_internal"], rel=1e-5)
+    assert large.main["site_bacc"] > exact.main["site_bacc"] - 0.1

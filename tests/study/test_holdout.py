@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from medssl.data.manifest import Cohort
+from medssl.errors import UserError
+from medssl.study.holdout import hold_out
+from medssl.study.plan import Study, load_study
+from tests.study.conftest import write
+
+
+def held(measures: Path, tmp_path: Path, **changes: object) -> tuple[Study, pd.DataFrame]:
+    study = load_study(write(tmp_path / "s.yaml", **changes), measures)
+    hold_out(Cohort.read(measures, images=False), study, tmp_path)
+    return study, Cohort.read(tmp_path / "train.csv", images=False).table
+
+
+def test_only_train_rows_choose_and_people_and_sites_stay_on_one_side(measures: Path, tmp_path: Path):
+    _, made = held(measures, tmp_path)
+    own = Cohort.read(measures, images=False).table
+    ids = ["participant_id", "session"]
+    train = own[own["split"] == "train"]
+    assert sorted(map(tuple, made[ids].to_numpy())) == sorted(map(tuple, train[ids].to_numpy()))
+    sides = dict(iter(made.groupby("split")))
+    people = {name: set(part["subject"]) for name, part in sides.items()}
+    assert people["train"].isdisjoint(people["internal_test"] | people["external_test"])
+    assert people["internal_test"].isdisjoint(people["external_test"])
+    assert set(sides["external_test"]["site"]).isdisjoint(sides["train"]["site"])
+    assert set(sides["internal_test"]["site"]) <= set(sides["train"]["site"])
+    assert not (tmp_path / "test.csv").exists()
+
+
+def test_test_rows_stand_apart_and_only_where_they_are_reported(measures: Path, tmp_path: Path):
+    _, made = held(measures, tmp_path, test=True)
+    test = Cohort.read(tmp_path / "test.csv", images=False).table
+    assert set(test["split"]) == {"internal_test", "external_test"}
+    assert set(test["subject"]).isdisjoint(made["subject"])
+
+
+def test_the_same_options_give_the_same_file_and_another_seed_another(measures: Path, tmp_path: Path):
+    _, first = held(measures, tmp_path)
+    before = (tmp_path / "train.csv").stat().st_mtime_ns
+    _, second = held(measures, tmp_path)
+    assert (tmp_path / "train.csv").stat().st_mtime_ns == before
+    _, third = held(measures, tmp_path, validation={"seed": 3})
+    assert first["split"].equals(second["split"])
+    assert not first["split"].equals(third["split"])
+
+
+def test_without_held_out_sites_the_choice_is_by_people(measures: Path, tmp_path: Path):
+    _, made = held(measures, tmp_path, validation={"sites": 0.0}, score="mae_internal")
+    assert set(made["split"]) == {"train", "internal_test"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"validation": {"sites": 0.0}}, "the score 'challenge' needs whole sites"),
+        ({"validation": {"people": 0.0}, "score": "mae_internal"}, "needs people of known sites with an age"),
+        ({"validation": {"people": 0.0}, "score": "site_bacc"}, "needs people of at least two known sites"),
+    ],
+)
+def test_a_score_that_the_held_out_part_cannot_give_is_refused(
+    changes: dict, words: str, measures: Path, tmp_path: Path
+):
+    with pytest.raises(UserError, match=words):
+        held(measures, tmp_path, **changes)
+
+
+def test_a_cohort_without_test_rows_cannot_report_them(measures: Path, tmp_path: Path):
+    table = pd.read_csv(measures)
+    table[table["split"] == "train"].to_csv(tmp_path / "only.csv", index=False)
+    with pytest.raises(UserError, match="test: false"):
+        held(tmp_path / "only.csv", tmp_path, test=True)

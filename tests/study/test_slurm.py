@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from medssl.errors import UserError
+from medssl.study.slurm import MOST, array_script
+
+
+def test_one_task_per_trial_with_its_resources(tmp_path: Path):
+    text = array_script("my study.yaml", tmp_path / "out", 18, data=tmp_path / "m.csv", at_once=4, hours=30.5)
+    assert text.startswith("#!/bin/bash\n")
+    for wanted in ("--array=0-17%4", "--cpus-per-task=8", "--gpus-per-task=1", "--time=1-06:30:00", "--requeue"):
+        assert f"#SBATCH {wanted}\n" in text
+    assert text.splitlines()[-1].startswith("srun ")
+    assert f"-m medssl study run 'my study.yaml' -o {tmp_path / 'out'} --array --of 18" in text
+    done = subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_more_trials_than_an_array_holds_share_tasks(tmp_path: Path):
+    text = array_script("s.yaml", tmp_path, 5000, gpus=0)
+    assert f"--array=0-{MOST - 1}%8" in text
+    assert f"--of {MOST}" in text
+    assert "gpus" not in text
+
+
+def test_impossible_resources_are_one_sentence(tmp_path: Path):
+    with pytest.raises(UserError, match="0 hours"):
+        array_script("s.yaml", tmp_path, 3, hours=0)
+    with pytest.raises(UserError, match="one GPU or none"):
+        array_script("s.yaml", tmp_path, 3, gpus=2)
