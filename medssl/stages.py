@@ -47,11 +47,13 @@ def pretrain(
     *overrides: str,
     resume: str | Path | None = None,
     progress: bool = True,
+    page: bool = True,
 ) -> Path:
     """Train an encoder as a recipe says, or continue a run; returns the run folder.
 
     recipe: a Recipe, its plain values, a YAML file or a catalogue name; overrides: "optim.lr=1e-3"; of a continued run,
     only where it runs ("trainer.devices=1").
+    page: also write report.html.
     Raises UserError for what the user wrote, TrainingStopped where the loss is no number, and KeyboardInterrupt with a
     sentence that says how to go on.
     """
@@ -71,7 +73,7 @@ def pretrain(
     lock = exclusive(run.lock, str(run.folder)) if process_rank() == 0 else nullcontext()
     try:
         with lock:
-            _train(recipe, parts, run, checkpoint, progress)
+            _train(recipe, parts, run, checkpoint, progress, page)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(how_to_continue(run.folder)) from None
     return run.folder
@@ -86,7 +88,7 @@ def finished_at(run: str | Path) -> str | None:
     return str(info.get("finished")) if info.get("state") == "finished" else None
 
 
-def _train(recipe: Recipe, parts: Assembly, run: Run, checkpoint: Path | None, progress: bool) -> None:
+def _train(recipe: Recipe, parts: Assembly, run: Run, checkpoint: Path | None, progress: bool, page: bool) -> None:
     """Start or continue the training of a run and save its encoder."""
     from medssl.training.session import train  # Lightning is slow to import
 
@@ -113,7 +115,7 @@ def _train(recipe: Recipe, parts: Assembly, run: Run, checkpoint: Path | None, p
         progress=progress,
     )
     if process_rank() == 0:
-        _finish(replace(parts, method=trained), run)
+        _finish(replace(parts, method=trained), run, page)
 
 
 def embed(
@@ -261,7 +263,7 @@ def _recipe(recipe: Recipe | str | Path | Mapping[str, Any] | None, overrides: S
     return load_recipe(recipe, overrides)
 
 
-def _finish(parts: Assembly, run: Run) -> None:
+def _finish(parts: Assembly, run: Run, page: bool) -> None:
     """Save the encoder with its card, sample views and the report."""
     if not all(bool(torch.isfinite(p).all()) for p in parts.method.parameters()):
         raise TrainingStopped(
@@ -288,7 +290,8 @@ def _finish(parts: Assembly, run: Run) -> None:
     run_views(parts, run.views)
     hashes = run.read_info()["hashes"] | {"encoder": weights_digest(encoder)}
     run.update({"finished": now(), "state": "finished", "hashes": hashes})
-    build_report(run.folder)
+    if page:
+        build_report(run.folder)
 
 
 def _draw_map(frame: pd.DataFrame, title: str, path: Path) -> None:

@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--jobs", type=int)
+    parser.add_argument("--note", default="", help="A sentence for the end of the record.")
     options = parser.parse_args()
     record = benchmark(
         options.preset,
@@ -34,8 +35,8 @@ def main() -> None:
         jobs=options.jobs,
     )
     name = f"openbhb-{options.preset}{'-quick' if options.quick else ''}"
-    text = record["markdown"]
-    content = {key: record[key] for key in ("preset", "seconds", "lines")}
+    text = record["markdown"] + (f"{options.note}\n" if options.note else "")
+    content = {key: record[key] for key in ("preset", "seconds", "lines")} | {"note": options.note}
     path = write(name, content, text)
     for figure in record["figures"]:
         write_atomic(RESULTS / f"{path.stem}-{Path(figure).stem}.png", (options.out / figure).read_bytes())

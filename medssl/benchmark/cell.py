@@ -7,7 +7,7 @@ import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from medssl.errors import TrainingStopped
 from medssl.features.table import FeatureTable
 from medssl.files import write_atomic
 from medssl.harmonize.build import build_harmonizer
+from medssl.probes.age import fit_age
 from medssl.probes.challenge import in_order, predict_fold
 from medssl.probes.harmonized import harmonized
 from medssl.probes.judge import judge
@@ -28,7 +29,10 @@ from medssl.references import reference_features
 from medssl.training.checkpoints import list_checkpoints
 from medssl.training.run import Run
 
+HARMONIZED = {"combat": "ComBat", "residual": "residuals"}
 SHOWN = ("mae_internal", "mae_external", "rmse_external", "r2_external", "site_bacc", "challenge")
+Beside = Literal["all", "untrained", "none"]
+"""What a cell scores beside its own features: all references, the untrained encoder alone, or nothing."""
 Scores = dict[str, dict[str, float | None]]
 
 
@@ -47,15 +51,16 @@ def recipe_of(cell: Cell, preset: Preset, manifest: Path, out: Path) -> Recipe:
     return load_recipe(preset.recipe, changes).absolute()
 
 
-def run_cell(cell: Cell, preset: Preset, manifest: Path, out: Path, references: bool) -> dict[str, Any]:
+def run_cell(cell: Cell, preset: Preset, manifest: Path, out: Path, beside: Beside) -> dict[str, Any]:
     """Train and score one cell, or take what stands in its cell.json where recipe and fold are the same.
 
-    references: also score what needs no training of this row (constant, oracle, site median, raw input, the raw
-    input harmonised, the untrained encoder). A training that stopped is a result too: {"stopped": why}.
+    beside: also score what needs no training of this row (constant, oracle, site median, raw input, the raw input
+    harmonised or reduced to one number, the untrained encoder). A training that stopped is a result too:
+    {"stopped": why}.
     """
     recipe = recipe_of(cell, preset, manifest, out)
     folder = out / "cells" / cell.name
-    key = {"recipe": recipe.digest, "references": references, "harmonized": cell.row in preset.harmonized}
+    key = {"recipe": recipe.digest, "beside": beside, "harmonized": cell.row in preset.harmonized}
     record = folder / "cell.json"
     if record.is_file():
         kept: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
@@ -64,8 +69,8 @@ def run_cell(cell: Cell, preset: Preset, manifest: Path, out: Path, references: 
     began = time.perf_counter()
     result: dict[str, Any] = {"cell": asdict(cell), "key": key}
     try:
-        run = Run(trained(recipe, folder / "run"))
-        result |= {"scores": _scores(cell, run, preset, references)}
+        run = Run(trained(recipe, folder / "run", page=False))
+        result |= {"scores": _scores(cell, run, preset, beside)}
         shutil.rmtree(run.checkpoints, ignore_errors=True)
     except TrainingStopped as problem:
         result |= {"stopped": str(problem)}
@@ -74,28 +79,32 @@ def run_cell(cell: Cell, preset: Preset, manifest: Path, out: Path, references: 
     return result
 
 
-def trained(recipe: Recipe, run: Path) -> Path:
-    """The finished run of a recipe: kept, continued, or made; a run of another recipe is made anew."""
+def trained(recipe: Recipe, run: Path, page: bool = True) -> Path:
+    """The finished run of a recipe (page: with its report): kept, continued, or made; one of another recipe anew."""
     there = Run(run)
     if there.info.is_file() and there.read_info()["hashes"]["recipe"] != recipe.digest:
         shutil.rmtree(run)
     if stages.finished_at(run):
         return run
     if list_checkpoints(there.checkpoints):
-        return stages.pretrain(resume=run, progress=False)
-    return stages.pretrain(recipe, progress=False)
+        return stages.pretrain(resume=run, progress=False, page=page)
+    return stages.pretrain(recipe, progress=False, page=page)
 
 
-def _scores(cell: Cell, run: Run, preset: Preset, references: bool) -> Scores:
+def _scores(cell: Cell, run: Run, preset: Preset, beside: Beside) -> Scores:
     table = stages.embed(run.folder, progress=False)
     rows = read_rows(table.meta, unseen_scored=True)
-    found: Scores = {"h": score_matrix(rows, table.values)}
+    values = {"h": table.values}
     if run.projection.is_file():
-        found["z"] = score_matrix(rows, stages.embed(run.folder, projection=True, progress=False).values)
-    if cell.row in preset.harmonized:
-        found["h, ComBat"] = _harmonized("combat", rows, table.values, table)
-    if references:
-        found |= _references(rows, table)
+        values["z"] = stages.embed(run.folder, projection=True, progress=False).values
+    found: Scores = {}
+    for name, matrix in values.items():
+        found[name] = score_matrix(rows, matrix)
+        if cell.row in preset.harmonized:
+            found |= {f"{name}, {how}": _harmonized(key, rows, matrix, table) for key, how in HARMONIZED.items()}
+    found["h, 1 number"] = score_matrix(rows, age_direction(rows, table.values))
+    if beside != "none":
+        found |= _references(rows, table, beside == "all")
     return found
 
 
@@ -113,17 +122,32 @@ def _harmonized(name: str, rows: Rows, values: NDArray[Any], table: FeatureTable
     return score_matrix(rows, made.values)
 
 
-def _references(rows: Rows, table: FeatureTable) -> Scores:
-    """Rows that every benchmark shows beside its methods."""
+def age_direction(rows: Rows, values: NDArray[Any]) -> NDArray[np.float64]:
+    """Features reduced to one number, (N, 1): the age that a ridge fitted on the train rows says.
+
+    One number leaves a linear site probe little to read beside age itself.
+    """
+    features = np.asarray(values, dtype=np.float64)
+    fit = rows.train & rows.aged
+    return fit_age(features[fit], rows.age[fit]).predict(features)[:, None]
+
+
+def _references(rows: Rows, table: FeatureTable, every: bool) -> Scores:
+    """Rows that every benchmark shows beside its methods; not every: the untrained encoder alone."""
+    features = reference_features(table, False)
+    found: Scores = {}
+    if "untrained" in features:
+        found["untrained"] = score_matrix(rows, features.pop("untrained"))
+    if not every:
+        return found
     oracle = np.where(rows.aged, rows.age, 0.0)[:, None]
-    found = {
+    found |= {
         "constant": score_matrix(rows, np.ones((len(rows.age), 1))),
         "age oracle": score_matrix(rows, oracle),
         "site median": {name: judge(rows, site_median(rows), seed=0, resamples=0).metric[name] for name in SHOWN},
     }
-    for name, values in reference_features(table, False).items():
-        found["untrained" if name == "untrained" else "raw input"] = score_matrix(rows, values)
-        if name != "untrained":
-            found["raw input, ComBat"] = _harmonized("combat", rows, values, table)
-            found["raw input, residuals"] = _harmonized("residual", rows, values, table)
+    for values in features.values():
+        found["raw input"] = score_matrix(rows, values)
+        found["raw input, 1 number"] = score_matrix(rows, age_direction(rows, values))
+        found |= {f"raw input, {how}": _harmonized(key, rows, values, table) for key, how in HARMONIZED.items()}
     return found

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from medssl.benchmark.preset import Preset
+from medssl.config import load_recipe
+from medssl.data.columns import chosen_columns
 from medssl.data.folds import challenge_folds
 from medssl.data.manifest import Cohort
 from medssl.errors import UserError
@@ -19,15 +21,20 @@ BIN_YEARS = 2.0
 
 def fold_manifests(manifest: Path, preset: Preset, out: Path) -> dict[tuple[str, int], Path]:
     """Write OUT/folds/DESIGN-K.csv for every design and fold; (design, fold) -> path. Same input, same folds."""
-    images = preset.synthetic is not None
-    table = Cohort.read(manifest, images=images).table
+    columns = load_recipe(preset.recipe, preset.changes).data.columns
+    cohort = Cohort.read(manifest, images=columns is None)
+    table = cohort.table.copy()
+    if columns is not None:  # what no cell reads would be parsed by each, and carried through every batch
+        named = preset.model_dump_json()
+        idle = set(chosen_columns(cohort, ["*"])) - set(chosen_columns(cohort, columns))
+        table = table.drop(columns=[name for name in idle if name not in named])
     if "site" not in table or (table["site"] == "").all():
         raise UserError(f"{manifest} names no sites, so there is nothing to hold out; fill the column site")
     written: dict[tuple[str, int], Path] = {}
     for design, folds in preset.designs.items():
         for fold, split in enumerate(_splits(table, design, folds, manifest)):
-            made = table.drop(columns=["manifest", "row", "weight"]).assign(split=split)
-            made["age_bin"] = np.ceil(table["age"] / BIN_YEARS) * BIN_YEARS
+            bins = np.ceil(table["age"] / BIN_YEARS) * BIN_YEARS
+            made = table.drop(columns=["manifest", "row", "weight"]).assign(split=split, age_bin=bins)
             path = out / "folds" / f"{design}-{fold}.csv"
             text = made.to_csv(index=False, lineterminator="\n")
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
@@ -41,6 +48,11 @@ def _splits(table: pd.DataFrame, design: str, folds: int, manifest: Path) -> lis
         if (table["split"] == "").all():
             raise UserError(f"{manifest} has no split; use another design, or `medssl cohort split`")
         return [table["split"]]
+    if design == "folds":
+        names = [f"fold{k}" for k in range(folds)]
+        if missing := [name for name in names if name not in table or not table[name].astype(str).str.strip().any()]:
+            raise UserError(f"{manifest} has no {missing[0]}, which the design folds reads; see `medssl cohort scan`")
+        return [table[name] for name in names]
     bare = table.drop(columns=["split"])
     if design == "challenge":
         made = challenge_folds(bare, folds)

@@ -13,6 +13,10 @@ from medssl.errors import RecipeError
 from medssl.training.options import Count
 
 FAIR = " + FairKL"
+KNOWN = ("synthetic", "roi", "full")
+DESIGNS = ("challenge", "sites", "split", "folds")
+"""challenge: whole sites external, people of the others internal, as the OpenBHB challenge divides its rows. sites:
+every site external in exactly one fold. split: the cohort's own, one fold. folds: its columns fold0, fold1, ..."""
 
 
 class _Strict(BaseModel):
@@ -43,10 +47,11 @@ class Preset(_Strict):
     """A benchmark.
 
     recipe: name of the recipe that all cells start from; changes, encoders, rows: overrides (``optim.lr=1e-3``) for
-    all cells, per encoder and per row. regularised: rows that also come with the overrides of ``fair_kl``.
-    harmonized: rows whose features h are also scored after ComBat. synthetic: the cohort, or none where the caller
-    gives a table. designs: name -> folds; "challenge" (whole sites external, people of the others internal, as in the
-    OpenBHB challenge), "sites" (every site external in exactly one fold) or "split" (the cohort's own, one fold).
+    all cells, per encoder and per row. only: encoder -> the rows that it is trained with, where not all.
+    regularised: rows that also come with the overrides of ``fair_kl``. harmonized: rows whose features h and z are
+    also scored after ComBat and after residualisation. synthetic: the cohort, or none where the caller gives a table.
+    designs: name -> folds, of DESIGNS. seeds: of every design; design_seeds: of a design that has fewer. jobs:
+    processes where the caller names no number (None: one per core).
     """
 
     title: str
@@ -55,11 +60,14 @@ class Preset(_Strict):
     changes: tuple[str, ...] = ()
     encoders: dict[str, tuple[str, ...]]
     rows: dict[str, tuple[str, ...]]
+    only: dict[str, tuple[str, ...]] = {}
     fair_kl: tuple[str, ...] = ()
     regularised: tuple[str, ...] = ()
     harmonized: tuple[str, ...] = ()
     designs: dict[str, Count]
     seeds: Count = 3
+    design_seeds: dict[str, Count] = {}
+    jobs: Count | None = None
     quick: Quick
 
     def reduced(self) -> Preset:
@@ -71,6 +79,7 @@ class Preset(_Strict):
                 "changes": self.changes + q.changes,
                 "rows": {name: self.rows[name] for name in q.rows},
                 "encoders": {name: self.encoders[name] for name in q.encoders},
+                "only": {e: tuple(r for r in rows if r in q.rows) for e, rows in self.only.items() if e in q.encoders},
                 "designs": {name: self.designs[name] for name in q.designs},
                 "regularised": tuple(name for name in self.regularised if name in q.rows),
                 "harmonized": tuple(name for name in self.harmonized if name in q.rows),
@@ -83,9 +92,14 @@ class Preset(_Strict):
         plain = row.removesuffix(FAIR)
         return self.changes + self.encoders[encoder] + self.rows[plain] + (self.fair_kl if row != plain else ())
 
-    def row_names(self) -> list[str]:
-        """Rows in the order of the table, each followed by its regularised twin."""
-        return [name + twin for name in self.rows for twin in ("", FAIR) if not twin or name in self.regularised]
+    def row_names(self, encoder: str) -> list[str]:
+        """Rows of an encoder in the order of the table, each followed by its regularised twin."""
+        rows = [name for name in self.rows if name in self.only.get(encoder, self.rows)]
+        return [name + twin for name in rows for twin in ("", FAIR) if not twin or name in self.regularised]
+
+    def seeds_of(self, design: str) -> int:
+        """Seeds of a design."""
+        return min(self.seeds, self.design_seeds.get(design, self.seeds))
 
 
 @dataclass(frozen=True)
@@ -106,12 +120,12 @@ class Cell:
 
 
 def cells(preset: Preset) -> Iterator[Cell]:
-    """Every training of a preset, seeds outermost, so that an interrupted benchmark has whole seeds."""
-    for seed in range(preset.seeds):
-        for design, folds in preset.designs.items():
+    """Every training of a preset, design by design and seed by seed: what is interrupted has whole seeds."""
+    for design, folds in preset.designs.items():
+        for seed in range(preset.seeds_of(design)):
             for fold in range(folds):
                 for encoder in preset.encoders:
-                    for row in preset.row_names():
+                    for row in preset.row_names(encoder):
                         yield Cell(row, encoder, design, fold, seed)
 
 
@@ -122,7 +136,7 @@ def load_preset(name: str) -> Preset:
     """
     path = Path(name) if Path(name).is_file() else config_file("benchmark", f"openbhb-{name}")
     if path is None:
-        raise RecipeError(f"there is no benchmark preset '{name}'; known: synthetic, roi, or a YAML file")
+        raise RecipeError(f"there is no benchmark preset '{name}'; known: {', '.join(KNOWN)}, or a YAML file")
     try:
         preset = Preset.model_validate(read_yaml(path))
     except ValidationError as problem:
@@ -133,18 +147,19 @@ def load_preset(name: str) -> Preset:
         "regularised": preset.regularised,
         "harmonized": preset.harmonized,
         "quick.rows": preset.quick.rows,
+        **{f"only.{encoder}": rows for encoder, rows in preset.only.items()},
     }
     for key, names in named.items():
         for one in names:
             if one not in preset.rows:
                 raise RecipeError(f"{path}: {key} names '{one}', which is no row; rows: {', '.join(preset.rows)}")
-    for one in preset.quick.encoders:
+    for one in (*preset.quick.encoders, *preset.only):
         if one not in preset.encoders:
-            raise RecipeError(f"{path}: quick.encoders names '{one}'; encoders: {', '.join(preset.encoders)}")
-    for design in (*preset.designs, *preset.quick.designs):
-        if design not in ("challenge", "sites", "split") or design not in preset.designs:
-            raise RecipeError(f"{path}: design '{design}' must be challenge, sites or split, and stand in designs")
-    for row in preset.row_names():
-        for encoder in preset.encoders:
+            raise RecipeError(f"{path}: '{one}' is no encoder; encoders: {', '.join(preset.encoders)}")
+    for design in (*preset.designs, *preset.quick.designs, *preset.design_seeds):
+        if design not in DESIGNS or design not in preset.designs:
+            raise RecipeError(f"{path}: design '{design}' must be one of {', '.join(DESIGNS)}, and stand in designs")
+    for encoder in preset.encoders:
+        for row in preset.row_names(encoder):
             load_recipe(preset.recipe, preset.overrides(row, encoder))
     return preset

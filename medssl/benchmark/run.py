@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.progress import track
+
 from medssl import stages
 from medssl.benchmark.board import collect, markdown
-from medssl.benchmark.cell import run_cell
+from medssl.benchmark.cell import Beside, run_cell
 from medssl.benchmark.figure import trade_off
 from medssl.benchmark.folds import fold_manifests
 from medssl.benchmark.preset import Cell, Preset, cells, load_preset
@@ -34,9 +37,10 @@ def benchmark(
 ) -> dict[str, Any]:
     """Run or continue a benchmark; writes OUT/benchmark.json, .md and one figure per design, returns the record.
 
-    preset: synthetic, roi, or a YAML file. data: manifest or table where the preset makes no cohort itself;
+    preset: synthetic, roi, full, or a YAML file. data: manifest or table where the preset makes no cohort itself;
     columns: patterns of its feature columns. quick: the preset's small form. seeds: instead of the preset's number.
-    jobs: processes, default one per core. Finished cells are kept, so the same command goes on after an interruption.
+    jobs: processes, default the preset's number or one per core; 1 stays in this process. Finished cells are kept, so
+    the same command goes on after an interruption.
     Raises UserError for a preset that needs data, and what a single training would raise.
     """
     out = Path(out).absolute()
@@ -49,7 +53,7 @@ def benchmark(
     with exclusive(out / ".lock", str(out)):
         manifest = _cohort(chosen, out, data, progress)
         folds = fold_manifests(manifest, chosen, out)
-        results = _all_cells(chosen, folds, out, jobs or os.cpu_count() or 1, progress)
+        results = _all_cells(chosen, folds, out, jobs or chosen.jobs or os.cpu_count() or 1, progress)
         return _write(chosen, results, out)
 
 
@@ -62,13 +66,26 @@ def _cohort(preset: Preset, out: Path, data: str | Path | None, progress: bool) 
     return stages.synthetic_cohort(out / "cohort", **preset.synthetic.model_dump(), progress=progress)
 
 
+def plan_of(preset: Preset) -> list[tuple[Cell, Beside]]:
+    """Cells in order; the first of a fold scores its references too, the first of a seed the untrained encoder."""
+    plan: list[tuple[Cell, Beside]] = []
+    seen: set[tuple[Any, ...]] = set()
+    for cell in cells(preset):
+        fold, own = (cell.design, cell.fold), (cell.design, cell.fold, cell.encoder, cell.seed)
+        plan.append((cell, "all" if fold not in seen else "untrained" if own not in seen else "none"))
+        seen |= {fold, own}
+    return plan
+
+
 def _all_cells(
     preset: Preset, folds: Mapping[tuple[str, int], Path], out: Path, jobs: int, progress: bool
 ) -> list[dict[str, Any]]:
     """Every cell, most in parallel; the first cell of each fold comes first, since it fills the cache for the rest."""
-    first_row = preset.row_names()[0]
-    plan: list[tuple[Cell, bool]] = [(cell, cell.row == first_row) for cell in cells(preset)]
-    jobs_of = [(cell, preset, folds[cell.design, cell.fold], out, references) for cell, references in plan]
+    jobs_of = [(cell, preset, folds[cell.design, cell.fold], out, beside) for cell, beside in plan_of(preset)]
+    if jobs == 1:  # in this process: a GPU is not shared, and nothing is started
+        hidden = not (progress and os.isatty(2))
+        shown = track(jobs_of, "cells", total=len(jobs_of), disable=hidden, console=Console(stderr=True))
+        return [run_cell(*arguments) for arguments in shown]
     return spread(run_cell, jobs_of, jobs, progress=progress, title="cells")
 
 

@@ -13,6 +13,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+PRESETS = (
+    "synthetic (2 cores, under 90 minutes), roi (a table given by --data; 2 cores, about an hour), full (the published "
+    "recipe on a manifest of `medssl cohort scan --layout openbhb`; a GPU: 78 trainings, 22 to 149 hours each as the "
+    "authors state), or a YAML file like those in configs/benchmark."
+)
+
 
 @app.callback()
 def _benchmark() -> None:
@@ -21,13 +27,13 @@ def _benchmark() -> None:
 
 @app.command()
 def openbhb(
-    preset: str = typer.Option("synthetic", help="synthetic, roi, or a YAML file like those in configs/benchmark."),
+    preset: str = typer.Option("synthetic", help=PRESETS),
     out: Path = typer.Option(Path("benchmark"), "-o", "--out", help="Folder of cells, table and figure."),
-    data: Path | None = typer.Option(None, help="Table or manifest, where the preset makes no cohort (roi)."),
+    data: Path | None = typer.Option(None, help="Table (roi) or manifest (full) of a preset without a cohort."),
     columns: str | None = typer.Option(None, metavar="A,B", help="Feature columns of the table: '*_thickness'."),
     quick: bool = typer.Option(False, "--quick", help="A few rows, one seed: shows the flow, too small to judge by."),
     seeds: int | None = typer.Option(None, min=1, help="Instead of the preset's number of seeds."),
-    jobs: int | None = typer.Option(None, min=1, help="Processes; default one per core."),
+    jobs: int | None = typer.Option(None, min=1, help="Processes; default one per core, full: one."),
     quiet: bool = typer.Option(False, "--quiet", help="No progress bar."),
 ) -> None:
     """Train and score every method of a preset by the challenge's probes; interrupt it and run it again to go on.
@@ -36,6 +42,7 @@ def openbhb(
     Examples:
       medssl benchmark openbhb --preset synthetic --quick -o benchmark-quick
       medssl benchmark openbhb --preset roi --data regions.csv --columns '*_thickness' -o benchmark-roi
+      medssl benchmark openbhb --preset full --data openbhb/vbm.csv --seeds 1 -o benchmark-full
     """
     from medssl.benchmark.run import benchmark
 

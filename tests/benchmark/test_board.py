@@ -22,10 +22,19 @@ def numbers(mae: float, bacc: float):
 
 
 RESULTS = [
-    result("l1", 0, 0, h=numbers(4, 0.5), constant=numbers(9, 0.1), untrained=numbers(7, 0.4)),
+    result(
+        "l1",
+        0,
+        0,
+        h=numbers(4, 0.5),
+        **{"age oracle": numbers(0, 0.1)},
+        constant=numbers(9, 0.1),
+        untrained=numbers(7, 0.4),
+    ),
     result("l1", 0, 1, h=numbers(6, 0.5), constant=numbers(9, 0.1), untrained=numbers(8, 0.4)),
     result("l1", 1, 0, h=numbers(8, 0.5), constant=numbers(11, 0.1), untrained=numbers(9, 0.4)),
     result("L_exp", 0, 0, h=numbers(5, 0.4), z=numbers(5, 0.2)),
+    result("L_exp + FairKL", 0, 0, h=numbers(5, 0.3)),
     {**result("L_exp", 1, 0), "stopped": "the loss is nan"},
 ]
 
@@ -44,10 +53,17 @@ def test_means_go_over_folds_and_seeds_and_a_folds_reference_counts_once():
     assert line("L_exp", "z")["mae_external"] == {"mean": 5.0, "sd": None}
 
 
+def test_values_below_the_constant_row_of_their_own_fold_are_counted():
+    assert line("L_exp", "z")["better"] == 1
+    assert line("l1", "h")["better"] == 1  # 3.2 and 4.9 against 4.5, 6.5 against 5.5
+    assert line("constant", "")["better"] == 0
+    assert "| 1 of 3 |" in markdown(collect(RESULTS), "Toy")
+
+
 def test_a_training_that_stopped_is_counted_and_not_averaged():
     assert line("L_exp", "h")["failed"] == 1
     assert line("L_exp", "h")["n"] == 1
-    assert "1 (1 stopped)" in markdown(collect(RESULTS), "Toy")
+    assert "1 of 1 (1 stopped)" in markdown(collect(RESULTS), "Toy")
 
 
 def test_the_table_is_sorted_by_the_challenge_score_with_references_in_place():
@@ -67,7 +83,27 @@ def test_the_figure_shows_a_point_per_row_and_the_corners():
     fig = trade_off(collect(RESULTS), "challenge", "Toy")
     (axes,) = fig.axes
     texts = {text.get_text() for text in axes.texts}
-    assert "constant" in texts
-    assert any(text.startswith("L_c ") for text in texts)
-    assert {text.get_text() for text in fig.legends[0].get_texts()} >= {"l1", "L_exp"}
+    assert {"constant", "age oracle (MAE 0)"} <= texts
+    assert any(text.startswith("L_c ") and text.endswith("(constant)") for text in texts)
+    assert {text.get_text() for text in fig.legends[0].get_texts()} >= {"l1", "L_exp", "z", "open: with FairKL"}
+
+
+def test_names_of_references_do_not_cover_each_other():
+    crowd = {f"raw input{end}": numbers(9 + 0.01 * k, 0.1) for k, end in enumerate(("", ", ComBat", ", residuals"))}
+    fig = trade_off(
+        collect([result("l1", 0, 0, h=numbers(4, 0.5), constant=numbers(9, 0.1), **crowd)]), "challenge", "Toy"
+    )
+    fig.draw_without_rendering()
+    names = [t for t in fig.axes[0].texts if t.get_text() in {"constant", *crowd}]
+    boxes = [t.get_window_extent() for t in names]
+    assert len(boxes) == 4
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_every_encoder_has_its_panel():
+    fig = trade_off(
+        collect([*RESULTS, *({**r, "cell": r["cell"] | {"encoder": "cnn"}} for r in RESULTS)]), "challenge", "T"
+    )
+    assert [axes.get_title(loc="left") for axes in fig.axes] == ["T, mlp", "cnn"]
+    assert fig.axes[0].get_ylim() == fig.axes[1].get_ylim()
     assert figure_bytes(fig, "png")[:4] == b"\x89PNG"

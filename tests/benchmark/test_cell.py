@@ -4,14 +4,16 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from medssl.benchmark.cell import run_cell, score_matrix
+from medssl.benchmark.cell import age_direction, run_cell, score_matrix
 from medssl.benchmark.folds import fold_manifests
 from medssl.benchmark.preset import Cell, Preset, load_preset
-from medssl.benchmark.run import benchmark
+from medssl.benchmark.run import benchmark, plan_of
 from medssl.errors import UserError
 from medssl.features.table import FeatureTable
+from medssl.probes.age import fit_age
 from medssl.probes.rows import read_rows
 
 from .test_folds import measures
@@ -29,10 +31,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Preset, Path]:
 def test_a_cell_is_the_score_of_its_run_and_is_kept(made: tuple[Path, Preset, Path]):
     out, preset, manifest = made
     cell = Cell("L_exp", "mlp", "challenge", 0, 0)
-    result = run_cell(cell, preset, manifest, out, references=True)
+    result = run_cell(cell, preset, manifest, out, beside="all")
     assert set(result["scores"]) == {
-        "h", "z", "h, ComBat", "constant", "age oracle", "site median", "raw input", "raw input, ComBat",
-        "raw input, residuals", "untrained",
+        "h", "h, ComBat", "h, residuals", "h, 1 number", "z", "z, ComBat", "z, residuals",
+        "constant", "age oracle", "site median", "untrained",
+        "raw input", "raw input, ComBat", "raw input, residuals", "raw input, 1 number",
     }  # fmt: skip
     run = out / "cells" / cell.name / "run"
     table = FeatureTable.read(run / "features.csv")
@@ -46,16 +49,40 @@ def test_a_cell_is_the_score_of_its_run_and_is_kept(made: tuple[Path, Preset, Pa
     assert not (run / "checkpoints").exists()
     record = out / "cells" / cell.name / "cell.json"
     before = record.stat().st_mtime_ns
-    assert run_cell(cell, preset, manifest, out, references=True) == json.loads(record.read_text())
+    assert run_cell(cell, preset, manifest, out, beside="all") == json.loads(record.read_text())
     assert record.stat().st_mtime_ns == before
+
+
+def test_one_number_is_the_age_of_a_ridge_that_no_test_row_shapes(made: tuple[Path, Preset, Path]):
+    meta = pd.read_csv(made[2], dtype=str, keep_default_na=False)
+    rows = read_rows(meta, unseen_scored=True)
+    values = np.random.default_rng(0).normal(size=(len(meta), 5)) + rows.age[:, None] / 20
+    one = age_direction(rows, values)
+    assert one.shape == (len(meta), 1)
+    assert one[rows.train, 0] == pytest.approx(
+        fit_age(values[rows.train], rows.age[rows.train]).predict(values[rows.train])
+    )
+    other = np.where(rows.train[:, None], values, 7.0)
+    assert (age_direction(rows, other)[rows.train] == one[rows.train]).all()
+
+
+def test_references_are_scored_once_for_a_fold_and_untrained_encoders_once_for_a_seed():
+    preset = load_preset("roi")
+    few = preset.model_copy(update={"rows": {"l1": (), "L_exp": ()}, "encoders": {"a": (), "b": ()}, "regularised": ()})
+    plan = plan_of(few.model_copy(update={"designs": {"challenge": 2}, "seeds": 2}))
+    assert len(plan) == 16
+    assert [(c.fold, c.encoder, c.row) for c, beside in plan if beside == "all"] == [(0, "a", "l1"), (1, "a", "l1")]
+    own = {(c.fold, c.encoder, c.seed) for c, beside in plan if beside != "none"}
+    assert len(own) == sum(beside != "none" for _, beside in plan) == 8
+    assert {c.row for c, beside in plan if beside == "untrained"} == {"l1"}
 
 
 def test_a_cell_of_a_changed_recipe_is_trained_anew(made: tuple[Path, Preset, Path]):
     out, preset, manifest = made
     cell = Cell("SimCLR", "mlp", "challenge", 0, 1)
-    first = run_cell(cell, preset, manifest, out, references=False)
+    first = run_cell(cell, preset, manifest, out, beside="none")
     other = preset.model_copy(update={"changes": (*CHANGES, "optim.lr=1e-4")})
-    second = run_cell(cell, other, manifest, out, references=False)
+    second = run_cell(cell, other, manifest, out, beside="none")
     assert first["key"]["recipe"] != second["key"]["recipe"]
     assert first["scores"]["h"] != second["scores"]["h"]
 
@@ -67,6 +94,8 @@ def test_the_whole_flow_writes_table_figure_and_record(tmp_path: Path):
             "changes": CHANGES,
             "rows": {"l1": ("method={name: l1_age}",), "L_exp": ()},
             "regularised": (),
+            "harmonized": (),
+            "design_seeds": {},
             "seeds": 1,
         }
     )

@@ -10,7 +10,7 @@ from medssl.config import config_file, load_recipe
 from medssl.errors import RecipeError
 
 
-@pytest.mark.parametrize("name", ["roi", "synthetic"])
+@pytest.mark.parametrize("name", ["roi", "synthetic", "full"])
 def test_every_shipped_preset_has_valid_recipes_and_a_smaller_quick_form(name: str):
     preset = load_preset(name)
     quick = preset.reduced()
@@ -40,6 +40,9 @@ def test_a_row_is_the_recipe_with_its_overrides_and_its_twin_adds_fairkl():
         ({"designs": {"random": 2}}, "design 'random'"),
         ({"rows": {"l1": ["method={name: l1_agee}"]}}, "l1_age"),
         ({"seeds": 0}, "seeds"),
+        ({"only": {"mlp": ["l9"]}}, "only.mlp names 'l9'"),
+        ({"only": {"cnn": ["l1"]}}, "'cnn' is no encoder"),
+        ({"design_seeds": {"split": 1}}, "design 'split'"),
     ],
 )
 def test_a_wrong_preset_is_named_before_anything_runs(change: dict, words: str, tmp_path: Path):
@@ -52,6 +55,21 @@ def test_a_wrong_preset_is_named_before_anything_runs(change: dict, words: str, 
         load_preset(str(tmp_path / "mine.yaml"))
 
 
+def test_an_encoder_has_its_own_rows_and_a_design_its_own_seeds():
+    preset = load_preset("roi")
+    changes = {"rows": {"l1": (), "L_exp": ()}, "regularised": ("L_exp",), "encoders": {"mlp": (), "small": ()}}
+    few = preset.model_copy(
+        update=changes
+        | {"only": {"small": ("l1",)}, "designs": {"challenge": 2, "sites": 1}, "design_seeds": {"sites": 1}}
+    )
+    plan = [(c.seed, c.design, c.fold, c.encoder, c.row) for c in cells(few)]
+    assert sum(encoder == "small" for *_, encoder, _ in plan) == 3 * 2 + 1
+    assert {row for *_, encoder, row in plan if encoder == "small"} == {"l1"}
+    assert {row for *_, encoder, row in plan if encoder == "mlp"} == {"l1", "L_exp", "L_exp" + FAIR}
+    assert {seed for seed, design, *_ in plan if design == "sites"} == {0}
+    assert {seed for seed, design, *_ in plan if design == "challenge"} == {0, 1, 2}
+
+
 def test_an_unknown_preset_names_the_known_ones():
-    with pytest.raises(RecipeError, match="no benchmark preset 'openbhb'; known: synthetic, roi"):
+    with pytest.raises(RecipeError, match="no benchmark preset 'openbhb'; known: synthetic, roi, full"):
         load_preset("openbhb")
