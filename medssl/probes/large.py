@@ -84,7 +84,8 @@ def fit_ridge(features_NF: Matrix, y_N: Matrix, alphas: Matrix, folds: int, scal
         coef_FA, shift_A = _solved(whole - moments[k], alphas, scale)
         x_NF, true_N = features_NF[part[0] : part[-1] + 1], y_N[part] - centre
         error_NA = LargeRidge(mean_F, coef_FA, shift_A).scores(x_NF) - true_N[:, None]
-        score_KA[k] = 1.0 - (error_NA**2).sum(0) / ((true_N - true_N.mean()) ** 2).sum()
+        spread = float(((true_N - true_N.mean()) ** 2).sum()) or 1.0  # a fold of one age still ranks alphas
+        score_KA[k] = 1.0 - (error_NA**2).sum(0) / spread
     best = int(score_KA.mean(0).argmax())
     coef_FA, shift_A = _solved(whole, alphas[best : best + 1], scale)
     return LargeRidge(mean_F, coef_FA, shift_A + centre), float(alphas[best])

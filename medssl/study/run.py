@@ -18,7 +18,9 @@ from medssl.study.holdout import hold_out
 from medssl.study.plan import Study, load_study
 from medssl.study.search import open_journal, search_once, turn
 from medssl.study.table import tabulate
-from medssl.study.trial import Place, run_trial
+from medssl.study.trial import Place, read_json, run_trial
+
+_ANEW = "delete it and give `medssl study run` the same arguments again, which writes it anew"
 
 
 def prepare(study: str | Path, out: str | Path, data: str | Path | None = None, progress: bool = True) -> Place:
@@ -50,7 +52,9 @@ def open_study(out: str | Path) -> Place:
     path = Path(out).absolute() / "study.json"
     if not path.is_file():
         raise UserError(f"{out} is no study folder (study.json is missing); give the folder of `medssl study run`")
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path, _ANEW)
+    if not {"identity", "study"} <= set(content):
+        raise UserError(f"{path} is damaged (identity or study is missing); {_ANEW}")
     return Place(Study.model_validate(content["study"]), path.parent, content["identity"])
 
 
@@ -103,7 +107,7 @@ def _plan(place: Place) -> tuple[Callable[..., Any], list[tuple[Any, ...]]]:
 
 def _refuse_another(place: Place) -> None:
     path = place.out / "study.json"
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["identity"] != place.identity:
+    if path.is_file() and read_json(path, _ANEW).get("identity") != place.identity:
         raise UserError(
             f"{place.out} holds trials of another recipe, cohort, validation or other swept keys, which cannot be "
             "compared with these; give another -o, or delete the folder"

@@ -39,11 +39,17 @@ def open_journal(place: Place) -> Any:
     search = _search(place)
     parts = [place.identity, search.model_dump(exclude={"trials"}), place.study.score]
     name = f"medssl-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]}"
-    storage = optuna.storages.JournalStorage(
-        optuna.storages.journal.JournalFileBackend(str(place.out / "optuna.journal"))
-    )
     direction = "maximize" if place.study.greater_is_better else "minimize"
-    return optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True)
+    try:
+        storage = optuna.storages.JournalStorage(
+            optuna.storages.journal.JournalFileBackend(str(place.out / "optuna.journal"))
+        )
+        return optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True)
+    except (ValueError, KeyError, TypeError) as problem:  # what a damaged line of the journal gives
+        raise UserError(
+            f"{place.out / 'optuna.journal'} is damaged ({problem}); delete it: proposals are made anew, and those "
+            "that were trained are read from trials/"
+        ) from problem
 
 
 def distributions(search: Search) -> dict[str, Any]:

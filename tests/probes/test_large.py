@@ -12,7 +12,7 @@ import medssl.probes.large as module
 import medssl.probes.scorecard as card
 from medssl.features.table import FeatureTable
 from medssl.probes.age import fit_age
-from medssl.probes.large import LargeLogistic, fit_logistic, softmax_regression
+from medssl.probes.large import LargeLogistic, fit_logistic, fit_ridge, softmax_regression
 from medssl.probes.site import fit_site
 
 
@@ -105,3 +105,11 @@ def test_a_scorecard_uses_them_for_many_rows_only(monkeypatch):
     assert any("L-BFGS" in note for note in large.notes)
     assert large.main["mae_internal"] == pytest.approx(exact.main["mae_internal"], rel=1e-5)
     assert large.main["site_bacc"] > exact.main["site_bacc"] - 0.1
+
+
+def test_a_fold_of_one_age_still_chooses_an_alpha_by_its_errors():
+    rng = np.random.default_rng(0)
+    x_NF, age_N = rng.normal(size=(90, 40)), np.repeat([20.0, 40.0, 60.0], 30)
+    with np.errstate(all="raise"):
+        _, alpha = fit_ridge(x_NF, age_N, np.array([1e-2, 1e8]), 3, scale=True)
+    assert alpha == 1e8  # noise: the mean is the best guess

@@ -181,3 +181,21 @@ def test_a_killed_study_of_real_processes_goes_on(tmp_path: Path, measures: Path
     for log in out.glob("trials/*/run/logs/train.jsonl"):
         steps = [json.loads(row)["step"] for row in log.read_text().splitlines()]
         assert steps == sorted(set(steps))
+
+
+def test_a_damaged_record_is_named_with_what_to_do(tmp_path: Path, measures: Path):
+    study, out = write(tmp_path / "s.yaml", grid={"method.temperature": [0.1]}), tmp_path / "out"
+    place = prepare(study, out, measures)
+    record = place.trial(place.study.trials()[0]) / "trial.json"
+    record.parent.mkdir(parents=True)
+    for damaged in ('{"identity": ', "[]", "\x00"):
+        record.write_text(damaged)
+        with pytest.raises(UserError, match=r"trial\.json is damaged .*; delete it, and its trial is made again"):
+            tabulate(place)
+    record.unlink()
+    (out / "study.json").write_text("{")
+    for call in (lambda: open_study(out), lambda: prepare(study, out, measures)):
+        with pytest.raises(UserError, match=r"study\.json is damaged .*; delete it and give .* again"):
+            call()
+    (out / "study.json").unlink()
+    assert prepare(study, out, measures).identity == place.identity

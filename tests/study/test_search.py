@@ -142,3 +142,15 @@ def test_without_optuna_a_search_says_what_to_install(tmp_path: Path, measures: 
     path = write(tmp_path / "s.yaml", grid=None, search=SEARCH)
     with pytest.raises(UserError, match=r"pip install 'medssl\[tune\]'"):
         prepare(path, tmp_path / "out", measures)
+
+
+@pytest.mark.parametrize("damage", ["{garbage\n", "[]\n", "{}\n"])
+def test_a_damaged_journal_is_named_with_what_to_do_and_can_be_made_anew(place: Place, damage: str):
+    before = searched(place, 2)
+    journal = place.out / "optuna.journal"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join([lines[0], damage, *lines[1:]]))
+    with pytest.raises(UserError, match=r"optuna\.journal is damaged .*; delete it"):
+        search.open_journal(place)
+    journal.unlink()
+    assert searched(place, 2) == before
