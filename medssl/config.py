@@ -130,6 +130,12 @@ class Recipe(_Strict):
         data = self.data.model_copy(update=places)
         return self.model_copy(update={"data": data, "output": fixed(self.output)})
 
+    def settled(self) -> Recipe:
+        """The same recipe with what "auto" says about numbers decided for this machine, as a run keeps it."""
+        from medssl.training.device import settle
+
+        return self.model_copy(update={"trainer": settle(self.trainer, volumes=self.data.columns is None)})
+
     @property
     def digest(self) -> str:
         """sha256 of the resolved recipe without its output folder."""

@@ -31,7 +31,7 @@ from medssl.references import batched, reference_features
 from medssl.report.build import build_report
 from medssl.report.figures import save_figure, scatter_map
 from medssl.training.checkpoints import how_to_continue, list_checkpoints, newest_checkpoint
-from medssl.training.device import settle
+from medssl.training.device import announce
 from medssl.training.run import Run, now, process_rank
 
 DEMO = (600, 30, 24)  # people, scanners (a fifth of them unseen in training), epochs
@@ -52,8 +52,7 @@ def pretrain(
     """Train an encoder as a recipe says, or continue a run; returns the run folder.
 
     recipe: a Recipe, its plain values, a YAML file or a catalogue name; overrides: "optim.lr=1e-3"; of a continued run,
-    only where it runs ("trainer.devices=1").
-    page: also write report.html.
+    only where it runs ("trainer.devices=1"). page: also write report.html.
     Raises UserError for what the user wrote, TrainingStopped where the loss is no number, and KeyboardInterrupt with a
     sentence that says how to go on.
     """
@@ -64,8 +63,8 @@ def pretrain(
     else:
         recipe = _recipe(recipe, overrides).absolute()
         run, checkpoint = Run(recipe.output or f"runs/{recipe.method.name}-{recipe.digest[:8]}"), None
-        settled = settle(recipe.trainer, volumes=recipe.data.columns is None)
-        recipe = recipe.model_copy(update={"trainer": settled})
+        asked, recipe = recipe.trainer, recipe.settled()
+        announce(asked, recipe.trainer, quiet=not progress or process_rank() > 0)
     parts = assemble(recipe, progress=progress)
     if checkpoint is not None and finished_at(run.folder):
         same_parents(run, parts)

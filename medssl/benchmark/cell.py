@@ -82,7 +82,7 @@ def run_cell(cell: Cell, preset: Preset, manifest: Path, out: Path, beside: Besi
 def trained(recipe: Recipe, run: Path, page: bool = True) -> Path:
     """The finished run of a recipe (page: with its report): kept, continued, or made; one of another recipe anew."""
     there = Run(run)
-    if there.info.is_file() and there.read_info()["hashes"]["recipe"] != recipe.digest:
+    if there.info.is_file() and there.read_info()["hashes"]["recipe"] != recipe.settled().digest:
         shutil.rmtree(run)
     if stages.finished_at(run):
         return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -42,6 +43,15 @@ def settle(options: TrainerOptions, volumes: bool = True) -> TrainerOptions:
         half = precision != "32-true" and place in ("gpu-bf16", "gpu", "cpu-amx")
         form = "channels_last" if half else "contiguous"
     return replace(options, precision=precision, memory_format=form)
+
+
+def announce(asked: TrainerOptions, settled: TrainerOptions, quiet: bool) -> None:
+    """Tell a person who starts a training, on stderr, what of these choices matters."""
+    if not quiet and asked.precision == "auto" and settled.precision != "32-true":
+        said = f"precision {settled.precision}, chosen for this processor; trainer.precision=32-true undoes it"
+        print(said, file=sys.stderr)
+    if not quiet and settled.compile:
+        print("compiling the encoder: the first steps take minutes, which pays in long trainings", file=sys.stderr)
 
 
 def lay_out_(module: nn.Module, form: str) -> nn.Module:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from medssl import stages
 from medssl.config import load_recipe
 from medssl.errors import UserError
 from medssl.training import device
-from medssl.training.device import compiled, laid_out, lay_out_, processor, settle
+from medssl.training.device import announce, compiled, laid_out, lay_out_, processor, settle
 from medssl.training.options import TrainerOptions
 from tests.conftest import tiny_recipe
 
@@ -109,3 +110,13 @@ def test_a_machine_that_cannot_compile_is_said_in_one_sentence(monkeypatch: pyte
     assert "\n" not in str(caught.value)
     with compiled(nn.Linear(1, 1), False):
         pass
+
+
+def test_what_was_chosen_by_itself_is_said_unless_quiet(capsys):
+    asked = TrainerOptions(compile=True)
+    announce(asked, replace(asked, precision="bf16-mixed"), quiet=False)
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in said] == ["precision", "compiling"]
+    announce(asked, replace(asked, precision="bf16-mixed"), quiet=True)
+    announce(TrainerOptions(precision="bf16-mixed"), TrainerOptions(precision="bf16-mixed"), quiet=False)
+    assert capsys.readouterr().err == ""
