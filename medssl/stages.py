@@ -59,16 +59,16 @@ def pretrain(
     if resume is not None:
         run = Run(resume)
         checkpoint = newest_checkpoint(run.folder)
-        recipe = continued(run, overrides)
+        asked = (recipe := continued(run, overrides)).trainer
     else:
         recipe = _recipe(recipe, overrides).absolute()
         run, checkpoint = Run(recipe.output or f"runs/{recipe.method.name}-{recipe.digest[:8]}"), None
         asked, recipe = recipe.trainer, recipe.settled()
-        announce(asked, recipe.trainer, quiet=not progress or process_rank() > 0)
     parts = assemble(recipe, progress=progress)
     if checkpoint is not None and finished_at(run.folder):
         same_parents(run, parts)
         return run.folder  # nothing is left to do, and nothing is touched
+    announce(asked, recipe.trainer, quiet=not progress or process_rank() > 0)
     lock = exclusive(run.lock, str(run.folder)) if process_rank() == 0 else nullcontext()
     try:
         with lock:
