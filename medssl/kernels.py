@@ -20,8 +20,7 @@ from torch import Tensor
 
 from medssl.errors import UserError
 
-NO_WEIGHT = -1e9
-"""Log-weight of a pair that has no weight at all."""
+NO_WEIGHT = -1e9  # log-weight of a pair that has no weight at all
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,8 @@ class Kernel:
     def __call__(self, y_N: Tensor, y_M: Tensor) -> tuple[Tensor, Tensor]:
         """Distances in label units and log-weights of all pairs, both (N, M), in the dtype of the labels."""
         if y_N.ndim != 1 or y_M.ndim != 1:
-            raise UserError(
-                f"kernel {self.name} reads one label per row, got shapes {tuple(y_N.shape)} and "
-                f"{tuple(y_M.shape)}; use product() for several columns"
-            )
+            got = f"{tuple(y_N.shape)} and {tuple(y_M.shape)}; use product() for several columns"
+            raise UserError(f"kernel {self.name} reads one label per row, got shapes {got}")
         distance_NM = self.distance(y_N[:, None], y_M[None, :])
         return distance_NM, self.logw(distance_NM).clamp(min=NO_WEIGHT)
 

@@ -53,12 +53,10 @@ def pretrain(
 
     recipe: a Recipe, its plain values, a YAML file or a catalogue name; overrides: "optim.lr=1e-3"; of a continued run,
     only where it runs ("trainer.devices=1"). page: also write report.html.
-    Raises UserError for what the user wrote, TrainingStopped where the loss is no number, and KeyboardInterrupt with a
-    sentence that says how to go on.
+    Raises UserError for what the user wrote, TrainingStopped (loss no number), KeyboardInterrupt (how to go on).
     """
     if resume is not None:
-        run = Run(resume)
-        checkpoint = newest_checkpoint(run.folder)
+        run, checkpoint = Run(resume), newest_checkpoint(Path(resume))
         asked = (recipe := continued(run, overrides)).trainer
     else:
         recipe = _recipe(recipe, overrides).absolute()
