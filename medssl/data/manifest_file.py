@@ -59,7 +59,7 @@ def read_table(path: Path, images: bool = True) -> pd.DataFrame:
     if missing:
         more = " (for a table of features, name them: data.columns or --columns)" if missing[0] == "image" else ""
         raise ManifestError(
-            f'{path} has no column "{missing[0]}" (it has {_few(header)}); add it, or write a manifest with '
+            f'{path} has no column "{missing[0]}" (it has {few(header)}); add it, or write a manifest with '
             f"`medssl cohort scan ROOT -o manifest.csv`{more}"
         )
     if raw.empty:
@@ -95,7 +95,8 @@ def _mask_path(folder: str, image: str, mask: Any) -> Any:
     return os.path.normpath(os.path.join(folder, mask))
 
 
-def _few(names: list[str], most: int = 12) -> str:
+def few(names: list[str], most: int = 12) -> str:
+    """The first names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
