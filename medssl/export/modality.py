@@ -93,7 +93,8 @@ def columns_of(card: Mapping[str, Any], block: Block, run: Path) -> dict[str, An
         if not found or found[1] != block.name or channel >= channels or region >= regions:
             raise UserError(
                 f"{run} reads the column '{name}', whose place in the rows of {block.name} is not known; train on "
-                f"columns named {block.name}_0_0 and on, which `medssl cohort scan --layout openbhb --as-table` writes"
+                f"columns named {block.name}_0_0 and on, which `medssl cohort scan --layout openbhb --as-table` writes "
+                "from the arrays or the tree"
             )
         places.append(channel * regions + region)
     return {"places": places, "mean": list(given["mean"]), "sd": list(given["sd"])}
