@@ -74,8 +74,8 @@ def same_modality(run: Path, cohort: Cohort) -> None:
     other = named_in(cohort.table.filter(list(card.get("images", ("image",))))) - trained
     if trained and other:
         raise UserError(
-            f"{run} was trained on {' and '.join(sorted(trained))}, but {', '.join(str(p) for p in cohort.paths)} names "
-            f"images of {' and '.join(sorted(other))}, which it would misread; give a manifest of what it was trained on"
+            f"{run} was trained on {' and '.join(sorted(trained))}, but {', '.join(map(str, cohort.paths))} names "
+            f"images of {' and '.join(sorted(other))}, which it would misread; give images of what it was trained on"
         )
 
 

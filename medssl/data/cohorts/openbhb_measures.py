@@ -18,7 +18,8 @@ def as_columns(found: pd.DataFrame, modality: str) -> pd.DataFrame:
     """The rows of ``scan_openbhb`` with the measures themselves instead of ``image``, a float column per measure.
 
     Columns are called MODALITY_CHANNEL_REGION, counted from 0 in stored order, or MODALITY_NAME where the rows name a
-    table of measures, so that "MODALITY_*" are the measures in every layout. Errors: ManifestError for a modality that is no table, VolumeError for rows that cannot be read.
+    table of measures, so that "MODALITY_*" are the measures in every layout.
+    Errors: ManifestError for a modality that is no table, VolumeError for rows that cannot be read.
     """
     if modality not in TABULAR:
         raise ManifestError(f"modality '{modality}' cannot be written as columns; choose one of {', '.join(TABULAR)}")
