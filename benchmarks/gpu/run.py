@@ -117,15 +117,20 @@ def views(count: int) -> Part:
         drawn = [[p] * count for p in params]
         chain = monai_chain(names)
         times = {
-            "medssl": timed(lambda s=slots, d=drawn: apply_batch(x, s, d))[0] / count,
-            "medssl bf16": timed(lambda s=slots, d=drawn: apply_batch(x, s, d, torch.bfloat16))[0] / count,
-            "MONAI": timed(lambda c=chain: [c(x[b]) for b in range(4)])[0] / 4,
+            "medssl": timed(partial(apply_batch, x, slots, drawn))[0] / count,
+            "medssl bf16": timed(partial(apply_batch, x, slots, drawn, torch.bfloat16))[0] / count,
+            "MONAI": timed(partial(_each, chain, x[:4]))[0] / 4,
         }
         part.rows += [{"order": order, "chain": n, "ms per view": 1e3 * t} for n, t in times.items()]
         prefix = "gpu.views" if order == "fused" else "gpu.views_paper"
         part.ratio(f"{prefix}_vs_monai", times["MONAI"] / times["medssl"], "MONAI's Compose on the GPU over ours")
         part.ratio(f"{prefix}_vs_copy", times["medssl"] / moved, "ours over one read and write on the GPU")
     return part
+
+
+def _each(chain: Callable[[Tensor], Any], x: Tensor) -> None:
+    for one in x:
+        chain(one)
 
 
 def losses(sizes: tuple[int, ...]) -> Part:
@@ -153,7 +158,7 @@ def losses(sizes: tuple[int, ...]) -> Part:
                     blockwise(rows, z_ND, z_ND, pairs, temperature=0.1, visit_N=visit_N)[0], z_ND
                 )
 
-            seconds, gib = timed(action, 3, 1)
+            seconds, gib = timed(action, 2, 1)
             one = n * n * 4 / WIDE
             part.rows.append({"N": n, "loss": name, "ms": 1e3 * seconds, "GiB": gib, "GiB of one N x N matrix": one})
         last = {r["loss"]: r["ms"] for r in part.rows if r["N"] == n}
@@ -165,37 +170,27 @@ def losses(sizes: tuple[int, ...]) -> Part:
 def caching(scans: int, micro: int) -> Part:
     """One exact step of a batch in micro-batches beside one micro-batch alone, and beside the whole where it fits."""
     part = Part(f"Gradient caching: SimCLR, ResNet-18, bf16, {scans} scans in parts of {micro}")
-    x = torch.randn(scans, 1, *SHAPE)
-    method = _simclr(scans)
+    x = torch.randn(scans, 1, *SHAPE, device="cuda")
+    other, method = x + 0.1, _simclr(scans)
+    cache = GradientCache(method, micro, "batch", lambda: torch.device("cuda"))
 
     def batch(n: int) -> Batch:
-        index = torch.arange(n)
-        return Batch((x[:n], x[:n] + 0.1), index, {"subject": index})
+        index = torch.arange(n, device="cuda")
+        return Batch((x[:n], other[:n]), index, {"subject": index})
 
-    def moved(b: Batch) -> Batch:
-        return Batch(tuple(v.cuda() for v in b.views), b.index.cuda(), {k: v.cuda() for k, v in b.meta.items()})
-
-    cache = GradientCache(method, micro, "batch", lambda: torch.device("cuda"))
-    few, all_ = batch(micro), batch(scans)
-    some = Batch(few.views, few.index.cuda(), {k: v.cuda() for k, v in few.meta.items()})
-    many = Batch(all_.views, all_.index.cuda(), {k: v.cuda() for k, v in all_.meta.items()})
-
-    def cached(b: Batch) -> None:
+    def cached(n: int) -> None:
         with torch.autocast("cuda", torch.bfloat16):
-            loss = cache.forward(b, START, int).losses["loss"]
-        with torch.autocast("cuda", torch.bfloat16):
-            cache.backward(loss)
+            cache.backward(cache.forward(batch(n), START, int).losses["loss"])
 
-    def whole(b: Batch) -> None:
+    def whole(n: int) -> None:
         with torch.autocast("cuda", torch.bfloat16):
-            loss = method.step(moved(b), START).losses["loss"]
-        loss.backward()  # type: ignore[no-untyped-call]
+            loss = method.step(batch(n), START).losses["loss"]
+        loss.backward()
 
     actions: dict[str, Callable[[], None]] = {
-        "one micro-batch alone": partial(whole, few),
-        "one micro-batch, cached": partial(cached, some),
-        "whole batch, cached": partial(cached, many),
-        "whole batch at once": partial(whole, all_),
+        "one micro-batch alone": partial(whole, micro),
+        "whole batch, cached": partial(cached, scans),
+        "whole batch at once": partial(whole, scans),
     }
     found: dict[str, tuple[float, float]] = {}
     for name, action in actions.items():
@@ -217,9 +212,9 @@ def _simclr(scans: int) -> Method:
     torch.manual_seed(0)
     facts = Facts(scans, np.arange(scans), scans, (1, *SHAPE))
     net = build_encoder("resnet18", in_channels=1, shape=SHAPE, norm="group", stem="imagenet")
-    return guard_convolutions_(
-        lay_out_(build_method("simclr", net, facts, {"projector": [512, 128]}).cuda(), "channels_last")
-    )
+    method = build_method("simclr", net, facts, {"projector": [512, 128]}).cuda()
+    guard_convolutions_(lay_out_(method, "channels_last"))
+    return method
 
 
 def training(scans: int, epochs: int) -> Part:
@@ -231,13 +226,14 @@ def training(scans: int, epochs: int) -> Part:
             recipe = load_recipe("exponential", [
                 f"data.manifest={manifest}", f"data.cache={cache}", f"output={Path(folder) / place}",
                 f"data.preprocessing={{spacing: [1.5, 1.5, 1.5], shape: {list(SHAPE)}}}", "data.batch_size=32",
-                f"data.workers={workers}", f"views.device={place}", f"trainer.epochs={epochs}", "trainer.log_steps=1",
+                f"data.workers={workers}", f"views.device={place}", f"trainer.epochs={epochs}",
+                f"trainer.log_steps={scans // 32}",
                 "encoder={name: resnet18, norm: group, stem: imagenet}", "monitors.every=0", "monitors.map=false",
             ])  # fmt: skip
             torch.cuda.reset_peak_memory_stats()
             run = stages.pretrain(recipe, progress=False)
             lines = [json.loads(line) for line in (run / "logs" / "train.jsonl").read_text().splitlines()]
-            speeds = [line["scans_per_s"] for line in lines[len(lines) // epochs :]]  # the first epoch warms up
+            speeds = [line["scans_per_s"] for line in lines[1:]]  # one line an epoch, of which the first warms up
             row = {"views": place, "workers": workers, "scans/s": median(speeds)}
             part.rows.append(row | {"GiB at the peak": torch.cuda.max_memory_allocated() / WIDE})
     return part
