@@ -169,10 +169,10 @@ def test_pretrain_chooses_the_gpu_and_embeds_alike_on_both(cohort: Path, tmp_pat
 
 
 def test_the_gpu_and_the_cpu_train_alike(cohort: Path, tmp_path: Path) -> None:
-    exact = ("trainer.precision=32-true", "trainer.checkpoint_steps=1", "trainer.keep_checkpoints=99")
+    same = ("trainer.precision=32-true", "trainer.checkpoint_steps=1", "trainer.keep_checkpoints=99")
     with exact():
-        gpu = trained(cohort, tmp_path / "gpu", "y_aware", *exact)
-        cpu = trained(cohort, tmp_path / "cpu", "y_aware", *exact, "trainer.accelerator=cpu")
+        gpu = trained(cohort, tmp_path / "gpu", "y_aware", *same)
+        cpu = trained(cohort, tmp_path / "cpu", "y_aware", *same, "trainer.accelerator=cpu")
     assert read_losses(gpu)[:4] == pytest.approx(read_losses(cpu)[:4], rel=1e-3)
     assert read_losses(gpu) == pytest.approx(read_losses(cpu), rel=5e-2)
 
