@@ -101,7 +101,7 @@ def bad_manifest(kind: str, cohort: Path, folder: Path) -> tuple[Path, list[str]
     ("kind", "words"),
     [
         ("empty", "has a header but no rows"),
-        ("no column", 'has no column "image"'),
+        ("no column", 'has no column "image"; of a table of features, name these (--columns,'),
         ("no age", "reads it"),
         ("gzip", "cut.nii.gz"),
         ("shapes", "different shapes after preprocessing"),

@@ -47,6 +47,16 @@ def test_help_names_every_command_and_where_to_start(medssl: Callable[..., Told]
     assert "Usage:" in bare[1] + bare[2]
 
 
+def test_the_demo_takes_its_folder_in_either_way(medssl: Callable[..., Told], monkeypatch: pytest.MonkeyPatch):
+    def asked(out: str | Path, **_: object) -> None:
+        raise UserError(f"asked for {out}")
+
+    monkeypatch.setattr(stages, "demo", asked)
+    for arguments, place in (((), "medssl-demo"), (("a",), "a"), (("-o", "a"), "a"), (("--out", "a"), "a")):
+        assert medssl("demo", *arguments)[2] == f"medssl: error: asked for {place}\n"
+    assert "a and -o b both name the folder" in medssl("demo", "a", "-o", "b")[2]
+
+
 def test_help_imports_nothing_heavy():
     heavy = ("torch", "monai", "pandas", "numpy", "matplotlib", "sklearn", "pytorch_lightning", "pydantic")
     code = f"import medssl.cli, sys; print([m for m in {heavy} if m in sys.modules])"
