@@ -64,6 +64,16 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
+def test_a_mistyped_key_is_refused_before_torch_is_imported():
+    code = (
+        "import sys; from medssl import cli; sys.argv = ['medssl', 'pretrain', 'simclr', 'trainer.epoch=3']\n"
+        "try: cli.main()\nexcept SystemExit: print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "did you mean 'epochs'?" in done.stderr
+    assert done.stdout.strip() == "False"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
