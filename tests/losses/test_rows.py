@@ -141,14 +141,9 @@ def test_what_is_watched_is_its_mean_and_carries_no_gradient():
     everybody = torch.arange(18)
     for block in (5, 18):
         _, (seen, again) = rows.blockwise(
-            y_aware_rows,
-            batch.z_N,
-            batch.z_N,
-            batch.pairs("y_aware"),
-            temperature=0.3,
-            block=block,
-            also=(effective_rows, dropped_rows),
-        )
+            y_aware_rows, batch.z_N, batch.z_N, batch.pairs("y_aware"),
+            temperature=0.3, block=block, also=(effective_rows, dropped_rows),
+        )  # fmt: skip
         torch.testing.assert_close(seen, effective_positives(*batch.pairs("y_aware")(everybody)))
         torch.testing.assert_close(again, threshold_dropped(*batch.pairs("y_aware")(everybody)))
         assert not seen.requires_grad
