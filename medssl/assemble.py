@@ -30,8 +30,10 @@ from medssl.errors import ManifestError, RecipeError, UserError
 from medssl.files import in_turn, write_atomic
 from medssl.heads.file import save_head
 from medssl.methods.base import Method
+from medssl.training.device import refuse_machine
 from medssl.training.monitors import tensorboard_writer
 from medssl.training.run import origin, process_rank, processes
+from medssl.training.shards import refuse_shards
 from medssl.types import Facts
 from medssl.views.pair import ViewMaker
 from medssl.views.policies import WITHOUT_PLACE, Policy, build_policy
@@ -79,6 +81,7 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     balance = _balance(cohort, rows, recipe)
     preprocessing = Preprocessing.from_dict(recipe.data.preprocessing.model_dump())
     _refuse_leaks(cohort)
+    _refuse_options(recipe)
     columns = None if recipe.data.columns is None else Columns.fit(cohort, rows, recipe.data.columns)
     if columns is None:
         dataset, shape = _of_images(recipe, cohort, rows, preprocessing, progress)
@@ -96,6 +99,8 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     )
     method = build_method(recipe.method.name, encoder, facts, recipe.method.arguments)
     add_regularizers(method, recipe.method.name, facts, [(r.name, r.arguments) for r in recipe.regularizers])
+    if recipe.trainer.strategy == "fsdp":
+        refuse_shards(method)
     for column in method.reads:
         if not np.isfinite(labels.get(column, np.full(1, np.nan))).any():
             raise ManifestError(
@@ -118,6 +123,17 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
         "views": policy.to_list(),
     }
     return Assembly(recipe, cohort, preprocessing, dataset, method, rows, info, columns, balance)
+
+
+def _refuse_options(recipe: Recipe) -> None:
+    """Refuse what cannot be trained here while no scan is read and no run folder is made."""
+    refuse_machine(recipe.trainer)
+    number, method = processes(recipe.trainer), recipe.method
+    if number > 1 and (method.name, method.arguments.get("variant")) == ("threshold", "isbi_code"):
+        raise RecipeError(
+            f"method.variant=isbi_code of threshold compares all scans in one process, but this training has {number}; "
+            f"set trainer.devices=1, or method.variant=slide"
+        )
 
 
 def views_are_late(recipe: Recipe) -> bool:

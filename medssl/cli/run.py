@@ -29,10 +29,13 @@ def pretrain(
         overrides, recipe = [recipe, *(overrides or [])], None
     if resume is None and recipe is None:
         raise typer.BadParameter("give a recipe file, a method name, or --resume RUN")
-    if show:
-        from medssl.config import load_recipe
+    from medssl.config import load_recipe  # a mistyped key is refused before torch is imported
 
-        typer.echo(load_recipe(str(recipe or resume / "recipe.yaml"), overrides or []).to_yaml(), nl=False)  # type: ignore[operator]
+    asked = None
+    if resume is None or show:
+        asked = load_recipe(str(recipe or resume / "recipe.yaml"), overrides or [])  # type: ignore[operator]
+    if asked is not None and show:
+        typer.echo(asked.to_yaml(), nl=False)
         return
     from medssl import stages
     from medssl.errors import StoppedByHand
@@ -42,7 +45,8 @@ def pretrain(
     if first and resume is not None and (done := stages.finished_at(resume)):
         typer.echo(f"{resume} was finished at {done}; nothing is left to do", err=True)
     try:
-        run = stages.pretrain(recipe, *(overrides or []), resume=resume, progress=not quiet)
+        changes = overrides or [] if asked is None else []
+        run = stages.pretrain(asked, *changes, resume=resume, progress=not quiet)
     except KeyboardInterrupt as stop:
         if not first:
             raise typer.Exit(130) from None  # the first process says it

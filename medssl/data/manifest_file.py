@@ -57,10 +57,10 @@ def read_table(path: Path, images: bool = True) -> pd.DataFrame:
     needed = ("participant_id", "image") if images else ("participant_id",)
     missing = [name for name in needed if name not in header]
     if missing:
-        more = " (for a table of features, name them: data.columns or --columns)" if missing[0] == "image" else ""
+        features = "of a table of features, name these (--columns, or data.columns of a recipe); of scans, "
         raise ManifestError(
-            f'{path} has no column "{missing[0]}" (it has {_few(header)}); add it, or write a manifest with '
-            f"`medssl cohort scan ROOT -o manifest.csv`{more}"
+            f'{path} has no column "{missing[0]}"; {features if missing[0] == "image" else ""}add it, or write a '
+            f"manifest with `medssl cohort scan ROOT -o manifest.csv` (it has {_few(header)})"
         )
     if raw.empty:
         raise ManifestError(f"{path} has a header but no rows; add one row per scan")

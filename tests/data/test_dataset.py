@@ -133,9 +133,9 @@ def test_accumulated_batches_never_cross_an_epoch():
 
 
 def test_a_batch_larger_than_the_cohort_names_a_size_that_fits():
-    with pytest.raises(UserError, match=r"at least 11 training scans, but there are 10; set data\.batch_size=5"):
+    with pytest.raises(UserError, match=r"needs at least 11 training scans, not 10; set data\.batch_size=5"):
         EpochBatches(ROWS, 11, 0)
-    with pytest.raises(UserError, match=r"2 process\(es\)"):
+    with pytest.raises(UserError, match=r"on each of 2 processes needs at least 12"):
         EpochBatches(ROWS, 6, 0, processes=2)
 
 
