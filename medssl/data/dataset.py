@@ -53,7 +53,7 @@ class ScanDataset(Dataset[Item]):
 
     def __init__(
         self,
-        images: Sequence[tuple[Path, ...]],
+        images: Sequence[tuple[Path | str, ...]],
         cache: VolumeCache,
         preprocessing: Preprocessing,
         meta: Mapping[str, Tensor],

@@ -43,7 +43,7 @@ def layout(entry: Path | str, dtype: str = "float32") -> Layout | None:
         file = os.open(entry, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
             found = _parsed(os.read(file, _HEAD), DTYPES[dtype])
-            return found if found is not None and os.fstat(file).st_size == found.end else None
+            return found if found is not None and os.lseek(file, 0, os.SEEK_END) == found.end else None
         finally:
             os.close(file)
     except OSError:
