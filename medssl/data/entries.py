@@ -124,8 +124,9 @@ class MappedEntries:
             held = self._opened(self.path(key))
             if held is None:
                 return None
-            while len(self._held) >= self.most:
-                self._held.pop(next(iter(self._held)))
+            if len(self._held) >= self.most:
+                for old in list(self._held)[: max(1, self.most // 8)]:  # threads may do the same at the same time
+                    self._held.pop(old, None)
             self._held[key] = held
         return held[0].view(held[0].shape)
 
