@@ -65,7 +65,7 @@ def embed(
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     cache: Path | None = typer.Option(None, help="Folder of the volume cache."),
     batch: int = typer.Option(32, min=1, help="Scans per forward pass."),
-    workers: int = typer.Option(0, min=0, help="Processes that read volumes."),
+    workers: int = typer.Option(0, min=0, help="Threads that read volumes; 0 is one."),
     quiet: bool = typer.Option(False, "--quiet", help="No progress bars."),
 ) -> None:
     """Features of every scan of a manifest, as a table with participant, age, sex, site and split.
