@@ -96,7 +96,7 @@ def buffer(slot: int, shape: Sequence[int], dtype: torch.dtype, device: torch.de
     return held[slot, dtype][:n].view(*shape)
 
 
-_COARSE: Any = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+_COARSE: list[Any] = [getattr(part, "matmul", None) for part in (torch.backends.cuda, torch.backends.mkldnn)]
 _PER_PLACE = all(hasattr(place, "fp32_precision") for place in _COARSE)
 """Whether torch (2.9 and later) keeps the precision of float32 products per library. Its older, global switch cannot be
 read where somebody has set ``torch.backends.cuda.matmul.allow_tf32``."""
