@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
-from medssl.data.ahead import Rooms, ahead
+from medssl.data.ahead import ahead
 from medssl.data.batches import EpochBatches
 from medssl.data.cache import VolumeCache
 from medssl.data.entries import MappedEntries
 from medssl.data.preprocess import Preprocessing
+from medssl.data.rooms import Rooms
 from medssl.errors import UserError
 
 Item = dict[str, Any]
@@ -227,11 +228,15 @@ class _Reader:
     """Makes the batch of some (row, epoch), by any thread."""
 
     def __init__(self, dataset: ScanDataset, threads: int, pin: bool = False) -> None:
-        self.dataset, self.room = dataset, Rooms(pin, threads + 2)
+        self.dataset, self.pin, self.rooms = dataset, pin, Rooms(threads + 2)
 
     def __call__(self, keys: Sequence[tuple[int, int]]) -> Item:
-        item = collate([self.dataset[key] for key in keys], self.room)
-        return _pinned(item) if self.room.pin else item
+        item = collate([self.dataset[key] for key in keys], self._room)
+        return _pinned(item) if self.pin else item
+
+    def _room(self, shape: Sequence[int]) -> Tensor:
+        """Page-locked for a GPU (torch itself uses that again), else memory of an earlier batch."""
+        return torch.empty(tuple(shape), pin_memory=True) if self.pin else torch.from_numpy(self.rooms(shape))
 
 
 def _pinned(value: Any) -> Any:

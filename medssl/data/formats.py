@@ -18,6 +18,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from medssl.data.gunzip import MAGIC, gunzip
+from medssl.data.rooms import Rooms
 from medssl.errors import VolumeError
 
 NIFTI = (".nii", ".nii.gz")
@@ -27,6 +28,7 @@ SUFFIXES = (*NIFTI, *NIBABEL, *SITK, ".npy")
 READERS = ("auto", "nibabel", "sitk")
 _PADDING = 1 << 20
 """Bytes that a packed file may have behind its voxels, whatever their number."""
+_rooms = Rooms(1)
 AGAIN = "copy or convert it again, or drop its row"
 _BROKEN = (OSError, ValueError, TypeError, KeyError, OverflowError, RuntimeError, MemoryError)
 
@@ -133,7 +135,7 @@ def filled(data_XYZ: np.ndarray, slope: float = 1.0, inter: float = 0.0) -> np.n
     turn moves numbers of one size.
     """
     data = data_XYZ if data_XYZ.dtype.isnative else data_XYZ.astype(data_XYZ.dtype.newbyteorder("="))
-    out = np.empty(data.shape, np.float32)
+    out = _rooms(data.shape)
     forwards = tuple(slice(None, None, -1 if stride < 0 else None) for stride in data.strides)
     fastest = int(np.argmin(np.abs(data.strides)))
     slabs = next(axis for axis in (1, 0, 2) if axis not in (fastest, data.ndim - 1))

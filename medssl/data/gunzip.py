@@ -1,8 +1,8 @@
 """Unpacks gzip: by libdeflate where it is installed (twice as fast as zlib), by zlib where it is not.
 
 libdeflate comes with the package ``deflate``, whose own functions return fresh memory in pages of 4 KiB: their faults
-cost half as much as the unpacking. So the library inside it is called in its place, and writes into numpy's large
-pages; it also says how many bytes it took, so that several members need no second checksum, and lets other threads run.
+cost half as much as the unpacking. So the library inside it is called in its place, and writes into memory that is
+kept. It also says how many bytes it took, so that several members need no second checksum, and lets other threads run.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import zlib
 
 import numpy as np
 
+from medssl.data.rooms import Rooms
+
 MAGIC = b"\x1f\x8b"
 _MOST = 1040
 """Deflate packs at most 1032 bytes into one: memory beyond that is never needed."""
+_rooms = Rooms(1)
 
 
 def _library() -> ctypes.CDLL | None:
@@ -41,7 +44,7 @@ def gunzip(content: np.ndarray, most: int) -> np.ndarray:
     Errors: EOFError where the file ends early, zlib.error for a wrong checksum or anything else that is no gzip,
     OverflowError where more than ``most`` bytes come out (no more are ever made).
     """
-    room = np.empty(min(most, _MOST * len(content)), np.uint8)
+    room = _rooms([min(most, _MOST * len(content))], np.uint8)
     made = 0
     rest = content
     while len(rest):

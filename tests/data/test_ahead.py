@@ -4,9 +4,8 @@ import threading
 import time
 
 import pytest
-import torch
 
-from medssl.data.ahead import Rooms, ahead
+from medssl.data.ahead import ahead
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -50,34 +49,3 @@ def test_leaving_early_ends_the_threads():
         next(items)
         assert threading.active_count() > before
     assert threading.active_count() == before
-
-
-def test_memory_is_used_again_only_when_nobody_holds_it():
-    room = Rooms()
-    first = room((2, 3))
-    first.fill_(1)
-    corner, place = first[0, :1], first.data_ptr()
-    del first
-    other = room((2, 3))
-    other.fill_(2)
-    assert other.data_ptr() != place
-    assert corner.tolist() == [1], "a view of it is still there"
-    array = corner.numpy()
-    del corner
-    assert room((2, 3)).data_ptr() != place, "an array over it is still there"
-    del array
-    assert room((2, 3)).data_ptr() == place
-
-
-def test_memory_that_does_not_fit_or_is_too_much_is_let_go():
-    room = Rooms(most=2)
-    held = [room((4,)) for _ in range(5)]
-    assert len({x.data_ptr() for x in held}) == 5
-    places = {x.data_ptr() for x in held[:2]}
-    del held
-    assert len(room._kept) == 2
-    assert room((4,)).data_ptr() in places
-    again = room((5,))
-    assert again.shape == (5,)
-    assert len(room._kept) == 1
-    assert again.dtype == torch.float32

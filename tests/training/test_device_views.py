@@ -102,5 +102,5 @@ def test_batches_for_a_gpu_lie_in_page_locked_memory():
         for pin in (False, True)
     )
     for a, b in zip(plain, pinned, strict=True):
-        assert b["views"][0].is_pinned() and b["index"].is_pinned() and b["meta"]["age"].is_pinned()
+        assert all(x.is_pinned() for x in (b["views"][0], b["index"], b["meta"]["age"]))
         assert torch.equal(a["views"][0], b["views"][0])
