@@ -1,9 +1,8 @@
 """Unpacks gzip: by libdeflate where it is installed (twice as fast as zlib), by zlib where it is not.
 
 libdeflate comes with the package ``deflate``, whose own functions return fresh memory in pages of 4 KiB: their faults
-cost half as much as the unpacking. So the library inside it is called in its place, and writes into memory that
-is kept; it also says how many bytes it took, so that several members need no second checksum, and lets other threads
-run.
+cost half as much as the unpacking. So the library inside it is called in its place, and writes into memory that is
+kept. It also says how many bytes it took, so that several members need no second checksum, and lets other threads run.
 """
 
 from __future__ import annotations
