@@ -22,16 +22,18 @@ from medssl.data.batches import EpochBatches
 from medssl.data.cache import VolumeCache
 from medssl.data.columns import Columns
 from medssl.data.dataset import ScanDataset, TableDataset
-from medssl.data.manifest import Cohort
+from medssl.data.manifest import Cohort, Images
 from medssl.data.preprocess import Preprocessing
-from medssl.data.reference import parse
+from medssl.data.reference import Stamps, summary
 from medssl.encoders import build_encoder
 from medssl.errors import ManifestError, RecipeError, UserError
 from medssl.files import in_turn, write_atomic
 from medssl.heads.file import save_head
 from medssl.methods.base import Method
+from medssl.training.device import refuse_machine
 from medssl.training.monitors import tensorboard_writer
 from medssl.training.run import origin, process_rank, processes
+from medssl.training.shards import refuse_shards
 from medssl.types import Facts
 from medssl.views.pair import ViewMaker
 from medssl.views.policies import WITHOUT_PLACE, Policy, build_policy
@@ -79,9 +81,11 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     balance = _balance(cohort, rows, recipe)
     preprocessing = Preprocessing.from_dict(recipe.data.preprocessing.model_dump())
     _refuse_leaks(cohort)
+    _refuse_options(recipe)
+    stamps = Stamps()
     columns = None if recipe.data.columns is None else Columns.fit(cohort, rows, recipe.data.columns)
     if columns is None:
-        dataset, shape = _of_images(recipe, cohort, rows, preprocessing, progress)
+        dataset, shape = _of_images(recipe, cohort, rows, preprocessing, progress, stamps)
     else:
         dataset, shape = TableDataset(columns.matrix(cohort), {}), (1, len(columns.names), 1, 1)
         if columns.filled and progress and process_is_first():
@@ -96,6 +100,8 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     )
     method = build_method(recipe.method.name, encoder, facts, recipe.method.arguments)
     add_regularizers(method, recipe.method.name, facts, [(r.name, r.arguments) for r in recipe.regularizers])
+    if recipe.trainer.strategy == "fsdp":
+        refuse_shards(method)
     for column in method.reads:
         if not np.isfinite(labels.get(column, np.full(1, np.nan))).any():
             raise ManifestError(
@@ -112,12 +118,23 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
         "hashes": {
             "recipe": recipe.digest,
             "manifest": cohort.digest,
-            "scans": _files_digest([dataset.images[int(row)] for row in rows], times=False),
+            "scans": _files_digest([dataset.images[int(row)] for row in rows], False, stamps),
         },
         "training": _training(cohort, rows) | ({} if columns is None else columns.facts),
         "views": policy.to_list(),
     }
     return Assembly(recipe, cohort, preprocessing, dataset, method, rows, info, columns, balance)
+
+
+def _refuse_options(recipe: Recipe) -> None:
+    """Refuse what cannot be trained here while no scan is read and no run folder is made."""
+    refuse_machine(recipe.trainer)
+    number, method = processes(recipe.trainer), recipe.method
+    if number > 1 and (method.name, method.arguments.get("variant")) == ("threshold", "isbi_code"):
+        raise RecipeError(
+            f"method.variant=isbi_code of threshold compares all scans in one process, but this training has {number}; "
+            f"set trainer.devices=1, or method.variant=slide"
+        )
 
 
 def views_are_late(recipe: Recipe) -> bool:
@@ -140,17 +157,18 @@ def _balance(cohort: Cohort, rows: np.ndarray, recipe: Recipe) -> np.ndarray | N
 
 
 def _of_images(
-    recipe: Recipe, cohort: Cohort, rows: np.ndarray, preprocessing: Preprocessing, progress: bool
+    recipe: Recipe, cohort: Cohort, rows: np.ndarray, preprocessing: Preprocessing, progress: bool, stamps: Stamps
 ) -> tuple[ScanDataset, tuple[int, ...]]:
     """The training scans, preprocessed into the cache, and their common shape; of other rows nothing is ever read."""
     cache = VolumeCache(recipe.data.cache, dtype=recipe.data.cache_dtype)
     used = cohort.files(rows, recipe.data.images)
-    cohort.subset(rows).check_files()
+    cohort.subset(rows).check_files(stamps)
     bar = progress and process_is_first()
     several = processes(recipe.trainer) > 1  # one of them fills the cache, the others find it full
     with in_turn(cache.root / ".build.lock") if several else nullcontext():
-        made = cache.prepare(used, preprocessing, workers=None, progress=bar, where=cohort.names(rows))
-    files: list[tuple[Path, ...]] = [()] * len(cohort.table)
+        where = cohort.names(rows)
+        made = cache.prepare(used, preprocessing, workers=None, progress=bar, where=where, stamps=stamps)
+    files: list[Images] = [()] * len(cohort.table)
     keys = [""] * len(cohort.table)
     for row, group, key in zip(rows, used, made.keys, strict=True):
         files[row], keys[row] = group, key
@@ -169,14 +187,14 @@ def _refuse_places(policy: Policy, shape: Sequence[int]) -> None:
 
 def scans_digest(cohort: Cohort, rows: Iterable[int], images: Sequence[str], times: bool = False) -> str:
     """sha256 over names and sizes of the scans of these rows; with ``times`` also over when they were changed."""
-    return _files_digest(cohort.files(np.fromiter(rows, dtype=int), images), times)
+    return _files_digest(cohort.files(np.fromiter(rows, dtype=int), images), times, Stamps())
 
 
-def _files_digest(groups: Iterable[tuple[Path, ...]], times: bool) -> str:
+def _files_digest(groups: Iterable[Images], times: bool, stamps: Stamps) -> str:
     sha = hashlib.sha256()
     for group in groups:
         for path in group:
-            sha.update(f"{parse(path).summary(times)}\n".encode())
+            sha.update(f"{summary(path, times, stamps)}\n".encode())
     return sha.hexdigest()
 
 

@@ -183,13 +183,18 @@ def _typed(where: str, name: str, known: Mapping[str, Any], given: Mapping[str, 
     return checked
 
 
-def check_micro_batch(name: str) -> None:
-    """RecipeError where the loss of a method is no function of its embeddings, which gradient caching needs."""
+def check_micro_batch(name: str, strategy: str) -> None:
+    """RecipeError for what gradient caching cannot do: losses of more than embeddings, weights in shards."""
     if not entry(name).load().embeds():
         able = [n for n, e in CATALOG.items() if e.load().embeds()]
         raise RecipeError(
             f"trainer.micro_batch caches gradients of embeddings, and the loss of {name} needs more than those or "
             f"compares no scans; use trainer.accumulate for it, or choose {', '.join(able[:-1])} or {able[-1]}"
+        )
+    if strategy not in ("auto", "ddp"):
+        raise RecipeError(
+            f"trainer.micro_batch needs the whole weights on every device, which trainer.strategy={strategy} does not "
+            f"keep; use trainer.accumulate, or trainer.strategy=auto"
         )
 
 

@@ -215,7 +215,7 @@ def _check_parts(recipe: Recipe, where: str) -> None:
         check_arguments(recipe.method.name, recipe.method.arguments)
         check_regularizers(recipe.method.name, [(r.name, r.arguments) for r in recipe.regularizers])
         if recipe.trainer.micro_batch is not None:
-            check_micro_batch(recipe.method.name)
+            check_micro_batch(recipe.method.name, recipe.trainer.strategy)
         known = list(encoder_arguments(recipe.encoder.name))
         for key in recipe.encoder.arguments:
             if key not in known:

@@ -1,4 +1,4 @@
-"""The few exception classes. What a user wrote wrongly is a ValueError with one clear sentence."""
+"""The few exception classes. What a user wrote wrongly is a ValueError with one clear sentence; its numbers."""
 
 from __future__ import annotations
 
@@ -33,3 +33,12 @@ class TrainingStopped(RuntimeError):
 
 class StoppedByHand(TrainingStopped):
     """Ctrl-C in a training, with the sentence that says how to go on."""
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """A number with its noun.
+
+    >>> count(1, "scan"), count(340, "scan")
+    ('1 scan', '340 scans')
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}".replace(",", " ")

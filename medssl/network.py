@@ -15,7 +15,7 @@ from medssl.data.columns import Columns
 from medssl.data.preprocess import Preprocessing
 from medssl.data.volume import read_volume
 from medssl.encoders.file import load_encoder, read_card, weights_digest
-from medssl.errors import StaleError, UserError
+from medssl.errors import StaleError, UserError, count
 from medssl.heads.file import load_head
 from medssl.training.run import Run
 from medssl.views.policies import build_policy
@@ -43,8 +43,8 @@ class Network:
         images: one file per channel. Raises UserError where the number of files differs, VolumeError for a bad file.
         """
         if self.columns is not None or len(images) != len(self.images):
-            what = "columns of a table" if self.columns is not None else f"{len(self.images)} image(s) per scan"
-            raise UserError(f"this encoder reads {what}, but {len(images)} image(s) were given; see its card")
+            what = "columns of a table" if self.columns is not None else f"{count(len(self.images), 'image')} per scan"
+            raise UserError(f"this encoder reads {what}, but was given {count(len(images), 'image')}; see its card")
         parts = [self.preprocessing.apply(read_volume(image)) for image in images]
         return self.clean(torch.from_numpy(np.concatenate(parts).astype(np.float32)))[None]
 

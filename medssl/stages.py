@@ -66,7 +66,7 @@ def pretrain(
     if checkpoint is not None and finished_at(run.folder):
         same_parents(run, parts)
         return run.folder  # nothing is left to do, and nothing is touched
-    announce(asked, recipe.trainer, quiet=not progress or process_rank() > 0)
+    announce(asked, recipe.trainer, recipe.data.batch_size, quiet=not progress or process_rank() > 0)
     lock = exclusive(run.lock, str(run.folder)) if process_rank() == 0 else nullcontext()
     try:
         with lock:

@@ -24,11 +24,14 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Manifest of 40 synthetic people from 6 sites at 8 mm."""
+    """Manifest of 40 synthetic people from 6 sites at 8 mm, drawn once for all workers of pytest."""
     from medssl.data.cohorts.synthetic import synthesize
+    from tests.pair import once
 
-    out = tmp_path_factory.mktemp("synthetic") / "cohort"
-    return synthesize(out, subjects=40, sites=6, seed=1, spacing=8.0, progress=False, workers=1)
+    def draw(out: Path) -> None:
+        synthesize(out / "cohort", subjects=40, sites=6, seed=1, spacing=8.0, progress=False, workers=1)
+
+    return once(tmp_path_factory, "synthetic", draw) / "cohort" / "manifest.csv"
 
 
 @pytest.fixture(scope="session")

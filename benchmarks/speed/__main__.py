@@ -60,7 +60,7 @@ def markdown(part: Part) -> str:
     """Ratios, the table behind them, and notes."""
     lines = [f"## {part.title}", ""]
     lines += ["| ratio | value | meaning |", "|---|---|---|"]
-    lines += [f"| `{key}` | {value:.2f} | {part.meaning[key]} |" for key, value in part.ratios.items()]
+    lines += [f"| `{key}` | {_cell(value)} | {part.meaning[key]} |" for key, value in part.ratios.items()]
     tables: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in part.rows:
         tables.setdefault(tuple(row), []).append(row)
@@ -71,7 +71,7 @@ def markdown(part: Part) -> str:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def figure(found: dict[str, Part]) -> bytes:
@@ -87,7 +87,7 @@ def figure(found: dict[str, Part]) -> bytes:
     drawn, axes = plt.subplots(figsize=(8, 0.32 * len(ratios) + 1))
     axes.barh(list(ratios)[::-1], list(ratios.values())[::-1], color="#35618f")
     for place, value in enumerate(list(ratios.values())[::-1]):
-        axes.text(value, place, f" {value:.2f}", va="center", fontsize=8)
+        axes.text(value, place, f" {_cell(value)}", va="center", fontsize=8)
     axes.set_xscale("log")
     axes.axvline(1.0, color="black", linewidth=0.8)
     axes.set_xlabel("ratio (what each means: see the table)")

@@ -18,7 +18,7 @@ from medssl.data.cache import VolumeCache
 from medssl.data.manifest import Cohort
 from medssl.data.preprocess import Preprocessing
 from medssl.encoders import build_encoder
-from medssl.features.embed import embed_cohort
+from medssl.features.embed import PART, embed_cohort
 from medssl.features.table import FeatureTable
 from medssl.probes.scorecard import scorecard
 
@@ -79,7 +79,8 @@ def _embedding(part: Part, folder: Path, quick: bool) -> None:
     found = ratio(times, "medssl embed, warm cache", "encoder alone, tensors in memory")
     part.ratio("embed.vs_forward", found, "embedding a cohort over the encoder's forward passes (at most 1.15)")
     for what, seconds in times.items():
-        part.rows.append({"embedding": what, "scans": scans, "ms per scan": 1e3 * median(seconds) / scans})
+        size = {"scans": scans, "voxels": "x".join(map(str, SHAPE)), "batch": batch, "scans per saved part": PART}
+        part.rows.append({"embedding": what, **size, "ms per scan": 1e3 * median(seconds) / scans})
 
 
 def _probes(part: Part, rows: int) -> None:

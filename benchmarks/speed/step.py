@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from benchmarks.speed.timing import Part, paired, ratio
 from medssl.catalog import build_method
 from medssl.encoders import build_encoder
+from medssl.errors import count
 from medssl.methods.base import Method
 from medssl.training.adapter import MethodModule, fit
 from medssl.training.device import laid_out, lay_out_, settle
@@ -59,7 +60,7 @@ def measure(quick: bool) -> Part:
     part.ratio("step.loss_gap", gap, "distance of both loss curves over the spread of seeds (both RMS); 1 or less")
     part.rows += rows
     part.notes.append(
-        f"{torch.get_num_threads()} thread(s); auto became {settle(TrainerOptions()).precision}, "
+        f"{count(torch.get_num_threads(), 'thread')}; auto became {settle(TrainerOptions()).precision}, "
         f"{settle(TrainerOptions()).memory_format}. The curve is that of "
         f"{'the demo encoder on 32^3' if quick else 'ResNet-18 on 64^3'}, 3 seeds."
     )

@@ -8,7 +8,8 @@ import typer
 
 
 def demo(
-    out: Path = typer.Argument(Path("medssl-demo"), help="Folder for the cohort, the run and the report."),
+    folder: Path | None = typer.Argument(None, help="Folder for cohort, run and report; default medssl-demo."),
+    out: Path | None = typer.Option(None, "-o", "--out", help="The same folder, as other commands take it."),
     seed: int = typer.Option(0, help="Seed of the cohort and of the training."),
     quick: bool = typer.Option(False, "--quick", help="A tiny cohort and 2 epochs: shows the flow, not the quality."),
     quiet: bool = typer.Option(False, "--quiet", help="No progress bars."),
@@ -17,11 +18,15 @@ def demo(
 
     \b
     Example:
-      medssl demo my-demo
+      medssl demo -o my-demo
     """
+    if folder is not None and out is not None:
+        raise typer.BadParameter(f"{folder} and -o {out} both name the folder; leave one of them out")
     from medssl import stages
 
-    result, run = stages.demo(out, seed=seed, quick=quick, progress=not quiet, say=typer.echo)
+    result, run = stages.demo(
+        folder or out or "medssl-demo", seed=seed, quick=quick, progress=not quiet, say=typer.echo
+    )
     typer.echo("\n" + result.markdown())
     typer.echo(f"\nencoder  {run / 'encoder.safetensors'}\nscores   {run / 'scores.json'}")
     typer.echo(f"report   {run / 'report.html'}")

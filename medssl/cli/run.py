@@ -29,10 +29,13 @@ def pretrain(
         overrides, recipe = [recipe, *(overrides or [])], None
     if resume is None and recipe is None:
         raise typer.BadParameter("give a recipe file, a method name, or --resume RUN")
-    if show:
-        from medssl.config import load_recipe
+    from medssl.config import load_recipe  # a mistyped key is refused before torch is imported
 
-        typer.echo(load_recipe(str(recipe or resume / "recipe.yaml"), overrides or []).to_yaml(), nl=False)  # type: ignore[operator]
+    asked = None
+    if resume is None or show:
+        asked = load_recipe(str(recipe or resume / "recipe.yaml"), overrides or [])  # type: ignore[operator]
+    if asked is not None and show:
+        typer.echo(asked.to_yaml(), nl=False)
         return
     from medssl import stages
     from medssl.errors import StoppedByHand
@@ -42,7 +45,8 @@ def pretrain(
     if first and resume is not None and (done := stages.finished_at(resume)):
         typer.echo(f"{resume} was finished at {done}; nothing is left to do", err=True)
     try:
-        run = stages.pretrain(recipe, *(overrides or []), resume=resume, progress=not quiet)
+        changes = overrides or [] if asked is None else []
+        run = stages.pretrain(asked, *changes, resume=resume, progress=not quiet)
     except KeyboardInterrupt as stop:
         if not first:
             raise typer.Exit(130) from None  # the first process says it
@@ -61,7 +65,7 @@ def embed(
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     cache: Path | None = typer.Option(None, help="Folder of the volume cache."),
     batch: int = typer.Option(32, min=1, help="Scans per forward pass."),
-    workers: int = typer.Option(0, min=0, help="Processes that read volumes."),
+    workers: int = typer.Option(0, min=0, help="Threads that read volumes; 0 is one."),
     quiet: bool = typer.Option(False, "--quiet", help="No progress bars."),
 ) -> None:
     """Features of every scan of a manifest, as a table with participant, age, sex, site and split.

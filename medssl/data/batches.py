@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from medssl.data.balance import BalancedDraws
-from medssl.errors import UserError
+from medssl.errors import UserError, count
 
 
 class EpochBatches:
@@ -40,9 +40,10 @@ class EpochBatches:
             )
         if self.per_epoch == 0:
             smaller = max(1, len(self.rows) // (2 * processes))
+            on = f" on each of {processes} processes" if processes > 1 else ""
             raise UserError(
-                f"a batch of {batch} scans on {processes} process(es) needs at least {batch * processes} training "
-                f"scans, but there are {len(self.rows)}; set data.batch_size={smaller}"
+                f"a batch of {count(batch, 'scan')}{on} needs at least {count(batch * processes, 'training scan')}, "
+                f"not {len(self.rows)}; set data.batch_size={smaller}"
             )
 
         self.balanced = None

@@ -21,12 +21,12 @@ from medssl.data.entries import DTYPES, by, layout, memory_map, same_shape
 from medssl.data.parts import content_digest, is_grid
 from medssl.data.pool import in_order
 from medssl.data.preprocess import Preprocessing
-from medssl.data.reference import parse
+from medssl.data.reference import Stamps, parse, stamp
 from medssl.data.volume import read_header, read_volume
 from medssl.errors import UserError, VolumeError
 from medssl.files import TEMPORARY_SUFFIX, is_abandoned, write_atomic
 
-Images = tuple[Path, ...]
+Images = tuple[Path | str, ...]
 _REMEDY = "point $MEDSSL_CACHE (data.cache) to another disk"
 _HALF_MOST = float(np.finfo(np.float16).max)
 _LISTED = 10
@@ -80,13 +80,13 @@ class VolumeCache:
 
     def key(self, images: Sequence[Path | str], prep: Preprocessing) -> str:
         """sha256 hex of the files' identities and the recipe. Errors: VolumeError where a file is absent."""
-        return self._key(images, self._recipe(prep), {})
+        return self._key(images, self._recipe(prep), Stamps())
 
     def _recipe(self, prep: Preprocessing) -> str:
         return prep.digest + ("" if self.dtype == "float32" else f" {self.dtype}")
 
-    def _key(self, images: Sequence[Path | str], recipe: str, folders: dict[str, str]) -> str:
-        identity = [content_digest(Path(image)) if self.content else parse(image).stamp(folders) for image in images]
+    def _key(self, images: Sequence[Path | str], recipe: str, stamps: Stamps) -> str:
+        identity = [content_digest(Path(image)) if self.content else stamp(image, stamps) for image in images]
         return hashlib.sha256("\n".join([recipe, *identity]).encode()).hexdigest()
 
     def path(self, key: str) -> Path:
@@ -122,9 +122,9 @@ class VolumeCache:
         terminal. where: what messages call each scan. All scans are tried before bad ones are reported.
         Errors: VolumeError listing the bad scans, UserError where the disk is full.
         """
-        scans = _groups(images)
+        scans = [tuple(group) for group in images]
         names = where if where is not None else [""] * len(scans)
-        return self._filled(scans, prep, workers, progress, names, {})[0]
+        return self._filled(scans, prep, workers, progress, names, {}, Stamps())[0]
 
     def prepare(
         self,
@@ -133,12 +133,16 @@ class VolumeCache:
         workers: int | None = None,
         progress: bool = True,
         where: Sequence[str] | None = None,
+        stamps: Stamps | None = None,
     ) -> Prepared:
-        """``build`` and ``common_shape`` in one pass over the files. Errors: those of both."""
-        scans = _groups(images)
+        """``build`` and ``common_shape`` in one pass over the files; stamps: what is known of them already.
+
+        Errors: those of both.
+        """
+        scans = [tuple(group) for group in images]
         names = where if where is not None else [""] * len(scans)
         shapes: dict[str, tuple[int, int, int, int]] = {}
-        counts, keys = self._filled(scans, prep, workers, progress, names, shapes)
+        counts, keys = self._filled(scans, prep, workers, progress, names, shapes, stamps or Stamps())
         for key in dict.fromkeys(keys):
             if key not in shapes:
                 found = layout(self.path(key), self.dtype)
@@ -156,16 +160,16 @@ class VolumeCache:
         progress: bool,
         names: Sequence[str],
         shapes: dict[str, tuple[int, int, int, int]],
+        stamps: Stamps,
     ) -> tuple[BuildCounts, list[str]]:
         """``build``, and the key of every scan; ``shapes`` takes the shapes of the entries that were there."""
         bad: list[str] = []
         jobs: dict[str, int] = {}
         recipe, root = self._recipe(prep), str(self.root)
-        folders: dict[str, str] = {}
         keys: list[str] = []
         for k, group in enumerate(scans):
             try:
-                key = self._key(group, recipe, folders)
+                key = self._key(group, recipe, stamps)
             except VolumeError as error:
                 bad.append(_named(names[k], error))
                 continue
@@ -260,11 +264,6 @@ class VolumeCache:
         _refuse_no_grid(images, prep)
         headers = [read_header(image) for image in images]
         return sum(header.channels for header in headers), *prep.output_shape(*headers[0].ras)
-
-
-def _groups(images: Iterable[Sequence[Path | str]]) -> list[Images]:
-    """Paths of scans, each a tuple."""
-    return [tuple(i if isinstance(i, Path) else Path(i) for i in group) for group in images]
 
 
 def _build_one(job: tuple[VolumeCache, Images, Preprocessing]) -> str:

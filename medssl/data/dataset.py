@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,10 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
+from medssl.data.ahead import ahead
 from medssl.data.batches import EpochBatches
 from medssl.data.cache import VolumeCache
 from medssl.data.entries import MappedEntries
 from medssl.data.preprocess import Preprocessing
+from medssl.data.rooms import Rooms
 from medssl.errors import UserError
 
 Item = dict[str, Any]
@@ -53,7 +56,7 @@ class ScanDataset(Dataset[Item]):
 
     def __init__(
         self,
-        images: Sequence[tuple[Path, ...]],
+        images: Sequence[tuple[Path | str, ...]],
         cache: VolumeCache,
         preprocessing: Preprocessing,
         meta: Mapping[str, Tensor],
@@ -140,7 +143,9 @@ class ResumableLoader:
     """All batches of a training in one pass; its state is the number of batches that were handed out.
 
     ``before_epoch(epoch)`` runs in the main process right before the first batch of every epoch is chosen and
-    returns the sampling weights of the rows (scans,) or None.
+    returns the sampling weights of the rows (scans,) or None. Views are made by ``workers`` processes, because that
+    holds Python's lock; where volumes are only read (``late``, or no maker), it is by threads, at least one, which copy
+    them once.
     """
 
     def __init__(
@@ -154,12 +159,16 @@ class ResumableLoader:
     ) -> None:
         self.plan, self.epochs, self.before_epoch = plan, epochs, before_epoch
         self.handed_out = 0
+        reads = dataset.late or dataset.maker is None
+        self._threads = max(1, workers) if reads else 0
+        self._read = _Reader(dataset, self._threads, pin_memory)
+        self._running = ExitStack()
         self._queue: list[list[tuple[int, int]]] = []
         self._loader: DataLoader[Item] = DataLoader(
             dataset,
             batch_sampler=_Pending(self._queue),
-            num_workers=workers,
-            persistent_workers=workers > 0,
+            num_workers=0 if reads else workers,
+            persistent_workers=workers > 0 and not reads,
             pin_memory=pin_memory,
             collate_fn=collate,
         )
@@ -172,13 +181,22 @@ class ResumableLoader:
         """Batches from where the state stands."""
         while self.handed_out < len(self):
             epoch, offset = divmod(self.handed_out, self.plan.per_epoch)
-            self._queue[:] = self.plan.batches(epoch, self.before_epoch(epoch))[offset:]
-            for item in self._loader:
+            for item in self._made(self.plan.batches(epoch, self.before_epoch(epoch))[offset:]):
                 self.handed_out += 1
                 yield item
 
+    def _made(self, chosen: list[list[tuple[int, int]]]) -> Iterator[Item]:
+        """The batches of (row, epoch)."""
+        if self._threads:
+            with self._running:
+                yield from self._running.enter_context(ahead(self._read, chosen, self._threads))
+        else:
+            self._queue[:] = chosen
+            yield from self._loader
+
     def close(self) -> None:
-        """End the worker processes now; left to the garbage collector, each would be waited for 5 s and killed."""
+        """End threads and worker processes now; the collector of garbage would wait 5 s for each and kill it."""
+        self._running.close()
         iterator, self._loader._iterator = self._loader._iterator, None
         if iterator is not None:
             iterator._shutdown_workers()  # type: ignore[attr-defined]
@@ -206,33 +224,49 @@ class _Pending:
         return len(self.queue)
 
 
-def plain_loader(
-    dataset: ScanDataset,
-    rows: np.ndarray,
-    batch: int,
-    workers: int = 0,
-    batches: Sequence[np.ndarray] | None = None,
-) -> DataLoader[Item]:
-    """Rows in order, without augmentation, every row once (features, probes, clustering), or the given batches."""
-    plain = dataset.plain()
-    if batches is None:
-        batches = [rows[i : i + batch] for i in range(0, len(rows), batch)]
-    chunks = [[(int(row), 0) for row in chosen] for chosen in batches]
-    return DataLoader(plain, batch_sampler=_Pending(chunks), num_workers=workers, collate_fn=collate)
+class _Reader:
+    """Makes the batch of some (row, epoch), by any thread."""
+
+    def __init__(self, dataset: ScanDataset, threads: int, pin: bool = False) -> None:
+        self.dataset, self.pin, self.rooms = dataset, pin, Rooms(threads + 2)
+
+    def __call__(self, keys: Sequence[tuple[int, int]]) -> Item:
+        item = collate([self.dataset[key] for key in keys], self._room)
+        return _pinned(item) if self.pin else item
+
+    def _room(self, shape: Sequence[int]) -> Tensor:
+        """Page-locked for a GPU (torch itself uses that again), else memory of an earlier batch."""
+        return torch.empty(tuple(shape), pin_memory=True) if self.pin else torch.from_numpy(self.rooms(shape))
 
 
-def collate(items: list[Item]) -> Item:
-    """Items as one batch: what torch's own collation gives, with views copied once into large pages of memory."""
+def _pinned(value: Any) -> Any:
+    """All tensors of an item in page-locked memory."""
+    if isinstance(value, dict):
+        return {name: _pinned(part) for name, part in value.items()}
+    return [_pinned(part) for part in value] if isinstance(value, list) else value.pin_memory()
+
+
+def plain_batches(
+    dataset: ScanDataset, batches: Iterable[np.ndarray], workers: int = 0
+) -> AbstractContextManager[Iterator[Item]]:
+    """Batches of these rows without augmentation (features, probes, clustering), by threads (at least one)."""
+    threads = max(1, workers)
+    return ahead(_Reader(dataset.plain(), threads), [[(int(row), 0) for row in rows] for rows in batches], threads)
+
+
+def collate(items: list[Item], room: Callable[[Sequence[int]], Tensor] | None = None) -> Item:
+    """Items as one batch: what torch's own collation gives, with views copied once into ``room`` (large pages)."""
     rest: Item = default_collate([{k: v for k, v in item.items() if k != "views"} for item in items])
-    return {"views": [_stacked(list(views)) for views in zip(*(i["views"] for i in items), strict=True)], **rest}
+    views = zip(*(i["views"] for i in items), strict=True)
+    return {"views": [_stacked(list(same), room or _large_pages) for same in views], **rest}
 
 
-def _stacked(views: list[Tensor]) -> Tensor:
+def _stacked(views: list[Tensor], room: Callable[[Sequence[int]], Tensor]) -> Tensor:
     """Views of all items (B, C, D, H, W), in shared memory where this is a worker process."""
     first = views[0]
     if get_worker_info() is not None or first.dtype != torch.float32:
         return torch.as_tensor(default_collate(views))
-    return torch.stack(views, out=_large_pages((len(views), *first.shape)))
+    return torch.stack(views, out=room((len(views), *first.shape)))
 
 
 def _large_pages(shape: Sequence[int]) -> Tensor:

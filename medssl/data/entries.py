@@ -43,7 +43,7 @@ def layout(entry: Path | str, dtype: str = "float32") -> Layout | None:
         file = os.open(entry, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
             found = _parsed(os.read(file, _HEAD), DTYPES[dtype])
-            return found if found is not None and os.fstat(file).st_size == found.end else None
+            return found if found is not None and os.lseek(file, 0, os.SEEK_END) == found.end else None
         finally:
             os.close(file)
     except OSError:
@@ -124,8 +124,9 @@ class MappedEntries:
             held = self._opened(self.path(key))
             if held is None:
                 return None
-            while len(self._held) >= self.most:
-                self._held.pop(next(iter(self._held)))
+            if len(self._held) >= self.most:
+                for old in list(self._held)[: max(1, self.most // 8)]:  # threads may do the same at the same time
+                    self._held.pop(old, None)
             self._held[key] = held
         return held[0].view(held[0].shape)
 

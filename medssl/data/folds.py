@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from medssl.errors import UserError
+from medssl.errors import count as counted
 
 TRAIN, INTERNAL, EXTERNAL = "train", "internal_test", "external_test"
 
@@ -186,8 +187,8 @@ def challenge_folds(
     known = sorted({str(name) for name in site} - {""})
     if len(known) < 3:
         raise UserError(
-            f"{len(rows)} training rows name {len(known)} site(s), but a fold needs one site to leave out and two to "
-            "tell apart; fill the column site, or score the split as it is without --folds"
+            f"{len(rows)} training rows name {counted(len(known), 'site')}, but a fold needs one site to leave out and "
+            "two to tell apart; fill the column site, or score the split as it is without --folds"
         )
     column = "subject" if "subject" in rows.columns else "participant_id"
     if column not in rows.columns:

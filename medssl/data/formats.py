@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +18,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from medssl.data.gunzip import MAGIC, gunzip
+from medssl.data.rooms import Rooms
 from medssl.errors import VolumeError
 
 NIFTI = (".nii", ".nii.gz")
@@ -23,6 +26,9 @@ NIBABEL = (".mgz", ".mgh", ".hdr", ".img", ".img.gz", ".hdr.gz", ".mnc")
 SITK = (".mha", ".mhd", ".nrrd", ".nhdr", ".gipl", ".gipl.gz")
 SUFFIXES = (*NIFTI, *NIBABEL, *SITK, ".npy")
 READERS = ("auto", "nibabel", "sitk")
+_PADDING = 1 << 20
+"""Bytes that a packed file may have behind its voxels, whatever their number."""
+_rooms = Rooms(1)
 AGAIN = "copy or convert it again, or drop its row"
 _BROKEN = (OSError, ValueError, TypeError, KeyError, OverflowError, RuntimeError, MemoryError)
 
@@ -68,10 +74,40 @@ def reading(path: Path, also: tuple[type[Exception], ...] = ()) -> Iterator[None
         raise VolumeError(f"{path} cannot be read, truncated or corrupt ({reason}); {AGAIN}") from error
 
 
-def unpacked(path: Path) -> bytes | bytearray:
-    """Content of a file, unpacked where it starts like gzip, whatever its name."""
-    content = path.read_bytes()
-    return gunzip(content) if content[:2] == MAGIC else content
+def unpacked(path: Path, needed: int) -> np.ndarray:
+    """Content (n,) uint8 of a file, unpacked where it starts like gzip, whatever its name.
+
+    needed: bytes that its header states. Errors: VolumeError where it unpacks to more than that and generous padding.
+    """
+    content = np.fromfile(path, np.uint8)
+    if content[:2].tobytes() != MAGIC:
+        return content
+    try:
+        return gunzip(content, 2 * needed + _PADDING)
+    except OverflowError as error:
+        raise VolumeError(
+            f"{path} unpacks to more than twice the {needed} bytes that its header states, so it is damaged or a gzip "
+            f"bomb; {AGAIN}"
+        ) from error
+
+
+def nifti_header(path: Path, check: bool = False) -> Any:
+    """NIfTI-1 or -2 header without reading further than needed; ``check`` refuses what nibabel cannot make sense of."""
+    with open(path, "rb") as plain:
+        packed = plain.read(2) == MAGIC
+        plain.seek(0)
+        stream: Any = gzip.GzipFile(fileobj=plain) if packed else plain
+        start = stream.read(544)
+    for kind in (nib.Nifti1Header, nib.Nifti2Header):
+        if len(start) >= kind.sizeof_hdr and kind.may_contain_header(start):
+            return kind.from_fileobj(io.BytesIO(start), check=check)
+    raise VolumeError(f"{path} is not a NIfTI file, or its header is corrupt; {AGAIN}")
+
+
+def nifti_bytes(header: Any) -> int:
+    """Length of an unpacked NIfTI file with this header."""
+    voxels = math.prod(int(n) for n in header.get_data_shape())
+    return int(header.get_data_offset()) + voxels * int(header.get_data_dtype().itemsize)
 
 
 def spatial(data: np.ndarray, path: Path) -> np.ndarray:
@@ -95,15 +131,20 @@ def filled(data_XYZ: np.ndarray, slope: float = 1.0, inter: float = 0.0) -> np.n
     """``data * slope + inter`` in float64, as float32 in C order, from any order.
 
     File order and C order run through memory along different axes. Slabs along the third one keep what is read and
-    what is written in the processor's cache: one pass instead of a cast, a scaling and a transposition of the whole.
+    what is written in the processor's cache. A slab is cast in the order in which it is stored, forwards, so that the
+    turn moves numbers of one size.
     """
     data = data_XYZ if data_XYZ.dtype.isnative else data_XYZ.astype(data_XYZ.dtype.newbyteorder("="))
-    out = np.empty(data.shape, np.float32)
+    out = _rooms(data.shape)
+    forwards = tuple(slice(None, None, -1 if stride < 0 else None) for stride in data.strides)
     fastest = int(np.argmin(np.abs(data.strides)))
     slabs = next(axis for axis in (1, 0, 2) if axis not in (fastest, data.ndim - 1))
+    into, stored = (np.moveaxis(x[forwards], slabs, 0) for x in (out, data))
     with np.errstate(over="ignore", invalid="ignore"):  # float64 beyond float32 becomes Inf, reported later
-        for into, part in zip(np.moveaxis(out, slabs, 0), np.moveaxis(data, slabs, 0), strict=True):
-            into[...] = part if slope == 1 and inter == 0 else part.astype(np.float64) * slope + inter
+        for k in range(0, len(stored), 2):  # two at once: longer runs through memory
+            part = stored[k : k + 2]
+            plain = slope == 1 and inter == 0
+            into[k : k + 2] = part.astype(np.float32, copy=False) if plain else part.astype(np.float64) * slope + inter
     return out
 
 
@@ -136,5 +177,5 @@ def storable(data: np.ndarray) -> np.ndarray:
 def stored_nifti(path: Path) -> np.ndarray:
     """Values of a NIfTI-1 file in file order, scaled, without a turn to RAS. Errors: VolumeError naming the file."""
     with reading(path, (ImageFileError, HeaderDataError, WrapStructError)):
-        image = nib.Nifti1Image.from_stream(io.BytesIO(bytes(unpacked(path))))
-        return np.asanyarray(image.dataobj)
+        content = unpacked(path, nifti_bytes(nifti_header(path)))
+        return np.asanyarray(nib.Nifti1Image.from_stream(io.BytesIO(content.tobytes())).dataobj)

@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 
 from medssl.data.manifest_file import SPLITS, few, read_table, split_name
-from medssl.data.reference import parse
+from medssl.data.reference import Stamps, parse
 from medssl.errors import ManifestError
 
+Images = tuple[Path | str, ...]
 Source = str | os.PathLike[str] | Mapping[str, Any]
 _LISTED = 5
 
@@ -74,7 +75,8 @@ class Cohort:
         It stays when a folder is moved as a whole, and changes with any value, row or order of rows.
         """
         digest = hashlib.sha256(f"{len(self.table)} rows".encode())
-        folders = [os.path.dirname(path) + os.sep for path in self.table["manifest"]]
+        folder_of = {path: os.path.dirname(path) + os.sep for path in self.table["manifest"].unique()}
+        folders = [folder_of[path] for path in self.table["manifest"].tolist()]
         for name in sorted(self.table.columns):
             if name in ("manifest", "row") or not self.has(name):
                 continue
@@ -161,16 +163,16 @@ class Cohort:
             files.append(self._with_mask(row, file))
         return tuple(files)
 
-    def files(self, rows: Sequence[int] | np.ndarray, columns: Sequence[str] = ("image",)) -> list[tuple[Path, ...]]:
-        """``images`` of many rows."""
+    def files(self, rows: Sequence[int] | np.ndarray, columns: Sequence[str] = ("image",)) -> list[Images]:
+        """``images`` of many rows; plain paths stay text, which costs less."""
         chosen = np.asarray(rows, dtype=int)
         for name in columns:
             self._known(name)
-        groups: list[tuple[Path, ...]] = []
-        cells_RC = self.table[list(columns)].to_numpy(dtype=object)[chosen]
-        for row, cells in zip(chosen.tolist(), cells_RC, strict=True):
-            plain = all(isinstance(cell, str) and cell and "#" not in cell for cell in cells)
-            groups.append(tuple(map(Path, cells)) if plain else self.images(row, columns))
+        cells_CR = [self.table[name].to_numpy(dtype=object)[chosen].tolist() for name in columns]
+        groups: list[Images] = list(zip(*cells_CR, strict=True))
+        odd = {k for cells in cells_CR for k, v in enumerate(cells) if not isinstance(v, str) or not v or "#" in v}
+        for k in sorted(odd):
+            groups[k] = self.images(int(chosen[k]), columns)
         return groups
 
     def names(self, rows: Sequence[int] | np.ndarray) -> Sequence[str]:
@@ -187,12 +189,16 @@ class Cohort:
         """The cohort of some rows, numbered anew."""
         return Cohort(self.table.iloc[np.asarray(rows)].reset_index(drop=True))
 
-    def check_files(self) -> None:
-        """Check that every named image exists. Errors: ManifestError naming up to 5 rows."""
+    def check_files(self, stamps: Stamps | None = None) -> None:
+        """Check that every named image exists. Errors: ManifestError naming up to 5 rows.
+
+        stamps: takes what is found out about the files, so that a later step need not ask again.
+        """
+        known = Stamps() if stamps is None else stamps
         absent: list[tuple[int, str]] = []
         for name in [c for c in self.table.columns if c == "image" or c.startswith("image_")]:
             for k, cell in enumerate(self.table[name].tolist()):
-                if cell and ("#" in cell or not os.path.exists(cell)):
+                if cell and ("#" in cell or not known.has(cell)):
                     file = parse(self._with_mask(k, cell)).absent()
                     absent += [] if file is None else [(k, str(file))]
         if absent:

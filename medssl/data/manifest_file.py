@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,8 @@ _ALIASES = {
 }
 _SEXES = {**dict.fromkeys(("m", "male"), "M"), **dict.fromkeys(("f", "female"), "F")}
 _SEXES |= dict.fromkeys(("o", "other", "u", "unknown"), "")
-_NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
-_PADDED = r"[+-]?0\d+"
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
+_PADDED = re.compile(r"[+-]?0\d+")
 
 
 def split_name(value: str) -> str | None:
@@ -57,10 +58,10 @@ def read_table(path: Path, images: bool = True) -> pd.DataFrame:
     needed = ("participant_id", "image") if images else ("participant_id",)
     missing = [name for name in needed if name not in header]
     if missing:
-        more = " (for a table of features, name them: data.columns or --columns)" if missing[0] == "image" else ""
+        features = "of a table of features, name these (--columns, or data.columns of a recipe); of scans, "
         raise ManifestError(
-            f'{path} has no column "{missing[0]}" (it has {few(header)}); add it, or write a manifest with '
-            f"`medssl cohort scan ROOT -o manifest.csv`{more}"
+            f'{path} has no column "{missing[0]}"; {features if missing[0] == "image" else ""}add it, or write a '
+            f"manifest with `medssl cohort scan ROOT -o manifest.csv` (it has {few(header)})"
         )
     if raw.empty:
         raise ManifestError(f"{path} has a header but no rows; add one row per scan")
@@ -175,14 +176,15 @@ def _cells(path: Path, text: str, separator: str, header: list[str]) -> pd.DataF
         row = row + np.concatenate([[0], np.cumsum(np.asarray(breaks))[:-1]])
     cells: dict[str, Any] = {}
     for name in raw.columns:
-        stripped = raw[name].str.strip()
-        cells[name] = stripped.mask(stripped.str.lower().isin(_ABSENT), "").astype(object)
+        words = ["" if len(v) < 4 and v.lower() in _ABSENT else v for v in map(str.strip, raw[name].tolist())]
+        cells[name] = pd.Series(words, index=raw.index, dtype=object)
     more = cells.pop("\x00more")
     raw = pd.DataFrame({**cells, "row": row}, index=raw.index)
     rule = f"stands behind the last of {len(header)} columns; quote cells that hold the separator"
     if (more != "").any():
         _refuse(path, raw.assign(value=more), more != "", "value", rule)
-    return raw[(raw[header] != "").any(axis=1)]
+    blank = raw[header[0]] == ""  # most tables name every person
+    return raw[(raw[header] != "").any(axis=1)] if blank.any() else raw
 
 
 def _numbers(path: Path, raw: pd.DataFrame, name: str, default: float, remedy: str) -> pd.Series:
@@ -206,8 +208,8 @@ def _translated(path: Path, raw: pd.DataFrame, name: str, meaning: dict[str, str
 
 def _plain_numbers(values: pd.Series) -> pd.Series:
     """Float where every filled cell is a plain number without leading zeros, else the text."""
-    filled = values[values != ""]
-    if filled.empty or not filled.str.fullmatch(_NUMBER).all() or filled.str.fullmatch(_PADDED).any():
+    words = set(values.tolist()) - {""}
+    if not words or not all(map(_NUMBER.fullmatch, words)) or any(map(_PADDED.fullmatch, words)):
         return values
     return pd.to_numeric(values, errors="coerce").astype(float)
 

@@ -20,6 +20,8 @@ MASKED = ("vbm", "quasiraw")
 PARTS = (*MASKED, "xhemi", "vbm_roi", "desikan_roi", "destrieux_roi", "table")
 _FORM = re.compile(rf"(?P<file>.+)#(?P<part>{'|'.join(sorted(PARTS, key=len, reverse=True))})(@(?P<row>\d+))?", re.S)
 _MASK = "|mask="
+_ABSENT = (OSError, RuntimeError, ValueError)
+"""What the system says of a file that is not there: also a circle of links, or a name that cannot be."""
 
 
 @dataclass(frozen=True)
@@ -60,46 +62,70 @@ class Reference:
         """The first of its files that does not exist, None where all do."""
         return next((file for file in self.files if not os.path.exists(file)), None)
 
-    def stamp(self, folders: dict[str, str] | None = None) -> str:
-        """Resolved path, size and time of change [ns] of its files, and the part; VolumeError where one is absent.
 
-        folders: resolved folders by their names, filled here: a cohort of many files asks for each folder once.
-        """
-        said = []
-        for file in self.files:
-            try:
-                real, state = _resolved(str(file), {} if folders is None else folders)
-            except (OSError, RuntimeError) as error:
-                raise VolumeError(f"{file} does not exist; correct the path in the manifest or drop the row") from error
-            said.append(f"{real}\t{state.st_size}\t{state.st_mtime_ns}")
-        if self.part:
-            said.append(f"{self.part}\t{self.row}")
-        return "\n".join(said)
+class Stamps(dict[str, str]):
+    """File -> "path without links, size, time of change [ns]" with tabs between; the system is asked once for each.
 
-    def summary(self, times: bool) -> str:
-        """Names and sizes (-1 where absent) of its files, with ``times`` also when they were changed, and the part."""
-        said = []
-        for file in self.files:
-            try:
-                state = os.stat(file)
-                size, changed = state.st_size, state.st_mtime_ns
-            except (OSError, ValueError):
-                size, changed = -1, -1
-            said.append(f"{file.name} {size} {changed if times else 0}")
-        tail = f" #{self.part}@{self.row}" if self.part else ""
-        return "\n".join(said) + tail
+    A look-up of a file that is absent raises OSError, RuntimeError or ValueError.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._folders: dict[str, str] = {}
+
+    def __missing__(self, file: str) -> str:
+        state = os.lstat(file)
+        cut = file.rfind(os.sep) + 1
+        folder, name = file[:cut], file[cut:]
+        if stat.S_ISLNK(state.st_mode) or name in ("", ".", ".."):
+            real = os.path.realpath(file, strict=True)
+            state = os.stat(real)
+        else:
+            if folder not in self._folders:
+                self._folders[folder] = os.path.join(os.path.realpath(folder, strict=True), "")
+            real = self._folders[folder] + name
+        said = self[file] = f"{real}\t{state.st_size}\t{state.st_mtime_ns}"
+        return said
+
+    def has(self, file: str) -> bool:
+        """Whether a file exists."""
+        try:
+            return bool(self[file])
+        except _ABSENT:
+            return False
 
 
-def _resolved(file: str, folders: dict[str, str]) -> tuple[str, os.stat_result]:
-    """The path of a file without links, and its state. Errors: OSError where it is absent."""
-    state = os.lstat(file)
-    folder, name = os.path.split(file)
-    if stat.S_ISLNK(state.st_mode) or name in ("", ".", ".."):
-        real = os.path.realpath(file, strict=True)
-        return real, os.stat(real)
-    if folder not in folders:
-        folders[folder] = os.path.realpath(folder, strict=True)
-    return os.path.join(folders[folder], name), state
+def stamp(cell: str | os.PathLike[str], stamps: Stamps) -> str:
+    """The stamps of the files that a cell names, and the part; VolumeError where one is absent."""
+    files, reference = _named(cell)
+    said = []
+    for file in files:
+        if not stamps.has(file):
+            raise VolumeError(f"{file} does not exist; correct the path in the manifest or drop the row")
+        said.append(stamps[file])
+    if reference is not None and reference.part:
+        said.append(f"{reference.part}\t{reference.row}")
+    return "\n".join(said)
+
+
+def summary(cell: str | os.PathLike[str], times: bool, stamps: Stamps) -> str:
+    """Names and sizes (-1 where absent) of the files, with ``times`` also when they were changed, and the part."""
+    files, reference = _named(cell)
+    said = []
+    for file in files:
+        size, changed = stamps[file].rsplit("\t", 2)[1:] if stamps.has(file) else ("-1", "-1")
+        said.append(f"{os.path.basename(file)} {size} {changed if times else 0}")
+    tail = f" #{reference.part}@{reference.row}" if reference is not None and reference.part else ""
+    return "\n".join(said) + tail
+
+
+def _named(cell: str | os.PathLike[str]) -> tuple[list[str], Reference | None]:
+    """The files that a cell names, and how, None for a plain path."""
+    text = os.fspath(cell)
+    if "#" not in text:
+        return [text], None
+    reference = parse(text)
+    return [str(file) for file in reference.files], reference
 
 
 def parse(cell: str | os.PathLike[str]) -> Reference:

@@ -1,14 +1,13 @@
 """NIfTI and other volumes in and out: nibabel and SimpleITK behind one function, always (C, D, H, W) in RAS.
 
-Which reader: nibabel's header on bytes that are unpacked at once by libdeflate (the gzip checksum is verified on the
-way) and one pass from there to float32 in RAS; SimpleITK for the formats nibabel lacks.
+Which reader: nibabel's header, bytes that are unpacked at once by libdeflate (the gzip checksum is verified on the way)
+and one pass from there to float32 in RAS; SimpleITK for the formats nibabel lacks.
 """
 
 from __future__ import annotations
 
 import gzip
 import io
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +24,8 @@ from medssl.data.formats import (
     SITK,
     check_file,
     filled,
+    nifti_bytes,
+    nifti_header,
     npy_values,
     reading,
     spatial,
@@ -90,7 +91,7 @@ def read_header(path: str | Path) -> Header:
             return _header((*array.shape[1:], 1, array.shape[0]), np.eye(4), array.dtype, path)
         if _uses_sitk(suffix, "auto"):
             return _sitk_header(path)
-        header = _nifti_header(path) if suffix in NIFTI else nib.load(path).header
+        header = nifti_header(path) if suffix in NIFTI else nib.load(path).header
         affine = header.get_best_affine() if hasattr(header, "get_best_affine") else nib.load(path).affine
         forms: list[tuple[np.ndarray | None, int]] = [(None, 0), (None, 0)]
         if isinstance(header, nib.Nifti1Header):
@@ -136,27 +137,9 @@ def _uses_sitk(suffix: str, reader: str) -> bool:
     return suffix in SITK or (reader == "sitk" and suffix != ".npy")
 
 
-def _nifti_class(start: bytes, path: Path) -> Any:
-    """nibabel's image class (NIfTI-1 or -2) for the first bytes of a file."""
-    for kind in (nib.Nifti1Image, nib.Nifti2Image):
-        if len(start) >= kind.header_class.sizeof_hdr and kind.header_class.may_contain_header(start):
-            return kind
-    raise VolumeError(f"{path} is not a NIfTI file, or its header is corrupt; {AGAIN}")
-
-
-def _nifti_header(path: Path) -> Any:
-    """NIfTI header without reading further than needed."""
-    with open(path, "rb") as plain:
-        packed = plain.read(2) == b"\x1f\x8b"
-        plain.seek(0)
-        stream: Any = gzip.GzipFile(fileobj=plain) if packed else plain
-        start = stream.read(544)
-    return _nifti_class(start, path).header_class.from_fileobj(io.BytesIO(start), check=False)
-
-
 def _read_nibabel(path: Path, suffix: str) -> _Raw:
     if suffix in NIFTI:
-        return _from_nifti(unpacked(path), path)
+        return _read_nifti(path)
     image = nib.load(path)
     _refuse_kind(image.header.get_data_dtype(), path)
     proxy: Any = image.dataobj
@@ -165,17 +148,16 @@ def _read_nibabel(path: Path, suffix: str) -> _Raw:
     return _Raw(spatial(np.asanyarray(proxy), path), image.affine)
 
 
-def _from_nifti(content: bytes | bytearray, path: Path) -> _Raw:
+def _read_nifti(path: Path) -> _Raw:
     """A NIfTI file in memory; its voxels stay where they are."""
-    start = bytes(content[:544])
-    header = _nifti_class(start, path).header_class.from_fileobj(io.BytesIO(start))
-    shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), int(header.get_data_offset())
+    header = nifti_header(path, check=True)
+    shape, dtype, needed = header.get_data_shape(), header.get_data_dtype(), nifti_bytes(header)
     _refuse_kind(dtype, path)
-    needed = offset + math.prod(shape) * dtype.itemsize
+    content = unpacked(path, needed)
     if len(content) < needed:
         raise VolumeError(f"{path} is truncated ({len(content)} of {needed} bytes); {AGAIN}")
     slope, inter = header.get_slope_inter()
-    data = np.ndarray(shape, dtype, content, offset, order="F")
+    data = np.ndarray(shape, dtype, content, int(header.get_data_offset()), order="F")
     scale = (1.0, 0.0) if slope is None else (slope, inter or 0.0)
     return _Raw(spatial(data, path), header.get_best_affine(), *scale)
 
@@ -208,9 +190,8 @@ def _refuse_torn(path: Path, image: Any) -> None:
     """SimpleITK fills what a torn file lacks with zeros: verify the gzip stream and that all voxels are there."""
     needed = int(np.prod(image.GetSize())) * image.GetNumberOfComponentsPerPixel() * image.GetSizeOfPixelComponent()
     if suffix_of(path) in NIFTI:
-        header = _nifti_header(path)
-        needed = int(np.prod(header.get_data_shape())) * header.get_data_dtype().itemsize + header.get_data_offset()
-    held = len(unpacked(path))
+        needed = nifti_bytes(nifti_header(path))
+    held = len(unpacked(path, needed))
     if held < needed:
         raise VolumeError(f"{path} is truncated ({held} of {needed} bytes); {AGAIN}")
 

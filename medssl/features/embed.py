@@ -18,11 +18,10 @@ from torch import Tensor, nn
 
 from medssl.data.cache import VolumeCache
 from medssl.data.columns import Columns
-from medssl.data.dataset import ScanDataset, TableDataset, plain_loader
+from medssl.data.dataset import ScanDataset, TableDataset, plain_batches
 from medssl.data.manifest import Cohort
 from medssl.data.preprocess import Preprocessing
 from medssl.errors import StaleError, UserError
-from medssl.features.ahead import ahead
 from medssl.features.files import check_target
 from medssl.features.table import FOLDS, FeatureTable
 from medssl.files import exclusive, make_folder, write_atomic
@@ -41,11 +40,12 @@ def embed_rows(
 ) -> tuple[Tensor, Tensor]:
     """Run ``forward`` over rows without augmentation and gradient: index (N,) int64 and out (N, D), on the CPU.
 
-    The next batches are read while the encoder computes: by worker processes, or, with none, by a thread (reading
-    is copying out of the cache's memory maps, which holds no lock).
+    The next batches are read while the encoder computes, by ``workers`` threads, at least one (reading is copying out
+    of the cache's memory maps, which holds no lock).
     """
     index, out = [], []
-    with torch.no_grad(), ahead(plain_loader(dataset, rows, batch, workers), 2 if workers == 0 else 0) as items:
+    batches = [rows[i : i + batch] for i in range(0, len(rows), batch)]
+    with torch.no_grad(), plain_batches(dataset, batches, workers) as items:
         for item in items:
             index.append(item["index"])
             out.append(forward(item["views"][0].to(device)).float().cpu())
@@ -152,10 +152,9 @@ def _embedded(
     batch: int,
     workers: int,
 ) -> Iterator[Tensor]:
-    """Features of every range of rows, by one loader that reads ahead across them; no batch spans two."""
+    """Features of every range of rows, read ahead across them; no batch spans two."""
     batches = [rows[i : i + batch] for rows in ranges for i in range(0, len(rows), batch)]
-    loader = plain_loader(dataset, np.concatenate([*ranges, np.empty(0, int)]), batch, workers, batches)
-    with ahead(loader, 2 if workers == 0 else 0) as items:
+    with plain_batches(dataset, batches, workers) as items:
         for rows in ranges:
             with torch.no_grad():
                 out = [forward(next(items)["views"][0].to(device)).float().cpu() for _ in range(0, len(rows), batch)]

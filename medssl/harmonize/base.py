@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from medssl.errors import UserError
+from medssl.errors import UserError, count
 from medssl.harmonize.design import Design, site_names
 
 Unseen = Literal["error", "none", "transductive"]
@@ -146,8 +146,8 @@ class Harmonizer(TransformerMixin, BaseEstimator, ABC):
         if not unseen and not nameless:
             return ()
         shown = ", ".join(unseen[:3]) + (", ..." if len(unseen) > 3 else "")
-        what = [f"{len(unseen)} unseen site(s) ({shown})"] if unseen else []
-        what += [f"{nameless} row(s) without a site"] if nameless else []
+        what = [f"{count(len(unseen), 'unseen site')} ({shown})"] if unseen else []
+        what += [f"{count(nameless, 'row')} without a site"] if nameless else []
         title = type(self).__name__
         if self.unseen == "error":
             raise UserError(

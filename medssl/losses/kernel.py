@@ -245,11 +245,15 @@ def threshold_dropped(logw_NM: Tensor, valid_NM: Tensor) -> Tensor:
     >>> threshold_dropped(torch.tensor([[0.0, 0.0, -1e9]]), torch.ones(1, 3, dtype=torch.bool)).item()
     0.0
     """
+    return mean_over_anchors(*dropped_rows(logw_NM, logw_NM, valid_NM))
+
+
+def dropped_rows(_: Tensor, logw_NM: Tensor, valid_NM: Tensor) -> Rows:
+    """``threshold_dropped`` of every anchor (N,), and whether it has any weight; the first argument is not read."""
     logw_NM = wide(logw_NM.detach()).clamp(min=NO_WEIGHT)
-    below_NM, order_NM = _less_similar(logw_NM, valid_NM)
     weight_NM = softmax_over(logw_NM, valid_NM)
-    dropped_N = torch.where(below_NM == 0, weight_NM.gather(1, order_NM), 0.0).sum(1)
-    return mean_over_anchors(dropped_N, weight_NM.sum(1) > 0)
+    least_N1 = logw_NM.masked_fill(~valid_NM, math.inf).amin(1, keepdim=True)  # nobody is less similar than these
+    return torch.where(logw_NM == least_N1, weight_NM, 0.0).sum(1), weight_NM.sum(1) > 0
 
 
 def _checked(sim_NM: Tensor, logw_NM: Tensor, valid_NM: Tensor) -> tuple[Tensor, Tensor]:

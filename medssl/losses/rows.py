@@ -8,7 +8,7 @@ these gradients do not exist.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -68,12 +68,12 @@ def blockwise(
     temperature: float,
     block: int | None = None,
     visit_N: Tensor | None = None,
-    also: RowLoss | None = None,
-) -> tuple[Tensor, Tensor]:
+    also: Sequence[RowLoss] = (),
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Mean over anchors of ``rows`` on cosine similarity / temperature, without ever holding all pairs.
 
-    ``pairs(rows_b)`` gives the other matrices (b, M) of the anchors with these indices. ``also`` is a number to watch
-    (same arguments as ``rows``), whose mean is returned beside the loss, without gradient (0 where it is not given).
+    ``pairs(rows_b)`` gives the other matrices (b, M) of the anchors with these indices. ``also``: numbers to watch
+    (same arguments as ``rows``), whose means are returned beside the loss, without gradient.
     ``block``: anchors at a time, by itself all where pairs are few (``WHOLE``) and else what fits. In a single block
     everything is one expression; otherwise the forward pass computes the gradient too, in memory O(N D + block * M).
     ``visit_N``: as in ``by_rows``. Embeddings of other processes are columns, gathered with gradient by the caller.
@@ -87,13 +87,13 @@ def blockwise(
         a_ND, b_MD = (torch.nn.functional.normalize(wide(z), dim=1) for z in (z_ND, z_MD))
         if block < n:
             parts = (torch.arange(n, device=z_ND.device) if visit_N is None else visit_N).split(block)
-            loss, seen = _Blockwise.apply(rows, also, pairs, temperature, parts, a_ND, b_MD)
-            return loss, seen
+            loss, *seen = _Blockwise.apply(rows, also, pairs, temperature, parts, a_ND, b_MD)
+            return loss, tuple(seen)
         sim_NM = a_ND @ b_MD.T / temperature
         given = pairs(torch.arange(n, device=z_ND.device))
         value = mean_over_anchors(*rows(sim_NM, *given))
         with torch.no_grad():
-            return value, mean_over_anchors(*also(sim_NM.detach(), *given)) if also else torch.zeros_like(value)
+            return value, tuple(mean_over_anchors(*watch(sim_NM.detach(), *given)) for watch in also)
 
 
 def _block(columns: int, device: torch.device) -> int:
@@ -147,16 +147,17 @@ class _Blockwise(torch.autograd.Function):
     def forward(
         ctx: Any,
         rows: RowLoss,
-        also: RowLoss | None,
+        also: Sequence[RowLoss],
         pairs: Callable[[Tensor], tuple[Tensor, ...]],
         temperature: float,
         parts: tuple[Tensor, ...],
         z_ND: Tensor,
         z_MD: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         wanted = any(ctx.needs_input_grad)
         slope_ND, slope_MD = torch.zeros_like(z_ND), torch.zeros_like(z_MD)
-        total, count, seen, seen_count = (torch.zeros((), device=z_ND.device) for _ in range(4))
+        total, count = torch.zeros((), device=z_ND.device), torch.zeros((), device=z_ND.device)
+        seen = [(total, count)] * len(also)
         for part in parts:
             z_bD = z_ND[part]
             sim_bM, given = z_bD @ z_MD.T / temperature, pairs(part)
@@ -165,18 +166,18 @@ class _Blockwise(torch.autograd.Function):
             if wanted:
                 slope_ND[part] = slope_bM @ z_MD / temperature
                 slope_MD.addmm_(slope_bM.T, z_bD, alpha=1 / temperature)
-            if also:
-                value, used, _ = _one(also, sim_bM, given, False)
-                seen, seen_count = seen + value, seen_count + used
+            for i, watch in enumerate(also):
+                value, used, _ = _one(watch, sim_bM, given, False)
+                seen[i] = (seen[i][0] + value, seen[i][1] + used)
         count = count.clamp(min=1)
         ctx.save_for_backward(slope_ND, slope_MD, count)
-        watched = seen / seen_count.clamp(min=1)
-        ctx.mark_non_differentiable(watched)
-        return total / count, watched
+        watched = [value / used.clamp(min=1) for value, used in seen]
+        ctx.mark_non_differentiable(*watched)
+        return total / count, *watched
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, slope: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         slope_ND, slope_MD, count = ctx.saved_tensors
         scale = slope / count
         return *(None,) * 5, slope_ND * scale, slope_MD * scale

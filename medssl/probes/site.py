@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from medssl.errors import UserError
+from medssl.errors import UserError, count
 from medssl.probes.large import SEARCHED, fit_logistic
 
 PENALTIES = 10.0 ** np.arange(-2, 3)
@@ -82,8 +82,8 @@ def fit_site(
     levels, code_N = np.unique(np.asarray(site_N).astype(str), return_inverse=True)
     if len(levels) < 2 or len(code_N) != len(features):
         raise UserError(
-            f"the site probe got {len(features)} rows and {len(levels)} site(s); it needs one site per row "
-            "and at least two sites"
+            f"the site probe got {count(len(features), 'row')} and {count(len(levels), 'site')}; it needs one site per "
+            "row and at least two sites"
         )
     basis = None
     if rotate and not scale and not large and features.shape[1] > max(WIDE, len(features)):

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medssl.errors import count
 from medssl.report.read import RunFiles
-from medssl.report.words import count, listing, natural
+from medssl.report.words import listing, natural
 
 TESTS = ("internal_test", "external_test")
 _DRAWS = 1000

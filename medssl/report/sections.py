@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medssl.errors import count
 from medssl.report import charts, curves, words
 from medssl.report.cohort import TESTS, describe, groups, of_encoder, site_errors, site_rows
 from medssl.report.figures import Picture, picture, scatter_map
@@ -29,11 +30,9 @@ def headline(files: RunFiles) -> dict[str, Any]:
     method = mapping(method).get("name", method)
     spent = words.duration(facts.get("created"), facts.get("finished"))
     made = [
-        words.count(training["scans"], "scan") if isinstance(training.get("scans"), int) else "",
-        f"of {words.count(training['subjects'], 'person', 'people')}"
-        if isinstance(training.get("subjects"), int)
-        else "",
-        f"from {words.count(len(training['sites']), 'site')}" if isinstance(training.get("sites"), list) else "",
+        count(training["scans"], "scan") if isinstance(training.get("scans"), int) else "",
+        f"of {count(training['subjects'], 'person', 'people')}" if isinstance(training.get("subjects"), int) else "",
+        f"from {count(len(training['sites']), 'site')}" if isinstance(training.get("sites"), list) else "",
     ]
     epochs = value(files.recipe, "trainer", "epochs")
     tail = [f"{epochs} epochs" if epochs else "", f"{spent} of training" if spent else ""]
@@ -119,7 +118,7 @@ def _standardised(training: Mapping[str, Any]) -> list[str]:
         return []
     said = f"{training['features']} columns of the table, standardised by mean and sd of the training rows"
     empty = training.get("empty_cells")
-    return [said + (f"; {words.count(empty, 'empty cell')} became the mean" if empty else "")]
+    return [said + (f"; {count(empty, 'empty cell')} became the mean" if empty else "")]
 
 
 def scorecard(files: RunFiles) -> dict[str, Any] | None:

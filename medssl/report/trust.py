@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from medssl.errors import count
 from medssl.report.cohort import Group, groups
 from medssl.report.read import RunFiles
-from medssl.report.words import Verdict, count, duration, listing
+from medssl.report.words import Verdict, duration, listing
 
 
 def statement(files: RunFiles) -> list[Verdict]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from medssl.errors import count
 from medssl.report.read import Difference, Row, Scores
 
 ROWS: Mapping[str, str] = {
@@ -104,15 +105,6 @@ def ordered(scores: Scores) -> list[Row]:
     """Rows of the scorecard: the encoder, then references from useful to formal."""
     place = {key: i for i, key in enumerate(ROWS)}
     return [scores.encoder, *sorted(scores.references, key=lambda r: (place.get(r.key, 99), r.key))]
-
-
-def count(number: int, one: str, many: str | None = None) -> str:
-    """A number with its noun.
-
-    >>> count(1, "scan"), count(340, "scan")
-    ('1 scan', '340 scans')
-    """
-    return f"{number:,} {one if number == 1 else many or one + 's'}".replace(",", " ")
 
 
 def verdict(scores: Scores, external_sites: int | None = None) -> list[Verdict]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medssl.config import load_recipe
+from medssl.errors import count
 from medssl.files import write_atomic
 from medssl.probes.judge import METRICS
 from medssl.report.figures import save_figure
@@ -145,9 +146,11 @@ def _verdict(lines: Sequence[Mapping[str, Any]], best: Mapping[str, Any] | None,
         sd = statistics.fmean(v * v for v in spreads) ** 0.5
         rest = [line["score"] for line in lines if line is not best and line["score"] is not None]
         near = sum(abs(score - best["score"]) <= sd for score in rest)
-        said.append(
-            f"Seeds alone move the score by {sd:.3f} (pooled sd): {near} other settings lie within that of the best."
-        )
+        others = count(near, "other setting lies", "other settings lie")
+        said.append(f"Seeds alone move the score by {sd:.3f} (pooled sd): {others} within that of the best.")
+    elif len(lines) > 1:
+        where = f"{SEED}: [0, 1, 2] to the grid" if study.search is None else "seeds: [0, 1, 2] to the search"
+        said.append(f"Every setting was trained with one seed, so differences may be noise: add {where}.")
     return said
 
 

@@ -28,9 +28,9 @@ from medssl.training.launch import Sharded, alone, build_trainer, end_helpers
 from medssl.training.optim import build_optimizer, lr_factor
 from medssl.training.options import Optimisation, PlayerOptions, TrainerOptions
 from medssl.training.precision import guard_convolutions_
-from medssl.training.ranks import LOST, follow_first_, is_lost, mean_over_processes, same_everywhere
+from medssl.training.ranks import follow_first_, is_lost, lost, mean_over_processes, same_everywhere
 from medssl.training.seeding import step_seed
-from medssl.training.shards import refuse_shards, shard_, whole, whole_copy, whole_parameters
+from medssl.training.shards import shard_, whole, whole_copy, whole_parameters
 from medssl.types import Batch, Progress, Step
 
 
@@ -266,7 +266,6 @@ def fit(module: MethodModule, run: Path, resume: Path | None = None) -> Method:
         trainer = build_trainer(options, [Keeper(run / "checkpoints", options)])
         plain = None
         if isinstance(trainer.strategy, Sharded):
-            refuse_shards(module.method)
             plain = copy.deepcopy(module.method)
         on_interrupt = signal.getsignal(signal.SIGINT)
         try:
@@ -277,7 +276,7 @@ def fit(module: MethodModule, run: Path, resume: Path | None = None) -> Method:
         except BaseException as problem:
             end_helpers(trainer)
             if trainer.world_size > 1 and is_lost(problem):
-                raise TrainingStopped(LOST.format(run=run, timeout=options.timeout)) from problem
+                raise TrainingStopped(lost(run, options.timeout)) from problem
             raise
         finally:  # Lightning ignores Ctrl-C after the first one, for the rest of the process
             torch.set_num_threads(threads)

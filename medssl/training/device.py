@@ -45,13 +45,40 @@ def settle(options: TrainerOptions, volumes: bool = True) -> TrainerOptions:
     return replace(options, precision=precision, memory_format=form)
 
 
-def announce(asked: TrainerOptions, settled: TrainerOptions, quiet: bool) -> None:
-    """Tell a person who starts a training, on stderr, what of these choices matters."""
+def refuse_machine(options: TrainerOptions) -> None:
+    """UserError for what this machine does not have or does not know, while nothing is read or written yet."""
+    gpu = torch.cuda.is_available()
+    if options.accelerator == "gpu" and not (gpu or torch.backends.mps.is_available()):
+        raise UserError("trainer.accelerator=gpu, but torch finds no GPU here; set trainer.accelerator=auto or cpu")
+    if options.sync_batchnorm and (options.accelerator == "cpu" or not gpu):
+        raise UserError(
+            "trainer.sync_batchnorm=true works on GPUs only; leave it out, or use encoder.norm=group, which needs "
+            "no other scan"
+        )
+    if options.strategy not in ("auto", "ddp", "fsdp"):
+        from medssl.training.launch import known_strategies  # Lightning is slow to import
+
+        if options.strategy not in known_strategies():
+            raise UserError(
+                f"trainer.strategy={options.strategy} is unknown; use auto, ddp or fsdp, or a name that Lightning knows"
+            )
+    if options.compile:
+        _try_compiler(torch.device("cuda" if gpu and options.accelerator != "cpu" else "cpu"))
+
+
+def announce(asked: TrainerOptions, settled: TrainerOptions, batch: int, quiet: bool) -> None:
+    """Tell a person who starts a training, on stderr, what of these choices matters; ``batch``: scans per process."""
     if not quiet and asked.precision == "auto" and settled.precision != "32-true":
         said = f"precision {settled.precision}, chosen for this processor; trainer.precision=32-true undoes it"
         print(said, file=sys.stderr)
     if not quiet and settled.compile:
         print("compiling the encoder: the first steps take minutes, which pays in long trainings", file=sys.stderr)
+    if not quiet and settled.micro_batch is not None and settled.micro_batch >= batch:
+        print(
+            f"trainer.micro_batch={settled.micro_batch} does not cut batches of {batch} scans, so it saves no memory "
+            f"and costs time; leave it out, or set it below data.batch_size",
+            file=sys.stderr,
+        )
 
 
 def lay_out_(module: nn.Module, form: str) -> nn.Module:
@@ -69,24 +96,32 @@ def laid_out(x: Tensor, form: str) -> Tensor:
 
 @contextmanager
 def compiled(module: nn.Module, wanted: bool) -> Iterator[None]:
-    """Run ``module`` through torch.compile meanwhile; UserError where this machine cannot compile."""
+    """Run ``module`` through torch.compile meanwhile; UserError where it cannot be compiled."""
     if not wanted:
         yield
         return
-    _try_compiler(next(module.parameters()).device)
     module.compile(dynamic=False)
     try:
-        yield
+        with _compiling(torch._dynamo.exc.TorchDynamoException):
+            yield
     finally:
         module._compiled_call_impl = None
 
 
 def _try_compiler(device: torch.device) -> None:
     """Compile one line, so that a missing compiler is a sentence at the start and not a page in the first step."""
-    try:
+    with _compiling(Exception):
         torch.compile(lambda x: (x * 2).relu() + 1, dynamic=False)(torch.ones(8, device=device))
-    except Exception as problem:
-        reason = str(problem).strip().splitlines()[0][:120] if str(problem).strip() else type(problem).__name__
+
+
+@contextmanager
+def _compiling(blamed: type[Exception]) -> Iterator[None]:
+    """Such errors of torch's compilers, which are pages long, as one sentence."""
+    try:
+        yield
+    except blamed as problem:
+        reason = " ".join((str(problem).strip().splitlines() or [type(problem).__name__])[0].split())[:120]
         raise UserError(
-            f"trainer.compile=true does not work here ({reason}); install a C++ compiler (g++), or leave it out"
+            f"trainer.compile=true does not work here ({reason}); set trainer.compile=false, or install a C++ "
+            f"compiler (g++)"
         ) from problem

@@ -72,11 +72,10 @@ def gradient_cache(method: Method, options: TrainerOptions, device: Callable[[],
     """The cache that ``trainer.micro_batch`` asks for, None where it asks for none; UserError where it cannot be."""
     if options.micro_batch is None:
         return None
-    if not method.embeds() or options.strategy not in ("auto", "ddp"):
+    if not method.embeds():
         raise UserError(
-            f"trainer.micro_batch={options.micro_batch} needs a loss of the embeddings and whole weights on every "
-            f"device, but this is {type(method).__name__} with trainer.strategy={options.strategy}; use "
-            f"trainer.accumulate, or trainer.strategy=auto"
+            f"trainer.micro_batch={options.micro_batch} needs a loss of the embeddings, which {type(method).__name__} "
+            f"does not have; use trainer.accumulate"
         )
     return GradientCache(method, options.micro_batch, options.micro_norm, device)
 

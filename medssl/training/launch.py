@@ -15,7 +15,13 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
-from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, ParallelStrategy, Strategy
+from pytorch_lightning.strategies import (
+    DDPStrategy,
+    ModelParallelStrategy,
+    ParallelStrategy,
+    Strategy,
+    StrategyRegistry,
+)
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from medssl.errors import UserError
@@ -92,11 +98,6 @@ def end_helpers(trainer: pl.Trainer) -> None:
 
 def build_trainer(options: TrainerOptions, callbacks: list[pl.Callback]) -> pl.Trainer:
     """The Lightning trainer of these options; UserError for a device or strategy that this machine does not have."""
-    if options.sync_batchnorm and (options.accelerator == "cpu" or not torch.cuda.is_available()):
-        raise UserError(
-            "trainer.sync_batchnorm=true works on GPUs only; leave it out, or use encoder.norm=group, which needs "
-            "no other scan"
-        )
     options = settle(options)  # nothing to do where the recipe was settled
     try:
         return pl.Trainer(
@@ -123,6 +124,11 @@ def build_trainer(options: TrainerOptions, callbacks: list[pl.Callback]) -> pl.T
             f"strategy={options.strategy}, precision={options.precision} ({' '.join(str(problem).split())}); change "
             f"these options, such as trainer.accelerator=auto"
         ) from problem
+
+
+def known_strategies() -> list[str]:
+    """Names that Lightning knows."""
+    return StrategyRegistry.available_strategies()
 
 
 def _strategy(options: TrainerOptions) -> str | Strategy:

@@ -96,17 +96,31 @@ def buffer(slot: int, shape: Sequence[int], dtype: torch.dtype, device: torch.de
     return held[slot, dtype][:n].view(*shape)
 
 
+_COARSE: list[Any] = [getattr(part, "matmul", None) for part in (torch.backends.cuda, torch.backends.mkldnn)]
+_PER_PLACE = all(hasattr(place, "fp32_precision") for place in _COARSE)
+"""Whether torch (2.9 and later) keeps the precision of float32 products per library. Its older, global switch cannot be
+read where somebody has set ``torch.backends.cuda.matmul.allow_tf32``."""
+
+
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """float32 products as such, also where ``torch.set_float32_matmul_precision`` allows coarser ones."""
-    before = torch.get_float32_matmul_precision()
-    if before != "highest":
+    """float32 products as such, also where ``torch.set_float32_matmul_precision`` or ``allow_tf32`` permit coarser."""
+    if not _PER_PLACE:
+        whole = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(whole)
+        return
+    before = [place.fp32_precision for place in _COARSE]
+    for place in _COARSE:
+        place.fp32_precision = "ieee"
     try:
         yield
     finally:
-        if before != "highest":
-            torch.set_float32_matmul_precision(before)
+        for place, kept in zip(_COARSE, before, strict=True):
+            place.fp32_precision = kept
 
 
 _alone = threading.Lock()

@@ -55,6 +55,24 @@ def test_what_does_not_exist_or_is_mistyped_is_named(
     assert left_in(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["simclr", "trainer.strategy=fsdp", "trainer.micro_batch=4"], "needs the whole weights on every device"),
+        (["simclr", "trainer.strategy=no_such"], "trainer.strategy=no_such is unknown"),
+        (["simclr", "trainer.strategy=fsdp"], "shards a vit"),
+        (["simclr", "trainer.sync_batchnorm=true"], "works on GPUs only"),
+        (["threshold", "method.variant=isbi_code", "trainer.devices=2"], "set trainer.devices=1"),
+    ],
+)
+def test_what_cannot_be_trained_here_is_refused_before_there_is_a_run(
+    arguments: list[str], words: str, cohort: Path, medssl: Callable[..., Told], tmp_path: Path
+):
+    name, *changes = arguments
+    assert words in one_sentence(medssl("pretrain", name, *tiny_recipe(cohort, tmp_path / "run"), *QUICK, *changes))
+    assert not (tmp_path / "run").exists()
+
+
 def bad_manifest(kind: str, cohort: Path, folder: Path) -> tuple[Path, list[str]]:
     """A manifest that cannot be trained on, and overrides that go with it."""
     lines = cohort.read_text().splitlines()
@@ -83,7 +101,7 @@ def bad_manifest(kind: str, cohort: Path, folder: Path) -> tuple[Path, list[str]
     ("kind", "words"),
     [
         ("empty", "has a header but no rows"),
-        ("no column", 'has no column "image"'),
+        ("no column", 'has no column "image"; of a table of features, name these (--columns,'),
         ("no age", "reads it"),
         ("gzip", "cut.nii.gz"),
         ("shapes", "different shapes after preprocessing"),

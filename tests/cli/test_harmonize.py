@@ -42,7 +42,7 @@ def test_the_printed_table_and_the_record_name_harmonisation_and_policy(
     assert status == 0
     assert f"| encoder, {title} (unseen: none) |" in text
     assert "| unharmonised |" in text
-    assert "2 unseen site(s) (site4, site5) uncorrected" in text
+    assert "2 unseen sites (site4, site5) uncorrected" in text
     record = json.loads((out / "scores.json").read_text())
     assert record["protocol"]["harmonize"] == f"{title}, unseen sites: none; keeping age"
     assert record["site_bacc"] < record["references"]["unharmonised"]["site_bacc"]
@@ -53,5 +53,5 @@ def test_unseen_sites_end_in_one_sentence_by_default_and_write_nothing(
 ):
     before = left_in(tmp_path)
     told = medssl("score", features, "--harmonize", "combat", "--quiet", "-o", tmp_path / "out")
-    assert "ComBat was not fitted on 2 unseen site(s) (site4, site5)" in one_sentence(told)
+    assert "ComBat was not fitted on 2 unseen sites (site4, site5)" in one_sentence(told)
     assert left_in(tmp_path) == before

@@ -47,11 +47,31 @@ def test_help_names_every_command_and_where_to_start(medssl: Callable[..., Told]
     assert "Usage:" in bare[1] + bare[2]
 
 
+def test_the_demo_takes_its_folder_in_either_way(medssl: Callable[..., Told], monkeypatch: pytest.MonkeyPatch):
+    def asked(out: str | Path, **_: object) -> None:
+        raise UserError(f"asked for {out}")
+
+    monkeypatch.setattr(stages, "demo", asked)
+    for arguments, place in (((), "medssl-demo"), (("a",), "a"), (("-o", "a"), "a"), (("--out", "a"), "a")):
+        assert medssl("demo", *arguments)[2] == f"medssl: error: asked for {place}\n"
+    assert "a and -o b both name the folder" in medssl("demo", "a", "-o", "b")[2]
+
+
 def test_help_imports_nothing_heavy():
     heavy = ("torch", "monai", "pandas", "numpy", "matplotlib", "sklearn", "pytorch_lightning", "pydantic")
     code = f"import medssl.cli, sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_mistyped_key_is_refused_before_torch_is_imported():
+    code = (
+        "import sys; from medssl import cli; sys.argv = ['medssl', 'pretrain', 'simclr', 'trainer.epoch=3']\n"
+        "try: cli.main()\nexcept SystemExit: print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "did you mean 'epochs'?" in done.stderr
+    assert done.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize(

@@ -73,8 +73,8 @@ def test_quick_json_goes_to_another_folder_and_says_what_is_reduced(medssl: Meds
     [
         (frame(), [], "there are no columns fold0, fold1, fold2"),
         (frame(), ["--prefix", "vol_"], "has no feature column"),
-        (frame(site=""), ["--folds", "3"], "name 0 site(s), but a fold needs one site to leave out and two"),
-        (frame(sites=2), ["--folds", "3"], "name 2 site(s)"),
+        (frame(site=""), ["--folds", "3"], "name 0 sites, but a fold needs one site to leave out and two"),
+        (frame(sites=2), ["--folds", "3"], "name 2 sites"),
         (frame(site="s0", split=["train", "test"] * 75), [], "name one site (s0)"),
         (frame(th_0=np.nan), ["--folds", "3"], "NaN or infinite"),
         (frame(rows=12), ["--folds", "3"], "cv=5"),

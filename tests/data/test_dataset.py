@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
+from torch.utils.data import DataLoader, default_collate
 
-from medssl.data.dataset import EpochBatches, ResumableLoader, ScanDataset, plain_loader
+from medssl.data.dataset import EpochBatches, Item, ResumableLoader, ScanDataset, collate, plain_batches
 from medssl.data.preprocess import Preprocessing
 from medssl.errors import UserError
 
@@ -133,9 +134,9 @@ def test_accumulated_batches_never_cross_an_epoch():
 
 
 def test_a_batch_larger_than_the_cohort_names_a_size_that_fits():
-    with pytest.raises(UserError, match=r"at least 11 training scans, but there are 10; set data\.batch_size=5"):
+    with pytest.raises(UserError, match=r"needs at least 11 training scans, not 10; set data\.batch_size=5"):
         EpochBatches(ROWS, 11, 0)
-    with pytest.raises(UserError, match=r"2 process\(es\)"):
+    with pytest.raises(UserError, match=r"on each of 2 processes needs at least 12"):
         EpochBatches(ROWS, 6, 0, processes=2)
 
 
@@ -185,6 +186,58 @@ def test_worker_processes_give_the_same_batches():
         assert torch.equal(a["target"]["drawn"], b["target"]["drawn"])
 
 
+def late_loader(workers: int, seen: list[tuple[int, bool]] | None = None) -> ResumableLoader:
+    late = scans(maker=LateMaker())
+    late.late = True
+
+    def before(epoch: int) -> None:
+        if seen is not None:
+            seen.append((epoch, threading.current_thread() is threading.main_thread()))
+
+    return ResumableLoader(late, EpochBatches(ROWS, 4, 0), 3, workers, before)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_threads_that_only_read_give_the_batches_of_worker_processes(workers: int):
+    seen: list[tuple[int, bool]] = []
+    loader = late_loader(workers, seen)
+    threads: list[Item] = []
+    before = set(multiprocessing.active_children())
+    for item in loader:
+        threads.append(item)
+        assert loader.handed_out == len(threads)
+        assert len(seen) == 1 + (len(threads) - 1) // 2, "an epoch is chosen when its first batch is asked for"
+    assert set(multiprocessing.active_children()) <= before
+    assert seen == [(0, True), (1, True), (2, True)]
+    keys = [batch for epoch in range(3) for batch in loader.plan.batches(epoch)]
+    dataset = scans(maker=LateMaker())
+    dataset.late = True
+    processes = list(DataLoader(dataset, batch_sampler=keys, num_workers=2, collate_fn=collate))
+    assert len(threads) == len(processes) == 6
+    for a, b in zip(threads, processes, strict=True):
+        assert all(torch.equal(a[name], b[name]) for name in ("index", "epoch"))
+        assert all(torch.equal(v, w) for v, w in zip(a["views"], b["views"], strict=True))
+        assert torch.equal(a["target"]["drawn"], b["target"]["drawn"])
+        assert all(torch.equal(a["meta"][name], b["meta"][name]) for name in ("age", "site"))
+
+
+def test_threads_continue_where_the_state_says():
+    whole = rows_of(late_loader(2))
+    for done in range(7):
+        resumed = late_loader(2)
+        resumed.load_state_dict({"handed_out": done, "joint": 4, "per_epoch": 2})
+        assert rows_of(resumed) == whole[done:]
+
+
+def test_closing_ends_the_threads_also_in_the_middle():
+    before = threading.active_count()
+    batches = late_loader(2)
+    next(iter(batches))
+    batches.close()
+    assert threading.active_count() == before
+    batches.close()
+
+
 def test_closing_ends_the_worker_processes_also_in_the_middle():
     batches = loader(workers=2)
     before = set(multiprocessing.active_children())
@@ -208,7 +261,8 @@ def test_the_weights_of_an_epoch_are_used_in_that_epoch():
 
 def test_plain_reading_gives_every_row_once_in_order_without_augmentation():
     dataset = scans(maker=maker)
-    items = list(plain_loader(dataset, np.array([4, 9, 1]), 2))
+    with plain_batches(dataset, [np.array([4, 9]), np.array([1])]) as batches:
+        items = list(batches)
     assert [i["index"].tolist() for i in items] == [[4, 9], [1]]
     assert [len(i["views"]) for i in items] == [1, 1]
     assert items[0]["views"][0].flatten(1).mean(1).tolist() == [4.0, 9.0]

@@ -14,7 +14,7 @@ import torch
 
 import medssl.data.cache as module
 from medssl.data.cache import BuildCounts, VolumeCache
-from medssl.data.dataset import ScanDataset, collate, plain_loader
+from medssl.data.dataset import ScanDataset, collate, plain_batches
 from medssl.data.entries import MappedEntries, layout
 from medssl.data.preprocess import Preprocessing
 from medssl.data.volume import read_volume, write_volume
@@ -128,7 +128,8 @@ def test_half_precision_refuses_what_it_cannot_hold(tmp_path):
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_batches_hold_the_same_numbers_for_any_number_of_workers(cache, scans, workers, dtype):
     data = dataset(VolumeCache(cache.root, dtype=dtype), scans)
-    batches = list(plain_loader(data, np.arange(6), 4, workers))
+    with plain_batches(data, [np.arange(4), np.arange(4, 6)], workers) as items:
+        batches = list(items)
     assert [len(b["index"]) for b in batches] == [4, 2]
     assert torch.equal(torch.cat([b["views"][0] for b in batches]), torch.stack([data.volume(k) for k in range(6)]))
     assert torch.cat([b["meta"]["age"] for b in batches]).tolist() == [0, 1, 2, 3, 4, 5]

@@ -182,5 +182,5 @@ def test_three_large_sites_are_external_in_turn() -> None:
 
 
 def test_challenge_folds_need_three_sites() -> None:
-    with pytest.raises(UserError, match=r"name 2 site\(s\), but a fold needs"):
+    with pytest.raises(UserError, match=r"name 2 sites, but a fold needs"):
         challenge_folds(many_sites(sites=2))

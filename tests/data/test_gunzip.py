@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gzip
+import sys
+import tracemalloc
 import zlib
 
 import nibabel as nib
@@ -8,8 +10,8 @@ import numpy as np
 import pytest
 
 import medssl.data.gunzip as module
-from medssl.data.gunzip import gunzip
 from medssl.data.volume import read_volume
+from medssl.errors import VolumeError
 
 TEXT = np.random.default_rng(0).integers(0, 4, 70_000).astype(np.uint8).tobytes()
 
@@ -20,6 +22,16 @@ def unpacker(request, monkeypatch):
         monkeypatch.setattr(module, "libdeflate", None)
     else:
         pytest.importorskip("deflate")
+
+
+def gunzip(packed: bytes, most: int = 1 << 24) -> bytes:
+    return module.gunzip(np.frombuffer(packed, np.uint8), most).tobytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the wheels of other systems may hide the library")
+def test_the_library_inside_the_package_is_found():
+    pytest.importorskip("deflate")
+    assert module.libdeflate is not None
 
 
 @pytest.mark.parametrize("text", [TEXT, b"", b"x"])
@@ -35,6 +47,7 @@ def test_several_members_are_one_file_also_where_they_are_equally_long(unpacker)
 
 def test_zeros_behind_the_end_are_padding(unpacker):
     assert gunzip(gzip.compress(TEXT) + bytes(512)) == TEXT
+    assert gunzip(gzip.compress(TEXT) + bytes(3) + gzip.compress(b"more")) == TEXT + b"more"
 
 
 @pytest.mark.parametrize("cut", [1, 4, 8, 9, 100, 20_000])
@@ -56,6 +69,41 @@ def test_a_stated_size_that_cannot_be_is_not_allocated(unpacker, monkeypatch):
     packed = gzip.compress(TEXT)[:-4] + b"\xff\xff\xff\xff"
     with pytest.raises(zlib.error):
         gunzip(packed)
+
+
+def test_no_more_is_unpacked_than_there_may_be(unpacker):
+    assert gunzip(gzip.compress(TEXT), len(TEXT)) == TEXT
+    for packed in (gzip.compress(TEXT), gzip.compress(TEXT[:-1]) + gzip.compress(b"xy")):
+        with pytest.raises(OverflowError):
+            gunzip(packed, len(TEXT) - 1)
+
+
+@pytest.mark.parametrize("members", [1, 64])
+def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(tmp_path, unpacker, members):
+    scan = nib.Nifti1Image(np.ones((5, 6, 7), np.int16), np.eye(4)).to_bytes()
+    bomb = gzip.compress(bytes((64 << 20) // members)) * members
+    path = tmp_path / "bomb.nii.gz"
+    path.write_bytes(gzip.compress(scan) + bomb if members > 1 else gzip.compress(scan + bytes(64 << 20)))
+    tracemalloc.start()
+    with pytest.raises(
+        VolumeError, match=r"bomb\.nii\.gz unpacks to more than twice the 772 bytes that its header states"
+    ):
+        read_volume(path)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+
+
+def test_zeros_behind_the_voxels_are_no_bomb(tmp_path, unpacker):
+    scan = nib.Nifti1Image(np.ones((5, 6, 7), np.int16), np.eye(4)).to_bytes()
+    (tmp_path / "padded.nii.gz").write_bytes(gzip.compress(scan + bytes(4096)))
+    assert read_volume(tmp_path / "padded.nii.gz").data.shape == (1, 5, 6, 7)
+
+
+def test_a_whole_stream_of_too_few_voxels_is_truncated(tmp_path, unpacker):
+    scan = nib.Nifti1Image(np.ones((5, 6, 7), np.int16), np.eye(4)).to_bytes()
+    (tmp_path / "short.nii.gz").write_bytes(gzip.compress(scan[:-2]))
+    with pytest.raises(VolumeError, match=r"truncated \(770 of 772 bytes\)"):
+        read_volume(tmp_path / "short.nii.gz")
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32, np.float64, ">i2", ">f4"])

@@ -7,7 +7,7 @@ import pytest
 
 from medssl.data.cache import VolumeCache
 from medssl.data.preprocess import Preprocessing
-from medssl.data.reference import PARTS, Reference, parse
+from medssl.data.reference import PARTS, Reference, Stamps, parse, stamp, summary
 from medssl.data.volume import read_header, read_volume
 from medssl.errors import VolumeError
 
@@ -85,3 +85,22 @@ def test_an_array_of_another_shape_than_its_part_is_refused(tmp_path: Path):
         read_volume(f"{tmp_path}/x.npy#desikan_roi")
     np.save(tmp_path / "y.npy", np.ones((1, 1, 284), np.float32))
     assert read_volume(f"{tmp_path}/y.npy#vbm_roi").data.shape == (1, 284, 1, 1)
+
+
+def test_the_system_is_asked_once_for_a_file(tmp_path: Path):
+    (tmp_path / "real").mkdir()
+    file = tmp_path / "real" / "a.nii"
+    file.write_bytes(b"12345")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "alias.nii").symlink_to(file)
+    stamps = Stamps()
+    said = stamp(tmp_path / "link" / "a.nii", stamps)
+    assert said == f"{file}\t5\t{file.stat().st_mtime_ns}"
+    assert stamp(str(tmp_path / "alias.nii"), stamps) == said
+    file.unlink()
+    assert stamp(str(tmp_path / "link" / "a.nii"), stamps) == said
+    assert summary(str(tmp_path / "link" / "a.nii"), False, stamps) == "a.nii 5 0"
+    assert not stamps.has(str(file))
+    assert summary(file, True, stamps) == "a.nii -1 -1"
+    with pytest.raises(VolumeError, match=r"a\.nii does not exist"):
+        stamp(file, Stamps())

@@ -33,7 +33,7 @@ def test_site_means_are_equal_without_covariates_and_the_grand_mean_stays():
 def test_unseen_sites_follow_the_policy():
     x, site, covariates = cohort()
     new = np.where(np.arange(len(site)) < 9, "rome", site)
-    with pytest.raises(UserError, match=r"Residual was not fitted on 1 unseen site\(s\) \(rome\)"):
+    with pytest.raises(UserError, match=r"Residual was not fitted on 1 unseen site \(rome\)"):
         Residual().fit(x, site=site).transform(x, new)
     none, guess = (Residual(unseen=p).fit(x, site=site, covariates=covariates) for p in ("none", "transductive"))
     np.testing.assert_array_equal(none.transform(x, new)[:9], x[:9])
@@ -49,7 +49,7 @@ def test_rows_without_a_site_stay_as_they_are_under_both_lenient_policies():
     for policy in ("none", "transductive"):
         fitted = Residual(unseen=policy).fit(x, site=site)
         np.testing.assert_array_equal(fitted.transform(x, new)[:2], x[:2])
-        assert fitted.notes_ == ("Residual leaves 2 row(s) without a site uncorrected",)
+        assert fitted.notes_ == ("Residual leaves 2 rows without a site uncorrected",)
 
 
 def test_unknown_names_are_answered_with_the_nearest():

@@ -6,6 +6,7 @@ from importlib import import_module
 import pytest
 
 NAMES = {
+    "medssl.errors": 1,
     "medssl.kernels": 4,
     "medssl.losses.adversarial": 4,
     "medssl.losses.cluster": 2,

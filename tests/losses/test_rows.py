@@ -14,11 +14,13 @@ from medssl.kernels import rbf
 from medssl.losses import rows
 from medssl.losses.contrastive import nearest_is_positive, nt_xent, nt_xent_rows, sup_con, sup_con_rows
 from medssl.losses.kernel import (
+    dropped_rows,
     effective_positives,
     effective_rows,
     exponential,
     exponential_rows,
     threshold,
+    threshold_dropped,
     threshold_rows,
     y_aware,
     y_aware_rows,
@@ -138,25 +140,21 @@ def test_what_is_watched_is_its_mean_and_carries_no_gradient():
     batch = Batch()
     everybody = torch.arange(18)
     for block in (5, 18):
-        _, seen = rows.blockwise(
-            y_aware_rows,
-            batch.z_N,
-            batch.z_N,
-            batch.pairs("y_aware"),
-            temperature=0.3,
-            block=block,
-            also=effective_rows,
-        )
+        _, (seen, again) = rows.blockwise(
+            y_aware_rows, batch.z_N, batch.z_N, batch.pairs("y_aware"),
+            temperature=0.3, block=block, also=(effective_rows, dropped_rows),
+        )  # fmt: skip
         torch.testing.assert_close(seen, effective_positives(*batch.pairs("y_aware")(everybody)))
+        torch.testing.assert_close(again, threshold_dropped(*batch.pairs("y_aware")(everybody)))
         assert not seen.requires_grad
     pos, valid = batch.pairs("nt_xent")(everybody)
     sim = cosine(batch.z_N, batch.z_N, 0.3).detach()
     best = [max((t for t in range(18) if valid[i, t]), key=lambda t, i=i: sim[i, t]) for i in range(18)]
     share = sum(bool(pos[i, t]) for i, t in enumerate(best)) / 18
     for block in (5, 18):
-        _, seen = rows.blockwise(
+        _, (seen,) = rows.blockwise(
             nt_xent_rows, batch.z_N, batch.z_N, batch.pairs("nt_xent"),
-            temperature=0.3, block=block, also=nearest_is_positive,
+            temperature=0.3, block=block, also=(nearest_is_positive,),
         )  # fmt: skip
         assert float(seen) == pytest.approx(share)
 

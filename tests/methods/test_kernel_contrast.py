@@ -155,6 +155,18 @@ def test_effective_positives_are_logged_and_count_the_alike():
     assert float(alike) == pytest.approx(2 * BATCH - 1, rel=1e-4)
 
 
+def test_the_threshold_loss_logs_the_share_that_it_drops():
+    bench = Bench("threshold")
+    batch = bench.batch(ROWS)
+    alike = bench.method.step(aged(batch, torch.full((BATCH,), 40.0)), START).log["thr_dropped"]
+    assert float(alike) == pytest.approx(1.0), "everybody is equally alike, so nobody is repelled"
+    two = torch.tensor([40.0, 45.0]).repeat(BATCH // 2)  # w = 1 for the own age, e^-0.5 for the other
+    other = BATCH * math.exp(-0.5)
+    dropped = bench.method.step(aged(batch, two), START).log["thr_dropped"]
+    assert float(dropped) == pytest.approx(other / (other + BATCH - 1), rel=1e-4)
+    assert "thr_dropped" not in Bench("exponential").method.step(batch, START).log
+
+
 @pytest.mark.parametrize(("name", "variant"), [key for key in ORACLES if key != ("threshold", "isbi_code")])
 @pytest.mark.parametrize("missing", ["self", "drop"])
 def test_blocks_of_anchors_change_neither_loss_nor_gradient_nor_what_is_logged(name: str, variant: str, missing: str):
@@ -167,7 +179,7 @@ def test_blocks_of_anchors_change_neither_loss_nor_gradient_nor_what_is_logged(n
         out = bench.method.step(aged(bench.batch(ROWS), age), START)
         out.losses["loss"].backward()
         gradient = torch.cat([p.grad.flatten() for p in bench.method.projector.parameters()])
-        found.append((out.losses["loss"].detach(), out.log["effective_positives"], gradient))
+        found.append((out.losses["loss"].detach(), *out.log.values(), gradient))
     for one in found[1:]:
         for ours, whole in zip(one, found[0], strict=True):
             torch.testing.assert_close(ours, whole, rtol=1e-4, atol=1e-6)

@@ -76,12 +76,22 @@ def test_the_text_says_by_which_score_and_how_far_seeds_move_it():
     text = markdown(lines, RECORDS, best_of(lines), STUDY)
     assert 'Best: a.sigma 5, b.norm "group", challenge 4.250. Chosen by challenge (lower is better)' in text
     pooled = ((2.0 + 0.125 + 0.0) / 3) ** 0.5
-    assert f"Seeds alone move the score by {pooled:.3f} (pooled sd): 1 other settings" in text
+    assert f"Seeds alone move the score by {pooled:.3f} (pooled sd): 1 other setting lies" in text
     assert "1 stopped" in text
     assert "1 missing" in text
     assert "stopped: the loss is NaN \\| at step 3" in text
     widths = {row.replace("\\|", "").count("|") for row in text.split("### Trials")[1].splitlines() if row[:1] == "|"}
     assert len(widths) == 1
+
+
+@pytest.mark.parametrize(("seeds", "told"), [((0,), True), ((0, 1), False)])
+def test_one_seed_per_setting_may_be_noise(seeds: tuple[int, ...], told: bool):
+    study = Study.model_validate({"recipe": "demo", "grid": {"a.sigma": [1.0, 5.0], "trainer.seed": list(seeds)}})
+    rows = [record(sigma, "batch", seed, sigma + seed) for sigma in (1.0, 5.0) for seed in seeds]
+    rows = [r | {"settings": {k: v for k, v in r["settings"].items() if k != "b.norm"}} for r in rows]
+    lines = settings_of(rows, study)
+    text = markdown(lines, rows, best_of(lines), study)
+    assert ("differences may be noise: add trainer.seed: [0, 1, 2] to the grid" in text) is told
 
 
 def test_the_csv_has_one_row_per_trial_with_every_metric():

@@ -11,7 +11,7 @@ from medssl import stages
 from medssl.config import load_recipe
 from medssl.errors import UserError
 from medssl.training import device
-from medssl.training.device import announce, compiled, laid_out, lay_out_, processor, settle
+from medssl.training.device import announce, compiled, laid_out, lay_out_, processor, refuse_machine, settle
 from medssl.training.options import TrainerOptions
 from tests.conftest import tiny_recipe
 
@@ -105,18 +105,44 @@ def test_a_machine_that_cannot_compile_is_said_in_one_sentence(monkeypatch: pyte
 
     monkeypatch.setattr(torch, "compile", broken)
     words = r"trainer\.compile=true does not work here .*g\+\+"
-    with pytest.raises(UserError, match=words) as caught, compiled(nn.Linear(1, 1), True):
-        pass
+    with pytest.raises(UserError, match=words) as caught:
+        refuse_machine(TrainerOptions(compile=True, accelerator="cpu"))
     assert "\n" not in str(caught.value)
-    with compiled(nn.Linear(1, 1), False):
-        pass
+    refuse_machine(TrainerOptions(accelerator="cpu"))
+
+
+def test_an_encoder_that_cannot_be_compiled_is_said_in_one_sentence():
+    page = torch._dynamo.exc.InternalTorchDynamoError("CppCompileError: C++ compile error\n" + "fatal error\n" * 60)
+    words = r"trainer\.compile=true does not work here \(CppCompileError.*trainer\.compile=false"
+    with pytest.raises(UserError, match=words) as caught, compiled(nn.Linear(1, 1), True):
+        raise page
+    assert len(str(caught.value)) < 300
+    with pytest.raises(RuntimeError, match="of the training"), compiled(nn.Linear(1, 1), True):
+        raise RuntimeError("of the training")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"accelerator": "gpu"}, "torch finds no GPU here"),
+        ({"sync_batchnorm": True}, "works on GPUs only"),
+        ({"strategy": "no_such"}, "trainer.strategy=no_such is unknown; use auto, ddp or fsdp"),
+    ],
+)
+def test_what_a_machine_does_not_have_is_refused(options: dict, words: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UserError, match=words):
+        refuse_machine(TrainerOptions(**options))
+    refuse_machine(TrainerOptions(strategy="ddp_spawn"))
 
 
 def test_what_was_chosen_by_itself_is_said_unless_quiet(capsys):
-    asked = TrainerOptions(compile=True)
-    announce(asked, replace(asked, precision="bf16-mixed"), quiet=False)
+    asked = TrainerOptions(compile=True, micro_batch=8)
+    announce(asked, replace(asked, precision="bf16-mixed"), 8, quiet=False)
     said = capsys.readouterr().err.splitlines()
-    assert [line.split()[0] for line in said] == ["precision", "compiling"]
-    announce(asked, replace(asked, precision="bf16-mixed"), quiet=True)
-    announce(TrainerOptions(precision="bf16-mixed"), TrainerOptions(precision="bf16-mixed"), quiet=False)
+    assert [line.split()[0] for line in said] == ["precision", "compiling", "trainer.micro_batch=8"]
+    announce(asked, replace(asked, precision="bf16-mixed"), 8, quiet=True)
+    told = TrainerOptions(precision="bf16-mixed", micro_batch=8)
+    announce(told, told, 9, quiet=False)
     assert capsys.readouterr().err == ""

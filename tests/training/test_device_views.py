@@ -92,3 +92,15 @@ def test_mixed_precision_leaves_the_views_in_single_precision(tmp_path: Path):
     full, mixed = train(tmp_path / "a", late=True), train(tmp_path / "b", late=True, precision="bf16-mixed")
     for a, b in zip(full.batches, mixed.batches, strict=True):
         assert all(torch.equal(v, w) for v, w in zip(a.views, b.views, strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs a GPU")
+def test_batches_for_a_gpu_lie_in_page_locked_memory():
+    data = ScanDataset([(Path(str(r)),) for r in range(SCANS)], Shelf(), Preprocessing(), {"age": torch.ones(SCANS)})
+    plain, pinned = (
+        list(ResumableLoader(data, EpochBatches(np.arange(SCANS), 4, 0), 2, 2, lambda epoch: None, pin))
+        for pin in (False, True)
+    )
+    for a, b in zip(plain, pinned, strict=True):
+        assert all(x.is_pinned() for x in (b["views"][0], b["index"], b["meta"]["age"]))
+        assert torch.equal(a["views"][0], b["views"][0])

@@ -23,6 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 BALANCED = ["data.balance=site", "regularizers=[{name: fair_kl}, {name: variance}]"]
 
+SMALL_BIGAN = ["method.latent=8", "method.generator_width=4", "method.critic_width=4"]
+UNWATCHED = ["monitors.every=0", "monitors.map=false"]  # one case shows that probes disturb nothing
+
 
 def recipe_of(method: str, manifest: Path, output: Path, workers: int = 0, more: list[str] | None = None) -> list[str]:
     """24 steps with a checkpoint every 5, which does not divide the 3 steps of an epoch."""
@@ -67,24 +70,26 @@ def kill_after(process: subprocess.Popen[bytes], run: Path, step: int) -> int:
     ("method", "workers", "more"),
     [
         ("exponential", 2, []),
-        ("moco", 0, []),
-        ("bigan", 0, []),
-        ("deepcluster", 0, []),
-        ("simclr", 0, BALANCED),
-        ("exponential", 0, ["trainer.micro_batch=3", "trainer.precision=bf16-mixed"]),
+        ("moco", 0, UNWATCHED),
+        ("bigan", 0, [*SMALL_BIGAN, *UNWATCHED]),
+        ("deepcluster", 0, UNWATCHED),
+        ("simclr", 0, [*BALANCED, *UNWATCHED]),
+        ("exponential", 0, ["trainer.micro_batch=3", "trainer.precision=bf16-mixed", *UNWATCHED]),
     ],
 )
 def test_a_killed_training_resumes_bit_for_bit(
     method: str, workers: int, more: list[str], cohort: Path, tmp_path: Path
 ) -> None:
-    whole = stages.pretrain(method, *recipe_of(method, cohort, tmp_path / "whole", workers, more), progress=False)
+    whole = stages.pretrain(
+        method, *recipe_of(method, cohort, tmp_path / "whole", workers, more), progress=False, page=False
+    )
 
     broken = tmp_path / "broken"
     process = start([method, *recipe_of(method, cohort, broken, workers, more), "--quiet"])
     killed_at = kill_after(process, broken, 12)
     assert killed_at < 24
     assert not (broken / "encoder.safetensors").exists()
-    stages.pretrain(resume=broken, progress=False)
+    stages.pretrain(resume=broken, progress=False, page=False)
 
     first, second = (torch.load(list_checkpoints(r / "checkpoints")[-1], weights_only=True) for r in (whole, broken))
     assert first["state_dict"].keys() == second["state_dict"].keys()

@@ -77,3 +77,17 @@ def test_neither_autocast_nor_coarse_products_reach_the_views(brain_of):
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+def test_a_switch_for_coarse_products_on_gpus_is_neither_an_error_nor_lost(brain_of):
+    x = batch(brain_of, SHAPES[0])
+    policy = build_policy([{"crop": {"scale": 0.6}}])
+    drawn = [policy.sample(np.random.default_rng(b), SHAPES[0]) for b in range(len(x))]
+    before, expected = torch.backends.cuda.matmul.allow_tf32, policy.apply_batch(x, drawn)
+    try:
+        for allowed in (True, False):
+            torch.backends.cuda.matmul.allow_tf32 = allowed
+            assert torch.equal(policy.apply_batch(x, drawn), expected)
+            assert torch.backends.cuda.matmul.allow_tf32 == allowed
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before

@@ -67,9 +67,9 @@ class TwoView(Method):
             own = scan_N[rows_b], scan_M, subject_N[rows_b], subject_M
             return view_masks(*own, relatives=self.relatives, rows_N=rows_b)
 
-        loss, found = blockwise(
+        loss, (found,) = blockwise(
             nt_xent_rows, z_ND, z_MD, pairs,
-            temperature=self.temperature, block=self.block, also=nearest_is_positive,
+            temperature=self.temperature, block=self.block, also=(nearest_is_positive,),
         )  # fmt: skip
         loss, terms = self.regularised(loss, Joint(z_ND, batch, lambda: self.projector(h_NE)))
         return Step({"loss": loss}, {"pair_accuracy": found} | terms, {"z": z_ND.detach()})

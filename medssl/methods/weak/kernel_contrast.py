@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from medssl.errors import RecipeError
 from medssl.heads.mlp import MLP
 from medssl.kernels import build_kernel
-from medssl.losses.kernel import effective_rows, exponential_rows, threshold_rows, y_aware_rows
+from medssl.losses.kernel import dropped_rows, effective_rows, exponential_rows, threshold_rows, y_aware_rows
 from medssl.losses.pairs import label_order, labelled_pairs, tile
 from medssl.losses.rows import WHOLE, RowLoss, blockwise, counting
 from medssl.methods.base import Method, gather, over_processes
@@ -60,12 +60,13 @@ class KernelContrast(Method):
         if facts.batch < 2:
             raise RecipeError(f"{loss} compares scans, but data.batch_size is 1; set it to 16 or more")
         self.kernels = {c: _kernel(c, dict(k), facts) for c, k in (kernels or _AGE).items()}
-        self.reads = tuple(self.kernels)
+        self.reads, self.temperature, self.missing = tuple(self.kernels), temperature, missing
         self.ordered, whole = loss == "threshold", (loss, variant) == ("threshold", "isbi_code")
         if block and whole:
             raise RecipeError(f"method.block is {block}, but variant isbi_code compares all rows at once; remove block")
         self.loss, self.block = _loss(loss, variant, norm, ratio_max), WHOLE if whole else block
-        self.temperature, self.missing = temperature, missing
+        drops = {"thr_dropped": dropped_rows} if self.ordered and not whole else {}
+        self.watched: dict[str, RowLoss] = {"effective_positives": effective_rows, **drops}
         self.projector = MLP((self.width, *projector), norm=projector_norm)
         self.chance = math.log(2 * facts.batch - 1) if loss == "y_aware" else None
 
@@ -84,13 +85,12 @@ class KernelContrast(Method):
         (by_label, count), visit_N = counting(self.loss), label_order(self.kernels, labels_N, subject_N)
         if self.ordered:  # spares L_thr a sort per anchor
             by_label = partial(by_label, order_M=label_order(self.kernels, labels_M, subject_M))
-        loss, alike = blockwise(
+        loss, seen = blockwise(
             by_label, z_ND, z_MD, pairs,
-            temperature=self.temperature, block=self.block, visit_N=visit_N, also=effective_rows,
+            temperature=self.temperature, block=self.block, visit_N=visit_N, also=tuple(self.watched.values()),
         )  # fmt: skip
-        joint = Joint(z_ND, batch, lambda: self.projector(h_NE))
-        loss, terms = self.regularised(over_processes(loss, count), joint)
-        return Step({"loss": loss}, terms | {"effective_positives": alike}, {"z": z_ND.detach()})
+        loss, terms = self.regularised(over_processes(loss, count), Joint(z_ND, batch, lambda: self.projector(h_NE)))
+        return Step({"loss": loss}, terms | dict(zip(self.watched, seen, strict=True)), {"z": z_ND.detach()})
 
     def project(self, features: Features) -> Tensor:
         """z (N, D), L2-normalised."""
