@@ -9,7 +9,9 @@ from typing import Any
 from medssl.assemble import Assembly
 from medssl.config import Recipe, file_digest, load_recipe
 from medssl.data.manifest import Cohort
+from medssl.encoders.file import read_card
 from medssl.errors import UserError
+from medssl.export.modality import named_in, trained_on
 from medssl.features.table import FeatureTable
 from medssl.network import network_of
 from medssl.training.run import Run, now, process_rank, processes
@@ -62,6 +64,18 @@ def own_cohort(run: Path, cohort: Cohort) -> None:
         raise UserError(
             f"{names} changed since {run} was trained on it, so its splits cannot be trusted; restore it, or name the "
             f"manifest: `medssl embed {run} MANIFEST -o features.csv`, then `medssl score features.csv`"
+        )
+
+
+def same_modality(run: Path, cohort: Cohort) -> None:
+    """Refuse images of OpenBHB of another modality than the encoder was trained on; own scans do not tell theirs."""
+    card = read_card(run)
+    trained = trained_on(card)
+    other = named_in(cohort.table.filter(list(card.get("images", ("image",))))) - trained
+    if trained and other:
+        raise UserError(
+            f"{run} was trained on {' and '.join(sorted(trained))}, but {', '.join(map(str, cohort.paths))} names "
+            f"images of {' and '.join(sorted(other))}, which it would misread; give images of what it was trained on"
         )
 
 

@@ -24,7 +24,7 @@ from medssl.features.embed import embed_cohort
 from medssl.features.table import FeatureTable
 from medssl.files import exclusive
 from medssl.harmonize.build import build_harmonizer
-from medssl.lineage import continued, note, origin_of, own_cohort, same_parents, seen_in_training
+from medssl.lineage import continued, note, origin_of, own_cohort, same_modality, same_parents, seen_in_training
 from medssl.network import network_of
 from medssl.probes.scorecard import Scores, scorecard
 from medssl.references import batched, reference_features
@@ -139,8 +139,8 @@ def embed(
         raise UserError("say where the features of this manifest go, such as -o features.csv")
     out = features_path(run, projection) if out is None else out
     cohort = Cohort.read(sources, images=network.columns is None)
-    if manifest is None:
-        own_cohort(Path(run), cohort)
+    accept = own_cohort if manifest is None else same_modality
+    accept(Path(run), cohort)
     scans = scans_digest(cohort, range(len(cohort.table)), network.images, times=True)
     provenance = {
         "run": str(Path(run).resolve()),

@@ -17,7 +17,7 @@ from medssl.benchmark.preset import Cell, Preset
 from medssl.config import Recipe, load_recipe
 from medssl.errors import TrainingStopped
 from medssl.features.table import FeatureTable
-from medssl.files import write_atomic
+from medssl.files import read_json, write_atomic
 from medssl.harmonize.build import build_harmonizer
 from medssl.probes.age import fit_age
 from medssl.probes.challenge import in_order, predict_fold
@@ -56,14 +56,14 @@ def run_cell(cell: Cell, preset: Preset, manifest: Path, out: Path, beside: Besi
 
     beside: also score what needs no training of this row (constant, oracle, site median, raw input, the raw input
     harmonised or reduced to one number, the untrained encoder). A training that stopped is a result too:
-    {"stopped": why}.
+    {"stopped": why}. Errors: UserError for a cell.json that is damaged.
     """
     recipe = recipe_of(cell, preset, manifest, out)
     folder = out / "cells" / cell.name
     key = {"recipe": recipe.digest, "beside": beside, "harmonized": cell.row in preset.harmonized}
     record = folder / "cell.json"
     if record.is_file():
-        kept: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        kept = read_json(record, "delete it, and its cell is scored again")
         if kept.get("key") == key:
             return kept
     began = time.perf_counter()

@@ -34,7 +34,7 @@ def fold_manifests(manifest: Path, preset: Preset, out: Path) -> dict[tuple[str,
     for design, folds in preset.designs.items():
         for fold, split in enumerate(_splits(table, design, folds, manifest)):
             bins = np.ceil(table["age"] / BIN_YEARS) * BIN_YEARS
-            made = table.drop(columns=["manifest", "row", "weight"]).assign(split=split, age_bin=bins)
+            made = table.drop(columns=["manifest", "row", "weight"]).copy().assign(split=split, age_bin=bins)
             path = out / "folds" / f"{design}-{fold}.csv"
             text = made.to_csv(index=False, lineterminator="\n")
             if not path.is_file() or path.read_text(encoding="utf-8") != text:

@@ -50,10 +50,9 @@ def spread(
             for future in track(done, title, total=len(plan), disable=hidden, console=Console(stderr=True)):
                 with suppress(_Refused):
                     answers[waiting[future]] = future.result()
-        except BaseException as problem:
+        except BaseException:
             stop.set()
-            if not isinstance(problem, KeyboardInterrupt):  # a terminal sends Ctrl-C to the processes itself
-                _interrupt(set(multiprocessing.active_children()) - before)
+            _interrupt(set(multiprocessing.active_children()) - before)
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     if len(answers) < len(plan):
@@ -110,6 +109,7 @@ def _set_up(parent: int, started: Any, stop: Any, devices: Sequence[str]) -> Non
 
 def _on_interrupt(number: int, frame: Any) -> None:
     if _state["working"]:
+        _state["working"] = False  # once: a terminal sends Ctrl-C to all processes, and the parent passes it on
         raise KeyboardInterrupt
 
 

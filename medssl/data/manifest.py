@@ -14,7 +14,7 @@ from typing import Any, overload
 import numpy as np
 import pandas as pd
 
-from medssl.data.manifest_file import SPLITS, read_table, split_name
+from medssl.data.manifest_file import SPLITS, few, read_table, split_name
 from medssl.data.reference import Stamps, parse
 from medssl.errors import ManifestError
 
@@ -213,7 +213,7 @@ class Cohort:
         """Refuse a column that the table lacks, naming the nearest one."""
         if column not in self.table.columns:
             close = difflib.get_close_matches(column, self.table.columns, n=1, cutoff=0.5)
-            hint = f'did you mean "{close[0]}"?' if close else f"it has {', '.join(self.table.columns)}"
+            hint = f'did you mean "{close[0]}"?' if close else f"it has {few(list(self.table.columns))}"
             raise ManifestError(f'{self._names()} has no column "{column}"; {hint}')
 
     def _names(self) -> str:

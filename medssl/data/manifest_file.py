@@ -61,7 +61,7 @@ def read_table(path: Path, images: bool = True) -> pd.DataFrame:
         features = "of a table of features, name these (--columns, or data.columns of a recipe); of scans, "
         raise ManifestError(
             f'{path} has no column "{missing[0]}"; {features if missing[0] == "image" else ""}add it, or write a '
-            f"manifest with `medssl cohort scan ROOT -o manifest.csv` (it has {_few(header)})"
+            f"manifest with `medssl cohort scan ROOT -o manifest.csv` (it has {few(header)})"
         )
     if raw.empty:
         raise ManifestError(f"{path} has a header but no rows; add one row per scan")
@@ -96,7 +96,8 @@ def _mask_path(folder: str, image: str, mask: Any) -> Any:
     return os.path.normpath(os.path.join(folder, mask))
 
 
-def _few(names: list[str], most: int = 12) -> str:
+def few(names: list[str], most: int = 12) -> str:
+    """The first names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 

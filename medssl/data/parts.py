@@ -94,9 +94,10 @@ def content_digest(image: Path) -> str:
 
 
 def wide_array(path: Path) -> np.memmap:
-    """A wide array (rows, width) as memory map. Errors: VolumeError for another type, rank or width."""
+    """A wide array (rows, width) as memory map. Errors: VolumeError for another type, rank or width, or a cut file."""
     width = current().width
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    with reading(path):
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.dtype.kind != "f" or array.ndim != 2 or array.shape[1] != width:
         raise VolumeError(
             f"{path} holds {array.dtype} values of shape {by(array.shape)}, but rows of OpenBHB have {width:,} float32 "

@@ -135,7 +135,11 @@ def _served(
     elif "none" in out:
         stored = tuple(said["config"]["stored"])
         scans = volumes(read_rows(x, table)[:count], table, name, stored, mask)
-        wanted = _embedded(run, said["config"], scans, block.spacing or 1.0, scratch)
+        try:
+            wanted = _embedded(run, said["config"], scans, block.spacing or 1.0, scratch)
+        except UserError as error:  # the encoder of another run cannot even read these scans
+            found.add("agreement with medssl embed", False, str(error))
+            return
         gap = largest_difference(out["none"], wanted)
         found.add("agreement with medssl embed", gap <= AGREEMENT, f"largest difference {gap:.1e} on {count} rows")
     else:
@@ -226,7 +230,10 @@ def _embedded(run: Path, config: dict[str, Any], scans: np.ndarray, spacing: flo
     """The features that ``medssl embed`` gives for the same scans as files or, for tables, as columns."""
     network: Network = network_of(run, config["head"] is not None)
     card = read_card(run)
-    if card.get("columns"):
+    names, places = (card.get("columns") or {}).get("names", []), (config["columns"] or {}).get("places", [])
+    if len(names) != len(places):
+        raise UserError(f"{run} reads {len(names)} columns, estimator.py {len(places)}; give the run it was made from")
+    if names:
         return _of_columns(network, card["columns"], config, scans)
     lines = ["participant_id,image"]
     for i, x_CDHW in enumerate(scans):

@@ -33,7 +33,7 @@ def modality_of(card: Mapping[str, Any], asked: str | None, run: Path) -> tuple[
     It is read from the image cells of the manifests that the run was trained on; ``asked`` is needed where those
     do not tell (own scans, or a manifest that is gone). Errors: UserError where both differ, or neither tells.
     """
-    known = _trained_on(card)
+    known = trained_on(card)
     if asked is None and not known:
         raise UserError(
             f"{run} does not tell which images of OpenBHB it was trained on; name them, such as --modality quasiraw"
@@ -51,7 +51,7 @@ def modality_of(card: Mapping[str, Any], asked: str | None, run: Path) -> tuple[
     return (next(iter(known)), "manifest") if known else (str(asked), "option")
 
 
-def _trained_on(card: Mapping[str, Any]) -> set[str]:
+def trained_on(card: Mapping[str, Any]) -> set[str]:
     """Modalities that image cells of the training manifests name; empty where they cannot be read or name none."""
     found = {m[1] for m in map(_COLUMN.fullmatch, (card.get("columns") or {}).get("names", [])) if m}
     columns = list(card.get("images", ("image",)))
@@ -61,9 +61,14 @@ def _trained_on(card: Mapping[str, Any]) -> set[str]:
             table = pd.read_csv(path, sep=separator, dtype=str, usecols=lambda name: name.lower() in columns)
         except (OSError, ValueError):
             continue
-        for cell in table.fillna("").to_numpy().ravel():
-            found |= {name for name, pattern in _NAMES.items() if re.search(pattern, cell)}
+        found |= named_in(table)
     return found
+
+
+def named_in(cells: pd.DataFrame) -> set[str]:
+    """Modalities that image cells of a manifest name."""
+    named = cells.fillna("").astype(str).to_numpy().ravel()
+    return {name for cell in named for name, pattern in _NAMES.items() if re.search(pattern, cell)}
 
 
 def stored_shape(block: Block, spec: Mapping[str, Any]) -> tuple[int, ...]:
@@ -93,7 +98,8 @@ def columns_of(card: Mapping[str, Any], block: Block, run: Path) -> dict[str, An
         if not found or found[1] != block.name or channel >= channels or region >= regions:
             raise UserError(
                 f"{run} reads the column '{name}', whose place in the rows of {block.name} is not known; train on "
-                f"columns named {block.name}_0_0 and on, which `medssl cohort scan --layout openbhb --as-table` writes"
+                f"columns named {block.name}_0_0 and on, which `medssl cohort scan --layout openbhb --as-table` writes "
+                "from the arrays or the tree"
             )
         places.append(channel * regions + region)
     return {"places": places, "mean": list(given["mean"]), "sd": list(given["sd"])}

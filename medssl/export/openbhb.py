@@ -154,7 +154,7 @@ def _network(run: Path, features: str) -> Network:
     if run.is_dir() and Run(run).read_info().get("state") != "finished":
         raise UserError(f"{run} is not finished, so it cannot be exported; go on with `medssl pretrain --resume {run}`")
     head = Run(run if run.is_dir() else run.parent).projection
-    if features == "z" and not head.is_file():
+    if features == "z" and run.exists() and not head.is_file():
         raise UserError(f"{run} has no projection head, so there is no z; export it with --features h")
     network = network_of(run, features == "z")
     name = network.encoder.spec["name"]  # type: ignore[index]

@@ -57,9 +57,9 @@ def check_target(path: Path) -> None:
 
 def read_table(path: Path, prefix: str | None = None) -> FeatureTable:
     """Read a table; see ``FeatureTable.read``."""
-    suffix = _suffix(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist; write a table with `medssl embed` or correct the path")
+    suffix = _suffix(path)
     if suffix == ".npz":
         return _read_npz(path)
     provenance = _read_record(path)

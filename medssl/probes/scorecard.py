@@ -139,7 +139,7 @@ def checked(name: str, values: NDArray[Any], rows: Rows) -> NDArray[np.float64]:
     if bad.size:
         shown = ", ".join(rows.where(int(i)) for i in bad[:5]) + (", ..." if bad.size > 5 else "")
         raise UserError(
-            f"{name} features of {bad.size} rows are NaN or infinite: {shown}; "
+            f"{name}: the features of {bad.size} rows are NaN or infinite: {shown}; "
             "embed these scans again or take them out of the table"
         )
     return features

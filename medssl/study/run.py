@@ -13,12 +13,12 @@ from medssl.config import load_recipe
 from medssl.data.manifest import Cohort
 from medssl.data.pool import processors
 from medssl.errors import UserError
-from medssl.files import make_folder, write_atomic
+from medssl.files import make_folder, read_json, write_atomic
 from medssl.study.holdout import hold_out
 from medssl.study.plan import Study, load_study
 from medssl.study.search import open_journal, search_once, turn
 from medssl.study.table import tabulate
-from medssl.study.trial import Place, read_json, run_trial
+from medssl.study.trial import Place, run_trial
 
 _ANEW = "delete it and give `medssl study run` the same arguments again, which writes it anew"
 

@@ -16,9 +16,9 @@ import torch
 
 from medssl import stages
 from medssl.benchmark.cell import trained
-from medssl.errors import BusyError, StoppedByHand, TrainingStopped, UserError
+from medssl.errors import BusyError, StoppedByHand, TrainingStopped
 from medssl.features.table import FeatureTable
-from medssl.files import exclusive, write_atomic
+from medssl.files import exclusive, read_json, write_atomic
 from medssl.probes.judge import METRICS
 from medssl.probes.scorecard import scorecard
 from medssl.study.plan import Settings, Study, trial_name
@@ -62,17 +62,6 @@ def read_trial(place: Place, folder: Path) -> dict[str, Any] | None:
         return None
     found = read_json(path, "delete it, and its trial is made again")
     return found if found.get("identity") == place.identity else None
-
-
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """A JSON file that holds a mapping; UserError with a remedy where it is damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # no JSON, or no text
-        found = None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is damaged (no valid JSON); {remedy}")
-    return found
 
 
 def _finished(place: Place, settings: Settings, folder: Path) -> dict[str, Any]:

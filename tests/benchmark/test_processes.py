@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -42,6 +43,21 @@ def test_an_error_interrupts_what_runs_and_nothing_new_begins(tmp_path: Path):
         spread(noted, [(tmp_path, k) for k in range(6)], 2, progress=False, title="notes")
     assert time.monotonic() - began < 60
     assert {p.name for p in tmp_path.iterdir()} == {"began0", "began1", "interrupted1"}
+
+
+def test_ctrl_c_that_reaches_the_parent_alone_interrupts_its_processes(tmp_path: Path):
+    def interrupt() -> None:
+        until = time.monotonic() + 60
+        while not ((tmp_path / "began1").exists() and (tmp_path / "began2").exists()) and time.monotonic() < until:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        spread(noted, [(tmp_path, k) for k in range(1, 6)], 2, progress=False, title="notes")
+    thread.join()
+    assert {p.name for p in tmp_path.iterdir()} == {"began1", "began2", "interrupted1", "interrupted2"}
 
 
 def test_answers_come_in_order_from_other_processes_and_errors_come_through():

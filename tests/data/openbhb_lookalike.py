@@ -158,7 +158,7 @@ def write_folder(root: Path) -> np.ndarray:
     tables["destrieux_roi"] = "freesurfer_roi/destrieux"
     for name, stem in tables.items():
         flat = volumes(values, name).reshape(len(values), -1)
-        features = pd.DataFrame(flat, columns=[f"{name}_{k}" for k in range(flat.shape[1])])
+        features = pd.DataFrame(flat, columns=[f"region{k}_Vol" for k in range(flat.shape[1])])
         features.insert(0, "session", "1")
         features.insert(0, "participant_id", table["participant_id"])
         for place in ("train", "val"):

@@ -198,6 +198,9 @@ def test_has_and_require_look_at_values_and_name_the_nearest_column(tmp_path):
     assert not cohort.has("nonsense")
     assert 'did you mean "site"' in refused(path, require=("sites",))
     assert "it has participant_id" in refused(path, require=("qqqqqq",))
+    regions = ",".join(f"region{k}" for k in range(300))
+    wide = write(tmp_path, f"participant_id,image,{regions}\n1,a{',0' * 300}\n", "wide.csv")
+    assert refused(wide, require=("qqqqqq",)).endswith(" more")
     said = refused(write(tmp_path, "participant_id,image\n1,a\n", "no.csv"), require=("age",))
     assert "no.csv" in said
     assert "no value" in said

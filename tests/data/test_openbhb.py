@@ -181,6 +181,9 @@ def test_an_array_of_another_width_or_length_than_its_table_is_refused(tmp_path:
     np.save(tmp_path / "train.npy", values[:12, :-1])
     with pytest.raises(VolumeError, match="rows of OpenBHB have"):
         scan_openbhb(tmp_path, "vbm_roi")
+    (tmp_path / "train.npy").write_bytes((tmp_path / "internal_test.npy").read_bytes()[:-100])
+    with pytest.raises(VolumeError, match=r"train\.npy cannot be read, truncated or corrupt"):
+        scan_openbhb(tmp_path, "vbm_roi")
 
 
 @pytest.mark.parametrize(
@@ -263,7 +266,7 @@ def test_regional_measures_can_be_columns_of_the_manifest(layouts, layout: str, 
     assert done.exit_code == 0, done.output
     cohort = Cohort.read(out, images=False)
     names = chosen_columns(cohort, ["desikan_roi_*"])
-    assert names[:2] == (["desikan_roi_0", "desikan_roi_1"] if layout == "folder" else _FIRST)
+    assert names[:2] == (["desikan_roi_region0_Vol", "desikan_roi_region1_Vol"] if layout == "folder" else _FIRST)
     order = [fake.people()["participant_id"].tolist().index(label) for label in cohort.table["participant_id"]]
     expected = fake.volumes(values, "desikan_roi").reshape(len(values), -1)[order]
     assert np.array_equal(raw_values(cohort, names).astype(np.float32), expected)

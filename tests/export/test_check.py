@@ -139,6 +139,23 @@ def test_weights_of_another_network_fail(inside: None, copy: Path):
     assert seen["predict, indices None"] == "not reached"
 
 
+@pytest.mark.parametrize(
+    ("modality", "columns", "words"),
+    [
+        ("vbm", ["vbm_roi_0_0", "vbm_roi_0_1"], "reads 2 columns, estimator.py 0"),
+        ("xhemi", None, "expects 40 values per scan"),
+    ],
+)
+def test_the_run_of_another_submission_is_a_failure_and_no_traceback(
+    inside: None, copy: Path, tmp_path: Path, modality: str, columns: list[str] | None, words: str
+):
+    card = columns and {"names": columns, "mean": [0.0, 0.0], "sd": [1.0, 1.0]}
+    spec = {"name": "mlp", "hidden": [4]}
+    other = make_run(tmp_path / "other", modality, spec, {"mask": "none"}, columns=card)
+    seen = failed(check_submission(copy, other, table=TABLE))
+    assert words in seen["agreement with medssl embed"]
+
+
 def test_files_that_are_missing_too_many_or_damaged_fail(inside: None, copy: Path, tmp_path: Path):
     (copy / "more.txt").write_text("")
     assert failed(check_submission(copy, table=TABLE))["files"] == "more.txt does not belong there"

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from torch import nn
 
+from medssl import stages
 from medssl.errors import StaleError, UserError
 from medssl.export import openbhb
 from medssl.export.openbhb import export_openbhb
@@ -31,6 +32,14 @@ def refused(words: str, run: Path, out: Path, **options: Any) -> None:
         export_openbhb(run, out, **{"table": TABLE, **options})
     assert "\n" not in str(caught.value)
     assert sorted(p for p in out.parent.rglob("*")) == before
+
+
+def test_images_of_another_modality_are_not_embedded(tmp_path: Path):
+    run = make_run(tmp_path / "run", "vbm")
+    (tmp_path / "m.csv").write_text("participant_id,image\np,train.npy#quasiraw@0\n")
+    with pytest.raises(UserError, match=r"was trained on vbm, but .*m\.csv names images of quasiraw"):
+        stages.embed(run, tmp_path / "m.csv", tmp_path / "f.csv", progress=False)
+    assert not (tmp_path / "f.csv").exists()
 
 
 @pytest.mark.parametrize(
@@ -78,7 +87,8 @@ def test_ten_thousand_features_pass(tmp_path: Path, x_NV: np.ndarray):
 
 
 def test_a_run_that_was_killed_or_mixed_up_is_refused(tmp_path: Path):
-    refused("is not|no such|no run folder", tmp_path / "nothing", tmp_path / "out")
+    for features in ("h", "z"):
+        refused("there is no such file", tmp_path / "nothing", tmp_path / "out", features=features)
     run = make_run(tmp_path / "run")
     (run / "encoder.safetensors").unlink()
     refused("holds no encoder yet", run, tmp_path / "out")

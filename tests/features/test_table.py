@@ -173,8 +173,9 @@ def test_an_empty_cell_is_a_missing_feature_not_a_zero(tmp_path: Path) -> None:
 
 
 def test_missing_files_unknown_formats_and_binary_rubbish_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="does not exist"):
-        FeatureTable.read(tmp_path / "none.csv")
+    for name in ("none.csv", "run"):
+        with pytest.raises(UserError, match="does not exist"):
+            FeatureTable.read(tmp_path / name)
     with pytest.raises(UserError, match="must end in"):
         example().write(tmp_path / "t.xlsx")
     for name in ("t.npz", "t.csv"):

@@ -209,7 +209,7 @@ def test_features_that_are_no_numbers_or_too_wide_are_refused(make_cohort: MakeC
     table = make_cohort()
     values = table.values.copy()
     values[3, 2] = np.inf
-    with pytest.raises(UserError, match="features features of 1 rows are NaN or infinite: row 5"):
+    with pytest.raises(UserError, match="features: the features of 1 rows are NaN or infinite: row 5"):
         board(changed(table, values))
     wide = np.zeros((len(table), 10_001), dtype=np.float32)
     with pytest.raises(UserError, match="10001 features, but the challenge admits at most 10000"):

@@ -368,9 +368,11 @@ def test_features_that_are_not_finite_name_the_first_rows(make_cohort: MakeCohor
     table = make_cohort()
     values = table.values.copy()
     values[[4, 120], [0, 3]] = [np.nan, np.inf]
-    with pytest.raises(UserError, match=r"encoder features of 2 rows .* row 6 \(0004\), row 122 \(0120\)"):
+    with pytest.raises(
+        UserError, match=r"encoder: the features of 2 rows are NaN or infinite: row 6 \(0004\), row 122 \(0120\)"
+    ):
         short(FeatureTable(table.meta, values, {}))
-    with pytest.raises(UserError, match="untrained features of 2 rows"):
+    with pytest.raises(UserError, match="untrained: the features of 2 rows"):
         short(table, {"untrained": values})
 
 

@@ -17,15 +17,17 @@ TABULAR = ("vbm_roi", "desikan_roi", "destrieux_roi")
 def as_columns(found: pd.DataFrame, modality: str) -> pd.DataFrame:
     """The rows of ``scan_openbhb`` with the measures themselves instead of ``image``, a float column per measure.
 
-    Columns are called MODALITY_CHANNEL_REGION, counted from 0 in stored order, or as in the table of measures that
-    the rows name. Errors: ManifestError for a modality that is no table, VolumeError for rows that cannot be read.
+    Columns are called MODALITY_CHANNEL_REGION, counted from 0 in stored order, or MODALITY_NAME where the rows name a
+    table of measures, so that "MODALITY_*" are the measures in every layout.
+    Errors: ManifestError for a modality that is no table, VolumeError for rows that cannot be read.
     """
     if modality not in TABULAR:
         raise ManifestError(f"modality '{modality}' cannot be written as columns; choose one of {', '.join(TABULAR)}")
     references = [parse(cell) for cell in found["image"]]
     values = [read_part(reference)[0][:, :, 0, 0] for reference in references]
     if references[0].part == "table":
-        names = _table_names({reference.file for reference in references})
+        own = _table_names({reference.file for reference in references})
+        names = [f"{modality}_{name.removeprefix(f'{modality}_')}" for name in own]
     else:
         names = [f"{modality}_{channel}_{region}" for channel, region in np.ndindex(*values[0].shape)]
     matrix = pd.DataFrame(np.stack(values).reshape(len(values), -1), columns=names, index=found.index)
