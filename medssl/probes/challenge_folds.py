@@ -69,7 +69,7 @@ def read_folds(meta: pd.DataFrame) -> list[Fold]:
                 "no row has a split and there are no columns fold0, fold1, fold2, so nothing says what to train the "
                 "probes on; make folds with --folds 3, or run `medssl cohort split` on the manifest and embed again"
             )
-        return [Fold("split", {TEST: read_rows(meta, unseen_scored=True)})]
+        return [Fold("split", {TEST: _unseen(read_rows(meta, unseen_scored=True))})]
     tested = np.array([SPLITS.get(cell) in (INTERNAL, EXTERNAL) for cell in split])
     return [_fold(meta, name, split, tested) for name in columns]
 
@@ -88,11 +88,23 @@ def _fold(meta: pd.DataFrame, name: str, split: list[str], tested: NDArray[np.bo
         if tested.any():
             cells = [s if t else ("train" if SPLITS.get(g.lower()) == "train" else "")
                      for s, t, g in zip(split, tested, given, strict=True)]  # fmt: skip
-            parts[TEST] = read_rows(meta.assign(split=cells), unseen_scored=True)
+            parts[TEST] = _unseen(read_rows(meta.assign(split=cells), unseen_scored=True))
         parts[HELD_OUT] = read_rows(meta.assign(split=given), unseen_scored=True)
     except UserError as error:
         raise UserError(f"{name} as the split: {error}") from error
     return Fold(name, parts)
+
+
+def _unseen(rows: Rows) -> Rows:
+    """The rows, refused where a site of the external ones has training rows: the challenge's has none."""
+    known = set(rows.site[rows.train]) - {""}
+    if len(known) > 1 and (both := sorted(known & set(rows.site[rows.external]))):
+        raise UserError(
+            f"site '{both[0]}' has train and external_test rows{f' (so have {len(both) - 1} more)' * (len(both) > 1)}, but "
+            "external sites of the challenge are unseen in training; call one of them internal_test, correct the column "
+            "site, or use `medssl score`, which says so in a note"
+        )
+    return rows
 
 
 def _cell(value: object) -> str:

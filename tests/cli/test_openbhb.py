@@ -128,7 +128,8 @@ def test_h_and_z_of_a_run_are_two_rows_of_one_table(monkeypatch: pytest.MonkeyPa
 
 def test_folds_are_made_from_train_rows_only_and_the_split_is_scored_beside_them(tmp_path: Path) -> None:
     split = ["train"] * 120 + ["internal_test"] * 20 + ["external_test"] * 10
-    path = written(tmp_path, frame(split=split))
+    site = np.where(np.array(split) == "external_test", "elsewhere", frame()["site"])
+    path = written(tmp_path, frame(split=split, site=site))
     found = openbhb.score_openbhb(
         path, folds=2, prefix="th_", resamples=0, every_site=False, references=False, progress=False
     )

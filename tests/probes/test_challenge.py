@@ -120,7 +120,7 @@ def test_rows_of_unknown_site_are_dropped_and_external_rows_are_never_scored_for
     plain = board(table)
     external = (table.meta["split"] == "external_test").to_numpy()
     named = table.meta["site"].to_numpy().copy()
-    named[external] = "1"
+    named[external] = "a site that no probe has seen"
     assert (
         board(changed(table, site=named)).lines["features"][TEST]["folds"][0]["site_bacc"]
         == plain.lines["features"][TEST]["folds"][0]["site_bacc"]
@@ -145,13 +145,22 @@ def test_changing_test_rows_never_changes_the_fitted_probes() -> None:
     values, meta = table.values.astype(float), table.meta.copy()
     values[moved] = 1e3
     meta.loc[moved, "age"] = 99.0
-    meta.loc[moved, "site"] = "5"
+    external = meta["split"].to_numpy()[moved] == "external_test"
+    meta.loc[moved, "site"] = np.where(external, "elsewhere", "5")
     again = read_folds(meta)[1]
     two = predict_fold(again.rows, values, again.asked, sites=sites)
     assert (one.alpha, one.c) == (two.alpha, two.c)
     assert np.array_equal(one.age[kept], two.age[kept])
     assert one.site[kept].tolist() == two.site[kept].tolist()
     assert not np.array_equal(one.age[moved], two.age[moved])
+
+
+def test_an_external_site_with_training_rows_is_refused() -> None:
+    table = official()
+    site = table.meta["site"].to_numpy().copy()
+    site[table.meta["split"] == "external_test"] = site[table.meta["split"] == "train"][0]
+    with pytest.raises(UserError, match=r"has train and external_test rows, but external sites of the challenge are"):
+        board(changed(table, site=site))
 
 
 @pytest.mark.parametrize("part", ["internal_test", "external_test"])
