@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from medssl.errors import UserError
+from medssl.errors import UserError, count
 from medssl.probes.rows import EXTERNAL, INTERNAL, MISSING, SPLITS, Rows, read_rows
 
 HELD_OUT, TEST = "held_out", "test"
@@ -100,9 +100,9 @@ def _unseen(rows: Rows) -> Rows:
     known = set(rows.site[rows.train]) - {""}
     if len(known) > 1 and (both := sorted(known & set(rows.site[rows.external]))):
         raise UserError(
-            f"site '{both[0]}' has train and external_test rows{f' (so have {len(both) - 1} more)' * (len(both) > 1)}, but "
-            "external sites of the challenge are unseen in training; call one of them internal_test, correct the column "
-            "site, or use `medssl score`, which says so in a note"
+            f"{count(len(both), 'site')} with external_test rows (first: {both[0]}) also have train rows, but external "
+            "sites of the challenge are unseen in training; call these rows internal_test, correct the column site, or "
+            "use `medssl score`, which says so in a note"
         )
     return rows
 
