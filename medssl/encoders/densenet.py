@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from monai.networks.nets.densenet import DenseNet as MonaiDenseNet
 from torch import Tensor, nn
 
-from medssl.encoders.base import Encoder, init_cnn_, norm_name
+from medssl.encoders.base import Encoder, init_cnn_, mean_over_voxels, norm_name
 from medssl.encoders.resnet import STEMS
 from medssl.heads.blocks import NORMS, choice, norm_3d, whole, wholes
 from medssl.types import Features
@@ -70,7 +70,7 @@ class DenseNet(Encoder):
         map_NE = self.features(x)
         if self.final != "none":
             map_NE = F.relu(map_NE)
-        return Features(map_NE.mean((2, 3, 4)), map_NE)
+        return Features(mean_over_voxels(map_NE), map_NE)
 
 
 def densenet121(

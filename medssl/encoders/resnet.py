@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from monai.networks.nets.resnet import ResNetBlock, ResNetBottleneck
 from torch import Tensor, nn
 
-from medssl.encoders.base import Encoder, init_cnn_, norm_name
+from medssl.encoders.base import Encoder, init_cnn_, mean_over_voxels, norm_name
 from medssl.heads.blocks import choice, norm_3d, whole, wholes
 from medssl.types import Features
 
@@ -81,7 +81,7 @@ class ResNet(Encoder):
         """(N, C, D, H, W) -> pooled (N, E) and map (N, E, d, h, w)."""
         self.check(x)
         map_NE = self.stages(self.stem(x))
-        return Features(map_NE.mean((2, 3, 4)), map_NE)
+        return Features(mean_over_voxels(map_NE), map_NE)
 
 
 def resnet18(

@@ -80,9 +80,14 @@ class MLP(nn.Module):
         }
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., dims[0]) -> (..., dims[-1]); leading dimensions are rows, as for a batch (N, F)."""
-        rows = x.reshape(-1, x.shape[-1])
-        return self.net(rows).reshape(*x.shape[:-1], self.dims[-1])
+        """(..., dims[0]) -> (..., dims[-1]); leading dimensions are rows, as for a batch (N, F).
+
+        In the precision of the weights, also under autocast: pooled vectors of different scans may differ by less
+        than bfloat16 resolves, and a perceptron on vectors costs nothing beside an encoder.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            rows = x.reshape(-1, x.shape[-1]).to(next(self.parameters()).dtype)
+            return self.net(rows).reshape(*x.shape[:-1], self.dims[-1])
 
     @torch.no_grad()
     def calibrate_(self, h_NE: Tensor) -> None:

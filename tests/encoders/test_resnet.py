@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from medssl.encoders import build_encoder
+from medssl.encoders.base import mean_over_voxels
 
 from .checks import scans, tiny
 
@@ -61,3 +62,15 @@ def test_gradient_flows_through_shortcuts():
     encoder(x).pooled.sum().backward()
     assert encoder.stages[1][0].downsample[0].weight.grad.abs().sum() > 0
     assert x.grad.abs().sum() > 0
+
+
+def test_pooled_vectors_of_a_coarse_map_are_not_rounded_with_it():
+    map_NE = torch.stack([torch.full((2, 3, 3, 3), 1.0), torch.full((2, 3, 3, 3), 1.0)]).bfloat16()
+    map_NE[1, :, 0, 0, 0] = 1.0078125  # the next bfloat16: the means differ by less than that
+    pooled = mean_over_voxels(map_NE)
+    assert pooled.dtype == torch.float32
+    assert pooled[1, 0] - pooled[0, 0] == pytest.approx(0.0078125 / 27, rel=1e-3)
+    assert mean_over_voxels(map_NE.double()).dtype == torch.float64
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        encoder = build_encoder("resnet18", in_channels=1, width=4, depth=[1, 1], stem="small")
+        assert encoder(torch.randn(2, 1, 16, 16, 16)).pooled.dtype == torch.float32

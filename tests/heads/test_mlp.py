@@ -69,3 +69,14 @@ def test_bad_arguments_are_explained():
         MLP((8, 0))
     with pytest.raises(RecipeError, match="act='swish'"):
         MLP((8, 4, 4), act="swish")
+
+
+def test_under_autocast_it_stays_in_the_precision_of_its_weights() -> None:
+    torch.manual_seed(0)
+    head = MLP((6, 5, 4), norm="none")
+    x = 1.0 + 1e-4 * torch.randn(3, 6)  # bfloat16 tells none of these rows apart
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        z = head(x)
+    assert z.dtype == torch.float32
+    assert torch.equal(z, head(x))
+    assert len(z.unique(dim=0)) == 3
