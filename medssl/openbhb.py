@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.progress import track
 
 from medssl.data.folds import challenge_folds
+from medssl.data.manifest import Cohort
 from medssl.errors import UserError
 from medssl.features.table import FeatureTable
+from medssl.network import network_of
 from medssl.probes.challenge_board import Job, challenge_board
-from medssl.probes.challenge_folds import fold_columns
+from medssl.probes.challenge_folds import fold_columns, read_folds
 from medssl.probes.challenge_table import Board
 from medssl.probes.rows import people
 from medssl.references import reference_features
@@ -57,6 +59,8 @@ def score_openbhb(
     if target.is_dir():
         if prefix is not None:
             raise UserError(f"{target} is a run, whose features need no prefix; leave out --prefix, or name a table")
+        if folds is None:
+            _refuse_unsplit(target)
         table, features = _of_run(target, progress)
     else:
         table = FeatureTable.read(target, prefix=prefix)
@@ -91,6 +95,15 @@ def _of_run(run: Path, progress: bool) -> tuple[FeatureTable, dict[str, np.ndarr
             raise UserError(f"{run}: the tables of h and z have other rows; delete features*.csv there and score again")
         features["projection z"] = z.values
     return table, features
+
+
+def _refuse_unsplit(run: Path) -> None:
+    """What ``read_folds`` says of rows without any split, before features are written into the run folder."""
+    sources = network_of(run, False).manifests if Run(run).encoder.is_file() else []  # embedding says what lacks
+    if sources:
+        meta = Cohort.read(sources, images=False).table
+        if not fold_columns(meta) and not any(str(cell or "").strip() for cell in meta.get("split", ())):
+            read_folds(meta[["participant_id"]])
 
 
 def _with_folds(table: FeatureTable, n: int, seed: int) -> FeatureTable:

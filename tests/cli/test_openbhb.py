@@ -152,3 +152,19 @@ def test_real_thickness_is_scored_beside_the_constant_row(real_data: Path, tmp_p
     assert features["mae_internal"] < constant["mae_internal"]
     assert features["site_bacc"] > 0.5
     assert features["challenge"] > constant["challenge"]  # raw thickness says the scanner louder than the age
+
+
+def test_a_run_on_a_table_without_splits_is_refused_before_features_are_written(medssl: Medssl, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    table = written(tmp_path, frame())
+    options = [
+        'data.columns=["th_*"]',
+        f"data.manifest={table}",
+        f"output={run}",
+        "trainer.epochs=1",
+        "monitors.every=0",
+    ]
+    medssl("pretrain", "exponential_roi", *options, "trainer.accelerator=cpu", "--quiet")
+    before = left_in(run)
+    assert "no row has a split" in one_sentence(medssl("openbhb", "score", run))
+    assert left_in(run) == before
