@@ -65,8 +65,8 @@ class KernelContrast(Method):
         if block and whole:
             raise RecipeError(f"method.block is {block}, but variant isbi_code compares all rows at once; remove block")
         self.loss, self.block = _loss(loss, variant, norm, ratio_max), WHOLE if whole else block
-        drops = {"thr_dropped": dropped_rows} if self.ordered and not whole else {}
-        self.watched: dict[str, RowLoss] = {"effective_positives": effective_rows, **drops}
+        dropped = {"thr_dropped": dropped_rows} if self.ordered and not whole else {}
+        self.watched: dict[str, RowLoss] = {"effective_positives": effective_rows, **dropped}
         self.projector = MLP((self.width, *projector), norm=projector_norm)
         self.chance = math.log(2 * facts.batch - 1) if loss == "y_aware" else None
 
@@ -85,10 +85,8 @@ class KernelContrast(Method):
         (by_label, count), visit_N = counting(self.loss), label_order(self.kernels, labels_N, subject_N)
         if self.ordered:  # spares L_thr a sort per anchor
             by_label = partial(by_label, order_M=label_order(self.kernels, labels_M, subject_M))
-        loss, seen = blockwise(
-            by_label, z_ND, z_MD, pairs,
-            temperature=self.temperature, block=self.block, visit_N=visit_N, also=tuple(self.watched.values()),
-        )  # fmt: skip
+        how: dict[str, Any] = {"temperature": self.temperature, "block": self.block, "visit_N": visit_N}
+        loss, seen = blockwise(by_label, z_ND, z_MD, pairs, also=tuple(self.watched.values()), **how)
         loss, terms = self.regularised(over_processes(loss, count), Joint(z_ND, batch, lambda: self.projector(h_NE)))
         return Step({"loss": loss}, terms | dict(zip(self.watched, seen, strict=True)), {"z": z_ND.detach()})
 
