@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.speed.timing import Part, paired, peak_memory, ratio
+from benchmarks.speed.timing import Part, alone, paired, peak_memory, ratio
 from medssl.kernels import rbf
 from medssl.losses.contrastive import nt_xent, nt_xent_rows
 from medssl.losses.kernel import (
@@ -122,7 +122,7 @@ def measure(quick: bool) -> Part:
     _variants(part, rounds=1 if quick else 5)
     _cubic(part, (192,) if quick else (192, 384))
     for n in (2048, 4096) if quick else (2048, 4096, 8192, 16384, 32768):
-        _block_form(part, n, measured=("thr",) if quick else ("ntxent", *KEYS))
+        part.rows += _block_form(n, measured=("thr",) if quick else ("ntxent", *KEYS))
     part.notes.append("Similarities of 128 numbers at temperature 0.1, two views, ages uniform in 10 to 80, rbf of 5.")
     return part
 
@@ -151,10 +151,14 @@ def _cubic(part: Part, sizes: tuple[int, ...]) -> None:
             part.ratio("losses.cubic_memory_vs_thr", value, f"its memory over ours, N = {n}; more is better")
 
 
-def _block_form(part: Part, n: int, measured: tuple[str, ...]) -> None:
-    """Rows of a table against N; peak memory is taken of the losses ``measured``."""
-    times = paired({k: by_blocks(k, n) for k in ("ntxent", *KEYS)}, rounds=1, warmup=int(n <= 4096))
-    for name, seconds in times.items():
-        added = f"{peak_memory(by_blocks, name, n):.0f}" if name in measured else ""
-        row = {"from embeddings, N": n, "loss": name, "seconds": median(seconds), "MiB added": added}
-        part.rows.append(row | {"MiB of one N x N matrix": n * n * 4 // 2**20})
+def _block_form(n: int, measured: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Rows of a table against N: up to 4096 the losses take turns, above each runs once, in a process of its own."""
+    few, names = n <= 4096, ("ntxent", *KEYS)
+    seconds = {k: median(v) for k, v in paired({k: by_blocks(k, n) for k in names}, 1).items()} if few else {}
+    rows = []
+    for name in names:
+        once, added = alone(by_blocks, name, n) if name in measured else (math.nan, math.nan)
+        rows.append({"from embeddings, N": n, "loss": name, "seconds": seconds.get(name, once),
+                     "MiB added": "" if math.isnan(added) else f"{added:.0f}",
+                     "MiB of one N x N matrix": n * n * 4 // 2**20})  # fmt: skip
+    return rows

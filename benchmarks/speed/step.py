@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -105,12 +105,19 @@ def simclr(encoder: dict[str, Any], size: int, scans: int, seed: int = 0) -> Met
     return method
 
 
-def by_trainer(method: Method, items: list[Item], steps: int, options: TrainerOptions) -> list[float]:
-    """Seconds of every step but the first, through the Lightning adapter."""
+def by_trainer(
+    method: Method, items: list[Item], steps: int, options: TrainerOptions, losses: list[float] | None = None
+) -> list[float]:
+    """Seconds of every step but the first, through the Lightning adapter; ``losses`` receives those of all steps."""
     ends: list[float] = []
     nothing: Callable[..., Any] = lambda *given: None  # noqa: E731
-    hooks = Hooks(lambda *given: Batches(items, steps), nothing, None, nothing, nothing, nothing,
-                  lambda *given: ends.append(time.perf_counter()))  # fmt: skip
+
+    def progress(step: int, steps: int, row: Mapping[str, float]) -> None:
+        ends.append(time.perf_counter())
+        if losses is not None:
+            losses.append(row["loss"])
+
+    hooks = Hooks(lambda *given: Batches(items, steps), nothing, None, nothing, nothing, nothing, progress)
     module = MethodModule(method, OPTIM, options, hooks)
     module.prepared = 0  # done in simclr()
     with tempfile.TemporaryDirectory() as folder:
@@ -118,16 +125,14 @@ def by_trainer(method: Method, items: list[Item], steps: int, options: TrainerOp
     return [b - a for a, b in pairwise(ends)]
 
 
-def by_loop(method: Method, items: list[Item], steps: int, losses: list[float] | None = None) -> list[float]:
-    """The same in a plain loop, in whatever precision is on."""
+def by_loop(method: Method, items: list[Item], steps: int) -> list[float]:
+    """The same in a plain float32 loop."""
     optimizer = torch.optim.AdamW(method.parameters(), lr=OPTIM.lr, betas=OPTIM.betas, weight_decay=OPTIM.weight_decay)
     ends = []
     for step in range(steps):
         item = items[step % len(items)]
         loss = method.step(_batch(item), Progress(step, steps, 0, 1)).losses["loss"]
         loss.backward()  # type: ignore[no-untyped-call]
-        if losses is not None:
-            losses.append(loss.item())
         torch.nn.utils.clip_grad_norm_(method.parameters(), 3.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -182,16 +187,15 @@ def _pass(net: nn.Module, x: Tensor, half: bool) -> Callable[[], None]:
 
 
 def _curves(encoder: dict[str, Any], size: int, scans: int, steps: int) -> tuple[float, list[dict[str, Any]]]:
-    """Loss curves of three seeds in float32 and in bfloat16, and their distance over the spread of seeds."""
-    curves: dict[bool, list[list[float]]] = {False: [], True: []}
+    """The trainer's loss curves of three seeds in float32 and bfloat16, and their distance over the spread of seeds."""
+    curves: dict[Any, list[list[float]]] = {"32-true": [], "bf16-mixed": []}
     for seed in range(3):
         items = batches(size, scans, steps, seed, noise=4.0)  # so hard that the loss stays away from 0
-        for half in (False, True):
-            method, losses = simclr(encoder, size, scans, seed), list[float]()
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-                by_loop(guard_convolutions_(method) if half else method, items, steps, losses)
-            curves[half].append(losses)
-    single, rough = np.array(curves[False]), np.array(curves[True])
+        for precision, found in curves.items():
+            options = TrainerOptions(epochs=1, precision=precision, log_steps=1)
+            found.append([])
+            by_trainer(simclr(encoder, size, scans, seed), items, steps, options, found[-1])
+    single, rough = np.array(curves["32-true"]), np.array(curves["bf16-mixed"])
     spread = math.sqrt(float((single.std(0, ddof=1) ** 2).mean()))
     gap = math.sqrt(float(((rough.mean(0) - single.mean(0)) ** 2).mean()))
     rows = [{"step": k + 1, "loss float32": single[:, k].mean(), "loss bfloat16": rough[:, k].mean(),

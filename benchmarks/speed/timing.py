@@ -59,16 +59,21 @@ def peak_memory(function: Callable[..., object], *arguments: Any) -> float:
 
     ``function`` is importable, takes ``arguments`` and returns the callable to be measured.
     """
+    return alone(function, *arguments)[1]
+
+
+def alone(function: Callable[..., object], *arguments: Any) -> tuple[float, float]:
+    """Seconds of one call in a fresh process, and ``peak_memory`` of the same call."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        return float(pool.apply(_peak, (function, arguments)))
+        return pool.apply(_measured, (function, arguments))
 
 
-def _peak(function: Callable[..., object], arguments: tuple[Any, ...]) -> float:
+def _measured(function: Callable[..., object], arguments: tuple[Any, ...]) -> tuple[float, float]:
     measured = function(*arguments)
-    before = _reset_peak()
+    before, began = _reset_peak(), time.perf_counter()
     measured()  # type: ignore[operator]
-    return max(0.0, _resident_peak() - before)
+    return time.perf_counter() - began, max(0.0, _resident_peak() - before)
 
 
 def _reset_peak() -> float:

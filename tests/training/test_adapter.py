@@ -254,6 +254,27 @@ def test_the_precision_of_the_recipe_is_used_and_weights_stay_float32(precision:
     assert torch.isfinite(method.w).all()
 
 
+def test_under_bfloat16_every_step_sees_the_weights_of_the_step_before(tmp_path: Path):
+    """Autocast keeps copies of weights until it is left: a training inside of one would go on with its first ones."""
+
+    class Linear(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(1, 1, bias=False)
+            self.seen: list[tuple[float, float]] = []
+
+        def step(self, batch: Batch, progress: Progress) -> Step:
+            out = self.layer(torch.ones(1, 1))
+            self.seen.append((self.layer.weight.item(), out.item()))
+            return Step({"loss": out.float().sum()})
+
+    method = Linear()
+    train(method, tmp_path, precision="bf16-mixed")
+    weights, outputs = zip(*method.seen, strict=True)
+    assert len(set(weights)) == len(method.seen) > 2
+    torch.testing.assert_close(torch.tensor(outputs), torch.tensor(weights).bfloat16().float())
+
+
 def test_checkpoints_come_at_every_epoch_and_every_few_steps_and_old_ones_go(tmp_path: Path):
     train(Toy(), tmp_path, checkpoint_steps=2, keep_checkpoints=9)
     assert [int(p.stem[5:]) for p in list_checkpoints(tmp_path / "checkpoints")] == [2, 3, 4, 6]
