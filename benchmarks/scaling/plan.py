@@ -17,8 +17,9 @@ class Inputs:
     """What the reader fills in.
 
     decode_s: one scan from .nii.gz into the cache; read_s: one scan from the warm cache; view_s: one view; all on one
-    core. net_s: forward and backward of all views of one scan on one GPU. view_gpu_s: one view on the GPU, where views
-    are made there (None: on the cores). raw_bytes: a .nii.gz; voxels: of a cached scan; itemsize: 4, or 2 for float16.
+    core. hand_s: one view out of a worker process, in the process that trains (views on the GPU are not handed over).
+    net_s: forward and backward of all views of one scan on one GPU. view_gpu_s: one view on the GPU, where views are
+    made there (None: on the cores). raw_bytes: a .nii.gz; voxels: of a cached scan; itemsize: 4, or 2 for float16.
     views, batch (scans per GPU), embedding (D), parameters (P): of the recipe. cores: per GPU. node: GPUs per node.
     memory: bytes per node that may hold cached files. disk: bytes/s per node (a shared file system: its total divided
     by the nodes). link: bytes/s per GPU inside a node; wire: bytes/s per node between nodes. latency_s: per hop.
@@ -29,6 +30,7 @@ class Inputs:
     view_s: float
     net_s: float
     view_gpu_s: float | None = None
+    hand_s: float = 0.004
     raw_bytes: float = 4e6
     voxels: int = 121 * 145 * 121
     itemsize: int = 4
@@ -59,17 +61,19 @@ class Inputs:
 class Plan:
     """One column of the table. Times of one step in seconds, of one GPU; all GPUs work at once.
 
-    read, views: of the cores of one GPU; disk: cached bytes that are not in memory; net: forward and backward, with
-    the views where they are made there; gather: embeddings and their gradients; reduce: gradients, what does not hide
-    behind the backward pass. step: the slowest of cores (read + views), disk and GPU (network + gather + reduce), which
-    work at once; bound: the greatest part of that one. batch: scans per GPU. steps: per epoch. build: seconds until the
-    cache is filled. cores_needed: per GPU, so that the GPU never waits for them.
+    read, views: of the cores of one GPU; hand: views out of worker processes, by the one process that feeds the GPU;
+    disk: cached bytes that are not in memory; net: forward and backward, with the views where they are made there;
+    gather: embeddings and their gradients; reduce: gradients, what does not hide behind the backward pass. step: the
+    slowest of cores (read + views), hand-over, disk and GPU (network + gather + reduce), which work at once; bound: the
+    greatest part of that one. batch: scans per GPU. steps: per epoch. build: seconds until the cache is filled.
+    cores_needed: per GPU, so that the GPU never waits for them.
     """
 
     gpus: int
     scans: int
     read: float
     views: float
+    hand: float
     disk: float
     net: float
     gather: float
@@ -114,6 +118,7 @@ def plan(given: Inputs, gpus: int, scans: int) -> Plan:
     on_cores = given.view_gpu_s is None
     read = b * given.read_s / given.cores
     views = b * given.views * given.view_s / given.cores if on_cores else 0.0
+    hand = b * given.views * given.hand_s if on_cores else 0.0
     absent = max(0.0, 1 - given.memory / (scans * given.scan_bytes))
     disk = absent * given.scan_bytes * b * min(w, given.node) / given.disk
     net = b * (given.net_s + (0.0 if on_cores else given.views * (given.view_gpu_s or 0.0)))
@@ -122,10 +127,11 @@ def plan(given: Inputs, gpus: int, scans: int) -> Plan:
     gather = 2 * (gather_bytes(w, b, given.views, given.embedding) * ring + (w - 1) * given.latency_s)
     whole = reduce_bytes(w, given.parameters) / speed + 2 * (w - 1) * given.latency_s
     reduce = max(0.0, whole - BACKWARD * b * given.net_s)
-    sides = {"cores": read + views, "disk": disk, "gpu": net + gather + reduce}
+    sides = {"cores": read + views, "hand": hand, "disk": disk, "gpu": net + gather + reduce}
     side = max(sides, key=lambda name: sides[name])
     inside = {
         "cores": {"views": views, "read": read},
+        "hand": {"hand-over": hand},
         "disk": {"disk": disk},
         "gpu": {"network": net, "all-gather": gather, "all-reduce": reduce},
     }[side]
@@ -139,6 +145,7 @@ def plan(given: Inputs, gpus: int, scans: int) -> Plan:
         scans=scans,
         read=read,
         views=views,
+        hand=hand,
         disk=disk,
         net=net,
         gather=gather,

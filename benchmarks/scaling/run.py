@@ -24,6 +24,7 @@ OPTIONS: dict[str, tuple[str, float, str]] = {
     "decode-ms": ("decode_s", 1e-3, "one .nii.gz into the cache, one core"),
     "read-ms": ("read_s", 1e-3, "one scan from the warm cache, one core"),
     "view-ms": ("view_s", 1e-3, "one view, one core"),
+    "hand-ms": ("hand_s", 1e-3, "one view out of a worker process, in the process that trains"),
     "gpu-ms": ("net_s", 1e-3, "forward and backward of all views of one scan, one GPU"),
     "gpu-view-ms": ("view_gpu_s", 1e-3, "one view on the GPU, where views are made there"),
     "views": ("views", 1, "V"),
@@ -75,8 +76,8 @@ def fill(given: dict[str, float], found: Measured | None) -> tuple[Inputs, dict[
     values: dict[str, float] = {"net_s": GPU_MS / 1e3}
     source: dict[str, str] = {}
     if found is not None:
-        values |= {name: getattr(found, name) for name in ("decode_s", "read_s", "view_s", "raw_bytes")}
-        source |= dict.fromkeys(("decode_s", "read_s", "view_s", "raw_bytes"), "measured")
+        values |= {name: getattr(found, name) for name in ("decode_s", "read_s", "view_s", "hand_s", "raw_bytes")}
+        source |= dict.fromkeys(("decode_s", "read_s", "view_s", "hand_s", "raw_bytes"), "measured")
         if found.parameters:
             values["parameters"], source["parameters"] = found.parameters, "measured"
         if found.net_s is not None and "CPU" not in found.device:
@@ -119,14 +120,14 @@ def table(inputs: Inputs, plans: list[Plan]) -> list[str]:
     lines = [
         f"One cached scan: {inputs.scan_bytes / 1e6:.2f} MB. Times of one step of {inputs.batch} scans per GPU in ms.",
         "",
-        "| scans | GPUs | cache GB | fill h | read | views | disk | network | all-gather | all-reduce left | **bound** "
-        "| step | scans/s | epoch min | steps | cores per GPU to keep up | gathered MB | reduced MB |",
-        "|" + "---|" * 18,
+        "| scans | GPUs | cache GB | fill h | read | views | hand-over | disk | network | all-gather | all-reduce left "
+        "| **bound** | step | scans/s | epoch min | steps | cores per GPU to keep up | gathered MB | reduced MB |",
+        "|" + "---|" * 19,
     ]
     for p in plans:
         gathered = gather_bytes(p.gpus, inputs.batch, inputs.views, inputs.embedding) / 1e6
         cells = [f"{p.scans:,}", str(p.gpus), f"{p.scans * inputs.scan_bytes / 1e9:.0f}", f"{p.build / 3600:.2f}"]
-        cells += [f"{1e3 * t:.3g}" for t in (p.read, p.views, p.disk, p.net, p.gather, p.reduce)]
+        cells += [f"{1e3 * t:.3g}" for t in (p.read, p.views, p.hand, p.disk, p.net, p.gather, p.reduce)]
         cells += [f"**{p.bound}**", f"{1e3 * p.step:.0f}", f"{p.rate:.0f}", f"{p.epoch / 60:.1f}", str(p.steps)]
         cells += [str(p.cores_needed), f"{gathered:.2f}", f"{reduce_bytes(p.gpus, inputs.parameters) / 1e6:.0f}"]
         lines.append("| " + " | ".join(cells) + " |")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import math
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ READERS = ("auto", "nibabel", "sitk")
 _PADDING = 1 << 20
 """Bytes that a packed file may have behind its voxels, whatever their number."""
 _rooms = Rooms(1)
+_rooms_packed = Rooms(1)
 AGAIN = "copy or convert it again, or drop its row"
 _BROKEN = (OSError, ValueError, TypeError, KeyError, OverflowError, RuntimeError, MemoryError)
 
@@ -79,7 +81,7 @@ def unpacked(path: Path, needed: int) -> np.ndarray:
 
     needed: bytes that its header states. Errors: VolumeError where it unpacks to more than that and generous padding.
     """
-    content = np.fromfile(path, np.uint8)
+    content = _content(path)
     if content[:2].tobytes() != MAGIC:
         return content
     try:
@@ -89,6 +91,17 @@ def unpacked(path: Path, needed: int) -> np.ndarray:
             f"{path} unpacks to more than twice the {needed} bytes that its header states, so it is damaged or a gzip "
             f"bomb; {AGAIN}"
         ) from error
+
+
+def _content(path: Path) -> np.ndarray:
+    """Bytes of a file; packed ones, whose reader unpacks them at once, in memory that is used again."""
+    with open(path, "rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        content = _rooms_packed([size], np.uint8)
+        view, at = content.data, 0
+        while at < size and (n := file.readinto(view[at:])):
+            at += n
+    return content[:at]
 
 
 def nifti_header(path: Path, check: bool = False) -> Any:

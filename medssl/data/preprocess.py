@@ -106,7 +106,8 @@ class Preprocessing:
             )
         ratio = self._ratio(volume.spacing)
         shape = self.output_shape(volume.data.shape[1:], volume.spacing)
-        return np.stack([self._channel(x_DHW, ratio, shape, volume.source) for x_DHW in volume.data])
+        parts = [self._channel(x_DHW, ratio, shape, volume.source) for x_DHW in volume.data]
+        return parts[0][None] if len(parts) == 1 else np.stack(parts)
 
     def _ratio(self, spacing: Sequence[float] | np.ndarray) -> list[float]:
         """New over old spacing, per axis."""
@@ -116,10 +117,11 @@ class Preprocessing:
     def _channel(self, x_DHW: np.ndarray, ratio: list[float], shape: Sequence[int], source: str) -> np.ndarray:
         if x_DHW.min() == x_DHW.max():
             raise VolumeError(f"{source} is constant (every voxel is {x_DHW.flat[0]:g}); repair it or drop its row")
-        y_DHW = centred(x_DHW, ratio, shape)
+        y_DHW = np.asarray(centred(x_DHW, ratio, shape), np.float32)
         if self.intensity == "none":
             return np.ascontiguousarray(y_DHW)
-        inside = centred(self._mask(x_DHW), ratio, shape) >= 0.5
+        inside = centred(self._mask(x_DHW), ratio, shape)
+        inside = inside if inside.dtype == bool else inside >= 0.5
         values = y_DHW[inside].astype(np.float64)
         if values.size == 0:
             raise VolumeError(
@@ -132,9 +134,10 @@ class Preprocessing:
                 f'{source} is constant inside the mask "{self.mask}" ({values.size} voxels), so its intensities cannot '
                 'be scaled; set preprocessing.mask to "none" for a binary image, or drop its row'
             )
-        scaled = (values - low) / width
+        values -= low
+        values /= width
         out = np.zeros(y_DHW.shape, np.float32)
-        out[inside] = scaled if self.intensity == "zscore" else np.clip(scaled, 0, 1)
+        out[inside] = values if self.intensity == "zscore" else values.clip(0, 1, out=values)
         return out
 
     def _mask(self, x_DHW: np.ndarray) -> np.ndarray:

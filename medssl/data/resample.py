@@ -18,14 +18,14 @@ def centred(x_DHW: np.ndarray, ratio: Sequence[float], shape: Sequence[int]) -> 
     An axis whose spacing stays is cropped or padded with 0 by whole voxels. The others are interpolated linearly
     with both grids sharing their centre; where voxels grow, a Gaussian with the width by which the new voxel's point
     spread exceeds the old one's goes first (variance (new^2 - old^2) / (8 ln 2); Cardoso et al., MICCAI 2015).
-    Outside the old field of view the result is 0. Returns float32.
+    Outside the old field of view the result is 0. Returns float32 where something is interpolated, else what it got.
     """
-    out = np.asarray(x_DHW, np.float32)
+    out = x_DHW
     for axis, (step, size) in enumerate(zip(ratio, shape, strict=True)):
         if abs(step - 1) <= SAME:
             out = _crop_or_pad(out, axis, size)
         else:
-            out = _interpolate(out, axis, step, size)
+            out = _interpolate(np.asarray(out, np.float32), axis, step, size)
     return out
 
 
@@ -70,15 +70,30 @@ def otsu_mask(x_DHW: np.ndarray) -> np.ndarray:
 
 def fill_holes(mask_DHW: np.ndarray) -> np.ndarray:
     """Add background that does not reach the border of the grid (face neighbours)."""
-    if mask_DHW.all():
+    box = _box(mask_DHW)
+    if box is None:
         return mask_DHW
-    label, count = ndimage.label(~mask_DHW)
+    empty = ~mask_DHW[box]
+    label, count = ndimage.label(empty)
     outside = np.zeros(count + 1, bool)
     for axis in range(3):
         for end in (0, -1):
             outside[np.take(label, end, axis)] = True
     outside[0] = False
-    return ~outside[label]
+    out = np.zeros_like(mask_DHW)
+    np.logical_not(outside[label], out=out[box])
+    return out
+
+
+def _box(mask_DHW: np.ndarray) -> tuple[slice, slice, slice] | None:
+    """The smallest box around a mask; what lies around it is all background, and reaches the border of the grid."""
+    ends = []
+    for axis in range(3):
+        found = np.flatnonzero(mask_DHW.any(tuple(a for a in range(3) if a != axis)))
+        if not len(found):
+            return None
+        ends.append(slice(int(found[0]), int(found[-1]) + 1))
+    return ends[0], ends[1], ends[2]
 
 
 def otsu_threshold(x: np.ndarray, bins: int = 256) -> float:

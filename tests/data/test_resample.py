@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from medssl.data.resample import centred, fill_holes, nonzero_mask, otsu_threshold
 
@@ -59,6 +60,17 @@ def test_only_background_that_is_cut_off_from_the_border_is_filled():
     assert fill_holes(np.ones((2, 2, 2), bool)).all()
     assert not fill_holes(np.zeros((2, 2, 2), bool)).any()
     np.testing.assert_array_equal(nonzero_mask(brain()), brain() != 0)
+
+
+@pytest.mark.parametrize("density", [0.02, 0.4, 0.75, 0.95])
+def test_filling_is_scipys_for_masks_anywhere_in_the_grid(density):
+    rng = np.random.default_rng(3)
+    for low in rng.integers(0, 5, (20, 3)):
+        mask = np.zeros((9, 8, 10), bool)
+        size = rng.integers(1, 5, 3)
+        place = tuple(slice(a, a + n) for a, n in zip(low, size, strict=True))
+        mask[place] = rng.random(mask[place].shape) < density
+        np.testing.assert_array_equal(fill_holes(mask), ndimage.binary_fill_holes(mask))
 
 
 def test_linear_interpolation_reproduces_a_ramp_and_keeps_a_constant():

@@ -14,9 +14,11 @@ from benchmarks.scaling.plan import Inputs, gather_bytes, plan, reduce_bytes
 from medssl.errors import UserError
 
 GIVEN = Inputs(
-    decode_s=0.5, read_s=0.001, view_s=0.02, net_s=0.03, raw_bytes=4e6, voxels=2_000_000, itemsize=4, views=2, batch=32,
-    embedding=128, parameters=33e6, cores=8, node=8, memory=400e9, disk=2e9, link=200e9, wire=25e9, latency_s=20e-6,
+    decode_s=0.5, read_s=0.001, view_s=0.02, net_s=0.03, hand_s=0.002, raw_bytes=4e6, voxels=2_000_000, itemsize=4,
+    views=2, batch=32, embedding=128, parameters=33e6, cores=8, node=8, memory=400e9, disk=2e9, link=200e9, wire=25e9,
+    latency_s=20e-6,
 )  # fmt: skip
+IDLE = {"net_s": 1e-5, "view_s": 0.0, "read_s": 0.0, "hand_s": 0.0, "wire": 1e8}
 
 
 def test_an_example_by_hand():
@@ -24,6 +26,7 @@ def test_an_example_by_hand():
     found = plan(GIVEN, 16, 100_000)
     assert found.read == pytest.approx(32 * 0.001 / 8)
     assert found.views == pytest.approx(32 * 2 * 0.02 / 8)
+    assert found.hand == pytest.approx(32 * 2 * 0.002)
     assert found.disk == pytest.approx(0.5 * 8e6 * 32 * 8 / 2e9)
     assert found.net == pytest.approx(0.96)
     assert gather_bytes(16, 32, 2, 128) == 524_288
@@ -44,13 +47,13 @@ def test_an_example_by_hand():
     [
         ({"view_s": 0.2}, 8, 10_000, "views"),
         ({"view_s": 0.0, "read_s": 0.5}, 8, 10_000, "read"),
+        ({"hand_s": 0.02}, 8, 10_000, "hand-over"),
         ({"memory": 1e9, "disk": 1e8}, 8, 10_000, "disk"),
         ({}, 1, 10_000, "network"),
-        ({"net_s": 1e-5, "view_s": 0.0, "read_s": 0.0, "wire": 1e8, "embedding": 2048, "parameters": 1e3}, 64, 10_000,
-         "all-gather"),
-        ({"net_s": 1e-5, "view_s": 0.0, "read_s": 0.0, "wire": 1e8, "parameters": 1e9}, 64, 10_000, "all-reduce"),
+        (IDLE | {"embedding": 2048, "parameters": 1e3}, 64, 10_000, "all-gather"),
+        (IDLE | {"parameters": 1e9}, 64, 10_000, "all-reduce"),
     ],
-)  # fmt: skip
+)
 def test_each_part_can_be_the_bound(changes: dict, gpus: int, scans: int, bound: str):
     assert plan(replace(GIVEN, **changes), gpus, scans).bound == bound
 
@@ -62,7 +65,7 @@ def test_one_gpu_sends_nothing():
 
 def test_slower_parts_never_make_a_faster_step_and_faster_ones_never_a_slower():
     base = plan(GIVEN, 64, 100_000)
-    for name in ("decode_s", "read_s", "view_s", "net_s", "embedding", "parameters", "latency_s"):
+    for name in ("decode_s", "read_s", "view_s", "hand_s", "net_s", "embedding", "parameters", "latency_s"):
         worse = plan(replace(GIVEN, **{name: 10 * getattr(GIVEN, name)}), 64, 100_000)
         assert worse.step >= base.step
         assert worse.build >= base.build
@@ -80,7 +83,7 @@ def test_more_gpus_shorten_an_epoch_and_never_by_more_than_their_number():
 
 def test_views_on_the_gpu_leave_the_cores_and_load_the_gpu():
     found = plan(replace(GIVEN, view_s=0.2, view_gpu_s=0.001), 8, 10_000)
-    assert found.views == 0.0
+    assert (found.views, found.hand) == (0.0, 0.0)
     assert found.net == pytest.approx(32 * (0.03 + 2 * 0.001))
 
 
@@ -98,8 +101,9 @@ def test_units_of_the_command_line_and_origins():
     assert (inputs.decode_s, inputs.read_s, inputs.view_s) == pytest.approx((0.5, 0.001, 0.02))
     assert (inputs.disk, inputs.parameters, inputs.batch) == (3e9, 33e6, 16)
     assert (source["disk"], source["net_s"], source["views"]) == ("given", "ASSUMED", "chosen")
-    cpu = Measured(0.5, 0.001, 0.02, 4_000_000, 20.0, "one CPU core", 33_000_000, 10**11)
+    cpu = Measured(0.5, 0.001, 0.02, 0.003, 4_000_000, 20.0, "one CPU core", 33_000_000, 10**11)
     stood, source = run.fill({}, cpu)
+    assert (stood.hand_s, source["hand_s"]) == (0.003, "measured")
     assert (stood.net_s, source["net_s"], source["decode_s"]) == (0.03, "ASSUMED", "measured")
     gpu, source = run.fill({}, replace(cpu, net_s=0.004, device="Some GPU"))
     assert (gpu.net_s, source["net_s"]) == (0.004, "measured on Some GPU")
@@ -127,4 +131,5 @@ def test_numbers_of_this_machine_are_core_seconds_of_real_work(tmp_path: Path):
     assert found.raw_bytes == path.stat().st_size
     assert 0 < found.read_s < found.decode_s
     assert found.view_s > 0
+    assert found.hand_s > 0
     assert (found.net_s, found.flops) == (None, 0)
