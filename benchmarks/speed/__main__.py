@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import RESULTS, write
-from benchmarks.speed.timing import Part
+from benchmarks.speed.timing import TARGETS, Part, margin
 from medssl.files import write_atomic
 
 PARTS = ("views", "loader", "step", "losses", "gradcache", "embed")
@@ -59,8 +59,9 @@ def content_of(found: dict[str, Part], seconds: dict[str, float], quick: bool) -
 def markdown(part: Part) -> str:
     """Ratios, the table behind them, and notes."""
     lines = [f"## {part.title}", ""]
-    lines += ["| ratio | value | meaning |", "|---|---|---|"]
-    lines += [f"| `{key}` | {_cell(value)} | {part.meaning[key]} |" for key, value in part.ratios.items()]
+    lines += ["| ratio | value | target | meaning |", "|---|---|---|---|"]
+    for key, value in part.ratios.items():
+        lines.append(f"| `{key}` | {_cell(value)} | {_target(key, value)} | {part.meaning[key]} |")
     tables: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in part.rows:
         tables.setdefault(tuple(row), []).append(row)
@@ -70,12 +71,19 @@ def markdown(part: Part) -> str:
     return "\n".join([*lines, "", *part.notes, ""])
 
 
+def _target(key: str, value: float) -> str:
+    better = margin(key, value)
+    if better is None:
+        return ""
+    return " ".join([TARGETS[key][0], _cell(TARGETS[key][1]), *([] if better >= 1 else ["(missed)"])])
+
+
 def _cell(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def figure(found: dict[str, Part]) -> bytes:
-    """All ratios as bars on a logarithmic axis; 1 is the peer."""
+    """How many times better than its target each ratio is, on a logarithmic axis; 1 is the target."""
     import io
 
     import matplotlib
@@ -83,14 +91,19 @@ def figure(found: dict[str, Part]) -> bytes:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    ratios = {key: value for part in found.values() for key, value in part.ratios.items()}
-    drawn, axes = plt.subplots(figsize=(8, 0.32 * len(ratios) + 1))
-    axes.barh(list(ratios)[::-1], list(ratios.values())[::-1], color="#35618f")
-    for place, value in enumerate(list(ratios.values())[::-1]):
-        axes.text(value, place, f" {_cell(value)}", va="center", fontsize=8)
+    ratios = {k: v for part in found.values() for k, v in part.ratios.items() if k in TARGETS}
+    names, values = list(ratios)[::-1], list(ratios.values())[::-1]
+    better = [margin(key, value) or 0.0 for key, value in zip(names, values, strict=True)]
+    drawn, axes = plt.subplots(figsize=(8, 0.3 * len(names) + 1))
+    axes.barh(names, [b - 1 for b in better], left=1, color=["#35618f" if b >= 1 else "#c8692c" for b in better])
+    for place, (key, value, b) in enumerate(zip(names, values, better, strict=True)):
+        told = f" {_cell(value)}, {TARGETS[key][0]} {_cell(TARGETS[key][1])}"
+        axes.text(max(b, 1.0), place, told, va="center", fontsize=8)
     axes.set_xscale("log")
+    axes.set_xlim(right=3 * max(better))
+    axes.margins(y=0.01)
     axes.axvline(1.0, color="black", linewidth=0.8)
-    axes.set_xlabel("ratio (what each means: see the table)")
+    axes.set_xlabel("times better than the target (value, target); orange: missed")
     drawn.tight_layout()
     file = io.BytesIO()
     drawn.savefig(file, format="png", dpi=120)

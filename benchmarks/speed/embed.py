@@ -77,7 +77,7 @@ def _embedding(part: Part, folder: Path, quick: bool) -> None:
 
     times = paired({"encoder alone, tensors in memory": bare, "medssl embed, warm cache": embed}, 3 if quick else 5)
     found = ratio(times, "medssl embed, warm cache", "encoder alone, tensors in memory")
-    part.ratio("embed.vs_forward", found, "embedding a cohort over the encoder's forward passes (at most 1.15)")
+    part.ratio("embed.vs_forward", found, "embedding a cohort over the encoder's forward passes")
     for what, seconds in times.items():
         size = {"scans": scans, "voxels": "x".join(map(str, SHAPE)), "batch": batch, "scans per saved part": PART}
         part.rows.append({"embedding": what, **size, "ms per scan": 1e3 * median(seconds) / scans})
@@ -89,7 +89,7 @@ def _probes(part: Part, rows: int) -> None:
     began = time.perf_counter()
     scores = scorecard(table, resamples=200)
     seconds = time.perf_counter() - began
-    part.ratio("embed.probe_100k_gb", gigabytes, f"GB that a scorecard of {rows:,} x {WIDTH} adds (at most 8)")
+    part.ratio("embed.probe_100k_gb", gigabytes, f"GB that a scorecard of {rows:,} x {WIDTH} adds")
     part.ratio("embed.probe_100k_s", seconds, "its seconds by one thread, references and 200 resamples included")
     told = {key: scores.main[key] for key in ("mae_internal", "mae_external", "site_bacc")}
     part.rows.append({"probes": f"{rows:,} x {WIDTH}, {SITES} sites", "seconds": seconds, "GB": gigabytes, **told})

@@ -122,13 +122,11 @@ def _warm(part: Part, folder: Path, name: str, shape: tuple[int, int, int], quic
         found = ratio(times, "PersistentDataset, read", "medssl, read")
         part.ratio("loader.vs_persistent", found, "MONAI PersistentDataset over ours, warm, until a scan can be read")
         found = ratio(times, "PersistentDataset, batches", "medssl, batches")
-        part.ratio(
-            "loader.vs_persistent_batches", found, "the same as collated batches of 8, no worker process (target 5)"
-        )
+        part.ratio("loader.vs_persistent_batches", found, "the same as collated batches of 8, no worker process")
         found = ratio(times, "PersistentDataset, batches of 2 workers", "medssl, batches of 2 workers")
-        part.ratio("loader.vs_persistent_workers", found, "the same, 2 processes there, 2 threads here (target 5)")
+        part.ratio("loader.vs_persistent_workers", found, "the same, 2 processes there, 2 threads here")
         found = ratio(times, "medssl, copied", "memory, copied")
-        part.ratio("loader.vs_memcpy", found, "reading a warm scan over copying its bytes from memory (at most 1.5)")
+        part.ratio("loader.vs_memcpy", found, "reading a warm scan over copying its bytes from memory")
         error = max(float((half(k) - read(k)).abs().max()) for k in range(len(scans)))
         part.notes.append(f"float16 entries: largest error {error:.4f} of z-scored intensities.")
         part.notes.append(
@@ -190,7 +188,7 @@ def _cold(part: Part, folder: Path, quick: bool) -> None:
             spent = {f"{who}, ms per scan": 1e3 * median(times[who]) / len(paths) for who in times}
             part.rows.append(row | spent)
     meanings = {
-        "cold_vs_monai": ("read", "MONAI LoadImage, which leaves file order, over ours in RAS (target 3)"),
+        "cold_vs_monai": ("read", "MONAI LoadImage, which does not reorient, over ours in RAS"),
         "cold_ras_vs_monai": ("in RAS", "LoadImage, Orientation and a contiguous tensor over the same of ours"),
         "cold_normalised_vs_monai": ("normalised", "the same and NormalizeIntensity over our preprocessing"),
     }
@@ -222,7 +220,7 @@ def _manifest(part: Part, folder: Path, quick: bool) -> None:
         first_batch()
         seconds.append(time.perf_counter() - began)
         work.append(time.process_time() - worked)
-    part.ratio("loader.manifest_100k_s", median(seconds[1:]), "seconds from 100,000 rows to the first batch (below 5)")
+    part.ratio("loader.manifest_100k_s", median(seconds[1:]), "seconds from 100,000 rows to the first batch")
     part.ratio("loader.manifest_100k_cpu_s", median(work[1:]), "of them seconds of computing")
     for rows in (1000, ROWS):
         plan, sites = EpochBatches(np.arange(rows), 64, 0), np.arange(rows) % 60

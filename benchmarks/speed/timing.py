@@ -12,6 +12,29 @@ from statistics import median
 from typing import Any
 
 Action = Callable[[], object]
+TARGETS: dict[str, tuple[str, float]] = {
+    **{f"views.{order}vs_monai": ("at least", 6) for order in ("", "paper_")},
+    **{f"views.{order}bf16_vs_monai": ("at least", 10) for order in ("", "paper_")},
+    **{f"views.{order}vs_nidl": ("at least", 4) for order in ("", "paper_")},
+    **{f"loader.vs_persistent{what}": ("at least", 5) for what in ("", "_batches", "_workers")},
+    "loader.vs_memcpy": ("at most", 1.5),
+    "loader.cold_vs_monai": ("at least", 3),
+    "loader.manifest_100k_s": ("at most", 5),
+    "step.vs_plain": ("at least", 1.8),
+    "step.adapter_overhead": ("at most", 1.05),
+    "step.loss_gap": ("at most", 1),
+    **{
+        f"losses.{loss}{what}_vs_ntxent": ("at most", 4)
+        for loss in ("thr", "exp", "yaware")
+        for what in ("", "_memory")
+    },
+    **{f"{place}memory": ("at most", 1.3) for place in ("gradcache.", "gpu.gradcache_")},
+    **{f"{place}time": ("at most", 1.6) for place in ("gradcache.", "gpu.gradcache_")},
+    "gradcache.gradient_error": ("at most", 1e-5),
+    "embed.vs_forward": ("at most", 1.15),
+    "embed.probe_100k_gb": ("at most", 8),
+}
+"""What was aimed at; ratios that are not here have no target."""
 
 
 @dataclass
@@ -29,9 +52,17 @@ class Part:
     notes: list[str] = field(default_factory=list)
 
     def ratio(self, key: str, value: float, meaning: str) -> None:
-        """Keep a ratio and one phrase that says which way is good and what the target was."""
+        """Keep a ratio and one phrase that says what it compares."""
         self.ratios[key] = value
         self.meaning[key] = meaning
+
+
+def margin(key: str, value: float) -> float | None:
+    """How many times better than its target a ratio is; None without a target."""
+    if key not in TARGETS:
+        return None
+    way, target = TARGETS[key]
+    return value / target if way == "at least" else target / value
 
 
 def paired(actions: Mapping[str, Action], rounds: int, warmup: int = 1) -> dict[str, list[float]]:

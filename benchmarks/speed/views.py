@@ -63,12 +63,12 @@ def _one_order(part: Part, order: str, names: tuple[str, ...], x: Tensor, rounds
     times = paired(actions, rounds)
     prefix = "views." if order == "fused" else "views.paper_"
     where = "" if order == "fused" else ", y-aware's order"
-    part.ratio(f"{prefix}vs_monai", ratio(times, "MONAI", "medssl"), f"MONAI's time over ours{where}; target 6")
+    part.ratio(f"{prefix}vs_monai", ratio(times, "MONAI", "medssl"), f"MONAI's time over ours{where}")
     bf16 = ratio(times, "MONAI", "medssl bf16")
-    part.ratio(f"{prefix}bf16_vs_monai", bf16, f"the same with bfloat16 products{where}; target 10")
-    for name, target in (("nidl", "; target 4"), ("torchio", "")):
+    part.ratio(f"{prefix}bf16_vs_monai", bf16, f"the same with bfloat16 products{where}")
+    for name in ("nidl", "torchio"):
         if name in times:
-            part.ratio(f"{prefix}vs_{name}", ratio(times, name, "medssl"), f"{name}'s time over ours{where}{target}")
+            part.ratio(f"{prefix}vs_{name}", ratio(times, name, "medssl"), f"{name}'s time over ours{where}")
     part.ratio(
         f"{prefix}vs_copy", ratio(times, "medssl", "copy"), f"ours over one read and write{where}; 1 is the bound"
     )
