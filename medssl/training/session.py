@@ -78,7 +78,7 @@ def train(
             table,
             rows,
             embed,
-            bar.say,
+            bar.say if progress else lambda text: bar.say(f"{run}: {text}"),  # several may train at once
             draw=draw,
             tensorboard=trainer.tensorboard,
             seed=trainer.seed,

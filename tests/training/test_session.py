@@ -14,6 +14,7 @@ from medssl import stages
 from medssl.data.dataset import ScanDataset
 from medssl.encoders.file import load_encoder, weights_digest
 from medssl.errors import TrainingStopped
+from medssl.training import session
 from medssl.training.checkpoints import checkpoint_name
 from medssl.training.run import Run
 from tests.conftest import tiny_recipe
@@ -71,6 +72,19 @@ def test_worker_processes_change_no_number(trained: Path, cohort: Path, tmp_path
     helped = pretrain("exponential", cohort, tmp_path / "run", "data.workers=2")
     assert losses(helped) == losses(trained)
     assert digest(helped) == digest(trained)
+
+
+def test_what_a_silent_training_tells_names_its_run(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    class Telling(session.Monitor):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            self.say("collapse")
+
+    monkeypatch.setattr(session, "Monitor", Telling)
+    pretrain("l1_age", cohort, tmp_path / "run")
+    assert f"medssl: {tmp_path / 'run'}: collapse" in capsys.readouterr().err
 
 
 def test_another_seed_gives_other_weights(trained: Path, cohort: Path, tmp_path: Path):
