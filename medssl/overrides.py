@@ -26,7 +26,9 @@ def apply_override(content: dict[str, Any], override: str) -> None:
     """Write the value of ``a.b.c=value`` into nested plain values; RecipeError where it has no place."""
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise RecipeError(f"override '{override}' must read key=value, such as optim.lr=1e-3")
+        meant = override if not equals and override.endswith((".csv", ".tsv")) else ""
+        such = f"data.manifest={meant}" if meant else "optim.lr=1e-3"
+        raise RecipeError(f"override '{override}' must read key=value, such as {such}")
     try:
         value = as_numbers(yaml.safe_load(text))
     except yaml.YAMLError:

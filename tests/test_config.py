@@ -165,6 +165,7 @@ def test_a_bare_name_replaces_method_and_encoder(tmp_path: Path):
     [
         ("optim.lr", "must read key=value"),
         ("=3", "must read key=value"),
+        ("scans/split.csv", "such as data.manifest=scans/split.csv"),
         ("optim.lr=[1", "no valid YAML"),
         ("optim.lr.more=3", "'more' is not inside a mapping"),
         ("data.preprocessing.spacing.7=x", "'7' is not inside a mapping"),

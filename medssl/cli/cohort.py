@@ -224,7 +224,10 @@ def split(
     for note in split_notes(table, external_fraction if sites is None else None):
         typer.echo(f"note: {note}")
     typer.echo(f"written: {written}")
-    named = "exponential" if "image" in given else "exponential_roi 'data.columns=[...]'"
+    aged = bool(table["age"].notna().any())
+    named = ("exponential" if aged else "simclr") if "image" in given else "exponential_roi 'data.columns=[...]'"
+    if not aged:
+        typer.echo("note: no row has an age, so methods that read it cannot train and no age can be scored")
     typer.echo(f"next: medssl pretrain {named} data.manifest={written} output=runs/first")
 
 

@@ -155,7 +155,7 @@ def load_study(name: str | Path, data: str | Path | None = None) -> Study:
     """
     path = Path(name) if Path(name).is_file() else config_file("study", str(name))
     if path is None:
-        raise RecipeError(f"there is no study '{name}'; give a YAML file like those in configs/study")
+        raise RecipeError(f"there is no study '{name}'; give a YAML file, or one of demo, search (configs/study)")
     content = read_yaml(path)
     beside = path.parent / str(content.get("recipe"))
     if beside.is_file():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,18 @@ def prepare(study: str | Path, out: str | Path, data: str | Path | None = None, 
     Raises UserError where the folder holds trials that cannot be compared (another recipe, cohort, validation or
     other swept keys); values of the grid, the number of trials and the score may change.
     """
-    out = make_folder(Path(out).absolute())
-    chosen = load_study(study, data)
+    out, chosen = Path(out).absolute(), load_study(study, data)
+    fresh = not out.exists()
+    try:
+        return _prepared(chosen, make_folder(out), progress)
+    except UserError:
+        with suppress(OSError):  # only where nothing is in it yet
+            if fresh:
+                out.rmdir()
+        raise
+
+
+def _prepared(chosen: Study, out: Path, progress: bool) -> Place:
     if chosen.synthetic is not None:
         with turn(out / ".lock"):
             manifest = stages.synthetic_cohort(out / "cohort", **chosen.synthetic.model_dump(), progress=progress)

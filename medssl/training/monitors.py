@@ -99,7 +99,7 @@ class Monitor:
         self.previous: np.ndarray | None = None
         self.told: set[str] = set()
         self.recent: list[float] = []
-        self.low = 0
+        self.low, self.flat = 0, ""
         self.clock, self.steps = time.perf_counter(), 0
         used = tensorboard and writes
         self.board = tensorboard_writer()(str(self.folder / "tensorboard")) if used else None
@@ -161,6 +161,8 @@ class Monitor:
             for key, value in record.items():
                 if isinstance(value, float):
                     self.board.add_scalar(f"probe/{key}", value, progress.step)
+        if last and self.low:  # too few steps for ten in a row
+            self._tell("std", progress.step, progress.epoch, self.flat)
         used = _used_dimensions(features)
         if used < 1.5 and features.shape[1] > 4:
             self._tell(
@@ -190,16 +192,14 @@ class Monitor:
         limit = 0.1 if angular else _FLAT  # raw features share a large mean, which harms no probe
         low = z is not None and z.shape[0] > 2 and row["std"] * math.sqrt(z.shape[1]) < limit
         self.low = self.low + 1 if low else 0
-        if z is not None and self.low >= 10:  # a fresh network maps all scans nearby: not yet a collapse
-            healthy = 1 / math.sqrt(z.shape[1])
-            self._tell(
-                "std",
-                step,
-                epoch,
+        if z is not None and low:
+            self.flat = (
                 f"collapse: the embedding's standard deviation is {row['std']:.4f} (healthy is about "
-                f"{healthy:.3f}), so all scans are mapped to nearly one point; lower optim.lr, "
-                f"{'check that the two views differ, ' if angular else ''}or choose another method",
+                f"{1 / math.sqrt(z.shape[1]):.3f}), so all scans are mapped to nearly one point; lower optim.lr, "
+                f"{'check that the two views differ, ' if angular else ''}or choose another method"
             )
+        if self.low >= 10:  # a fresh network maps all scans nearby: not yet a collapse
+            self._tell("std", step, epoch, self.flat)
         if "loss" in row and "chance" in row:
             self.recent = [*self.recent[-19:], float(row["loss"])]
             if len(self.recent) == 20 and min(self.recent) > 0.98 * row["chance"] > 0:
@@ -210,6 +210,11 @@ class Monitor:
                     f"no learning yet: the loss stays at its chance level {row['chance']:.3f}; raise optim.lr, "
                     f"weaken the views, or check that volumes are normalised",
                 )
+
+    def note(self, text: str) -> None:
+        """Keep a sentence about the training as a whole, for the report."""
+        if self.writes:
+            self.messages.write({"step": 1, "epoch": 0, "level": "note", "text": text})
 
     def _tell(self, kind: str, step: int, epoch: int, text: str) -> None:
         if kind not in self.told:

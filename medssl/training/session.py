@@ -85,19 +85,24 @@ def train(
             accumulate=trainer.accumulate * number,
             writes=first,
         )
-        if progress and optim.schedule != "constant" and optim.warmup >= trainer.epochs:
-            bar.say(
+        notes = []
+        if optim.schedule != "constant" and optim.warmup >= trainer.epochs:
+            notes.append(
                 f"the warm-up of {optim.warmup:g} epochs is not over when the training of {trainer.epochs} ends, so "
                 f"the rate never reaches optim.lr={optim.lr:g}; set optim.warmup lower for more than a trial"
             )
         steps = trainer.epochs * (len(rows) // (batch * number * trainer.accumulate))
-        if progress and steps < FEW_STEPS:
-            bar.say(
+        if steps < FEW_STEPS:
+            notes.append(
                 f"{steps} optimiser steps in all ({len(rows)} scans, batches of {batch}) are few: methods that compare "
                 f"scans need some hundreds, such as trainer.epochs={math.ceil(trainer.epochs * 300 / max(1, steps))}"
             )
         if resume is None and first:
             monitor.rewind(0)  # what an attempt left that died before its first checkpoint
+            for text in notes:
+                monitor.note(text)
+        for text in notes if progress else ():
+            bar.say(text)
         hooks = Hooks(
             loader=loader,
             embed=lambda f, device: embed_in_parts(lambda part: embed(f, device, part), rows, device),

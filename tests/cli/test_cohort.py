@@ -54,6 +54,14 @@ def test_scan_writes_a_manifest_and_says_what_it_did(bids, tmp_path):
     assert set(table["dataset"]) == {"toy"}
 
 
+def test_without_ages_a_split_names_a_method_that_needs_none(manifest, tmp_path):
+    assert "next: medssl pretrain exponential " in medssl("split", manifest, "-o", tmp_path / "aged.csv").output
+    pd.read_csv(manifest, dtype=str).drop(columns="age").to_csv(tmp_path / "bare.csv", index=False)
+    told = medssl("split", tmp_path / "bare.csv", "-o", tmp_path / "s.csv").output
+    assert "note: no row has an age" in told
+    assert "next: medssl pretrain simclr " in told
+
+
 def test_scan_reads_a_table_with_other_words(bids, tmp_path):
     (tmp_path / "pheno.csv").write_text("ID,AGE_Y,gender\nsub-00,33,0\nsub-01,44,1\n")
     words = ["--column", "participant_id=ID", "--column", "age=AGE_Y", "--sex", "0=F", "--sex", "1=M"]

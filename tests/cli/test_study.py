@@ -76,7 +76,13 @@ def test_the_table_of_a_prepared_study_is_empty_but_whole(medssl, study, tmp_pat
 def test_what_the_user_wrote_wrongly_is_one_sentence(medssl, study, tmp_path: Path):
     path, data = study
     wrong = write(tmp_path / "w.yaml", grid={"method.temprature": [1]})
-    assert "did you mean 'temperature'" in one_sentence(medssl("study", "run", wrong, "--data", data))
+    assert "did you mean 'temperature'" in one_sentence(
+        medssl("study", "run", wrong, "--data", data, "-o", tmp_path / "no")
+    )
+    assert not (tmp_path / "no").exists()
     assert "no cohort is named" in one_sentence(medssl("study", "run", path, "-o", tmp_path / "out"))
-    assert "there is no study 'nothing'" in one_sentence(medssl("study", "run", "nothing"))
+    assert not (tmp_path / "out").exists()
+    assert "there is no study 'nothing'; give a YAML file, or one of demo, search" in one_sentence(
+        medssl("study", "run", "nothing")
+    )
     assert "is no study folder" in one_sentence(medssl("study", "table", tmp_path))

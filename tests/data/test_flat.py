@@ -108,6 +108,14 @@ def test_plain_folders_take_ids_from_the_names(tmp_path):
     assert found["session"].tolist() == ["", "", "ses-2"]
 
 
+def test_a_table_below_a_plain_folder_is_not_passed_over_in_silence(tmp_path):
+    touch(tmp_path, "scans/a_T1w.nii.gz")
+    (tmp_path / "scans" / "participants.tsv").write_text("participant_id\tage\na\t30\n")
+    notes = scan_folder(tmp_path).attrs["notes"]
+    assert f"{tmp_path / 'scans' / 'participants.tsv'} was not read; scan {tmp_path / 'scans'}" in notes[1]
+    assert scan_folder(tmp_path / "scans")["age"].tolist() == [30.0]
+
+
 def test_plain_folders_with_repeated_names_take_ids_from_the_folders(tmp_path):
     touch(tmp_path, "anna/T1.nii.gz", "bert/T1.nii.gz")
     assert scan_folder(tmp_path)["participant_id"].tolist() == ["anna_T1", "bert_T1"]

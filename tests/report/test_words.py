@@ -50,6 +50,13 @@ def test_a_better_encoder_is_said_to_be_better(said: Callable[..., str]):
     assert "unseen site" not in text.replace("unseen sites the age error", "")
 
 
+def test_with_one_training_site_its_median_is_not_called_a_baseline(said: Callable[..., str]):
+    def one(content: dict[str, Any]) -> None:
+        content["references"]["site_median"]["mae_internal"] = content["references"]["constant"]["mae_internal"]
+
+    assert "median age of a scan's site" not in said(one, mae=4.0)
+
+
 def test_a_better_baseline_is_said_to_be_better(said: Callable[..., str]):
     text = said(mae=5.0, ridge=3.5)
     assert "[bad] Ridge on voxels predicts age better: 3.5 years (difference +1.5, 95 % interval 0.7 to 2.3" in text

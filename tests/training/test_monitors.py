@@ -157,6 +157,27 @@ def test_a_collapse_is_said_in_words_once_and_only_when_it_lasts(tmp_path: Path)
     assert "healthy is about 0.250" in message["text"]
 
 
+def test_a_short_training_that_ends_collapsed_is_said_to_and_one_that_recovers_is_not(tmp_path: Path):
+    point = torch.ones(8, 16) + 1e-4 * healthy()
+    short, recovered = Desk(tmp_path / "a", every=0), Desk(tmp_path / "b", every=0)
+    for step, z in ((1, healthy()), (2, point), (3, point)):
+        short.step(step, z)
+        recovered.step(step, z if step < 3 else healthy())
+    for desk in (short, recovered):
+        assert desk.said == []
+        desk.epoch(0, epochs=1)
+    assert [text[:16] for text in short.said] == ["step 3: collapse"]
+    assert recovered.said == []
+
+
+def test_a_note_about_the_whole_training_is_kept_for_the_report(tmp_path: Path):
+    desk = Desk(tmp_path)
+    desk.monitor.note("6 steps are few")
+    Desk(tmp_path, writes=False).monitor.note("another process's")
+    assert [(m["level"], m["text"]) for m in lines(tmp_path, "messages")] == [("note", "6 steps are few")]
+    assert desk.said == []
+
+
 def test_a_common_mean_of_raw_features_is_no_collapse_but_of_compared_ones_is(tmp_path: Path):
     near = torch.ones(8, 16) + 0.02 * healthy()  # spread: 2 % of the healthy one
     raw, compared = Desk(tmp_path / "raw"), Desk(tmp_path / "unit")

@@ -63,6 +63,9 @@ def scan_folder(
     if layout == "auto":
         layout = "bids" if derivative or _looks_bids(root, suffix) else "flat" if source else "plain"
         notes.append(f"read as a {layout} folder")
+        deeper = [p / name for p in sorted(root.iterdir()) for name in TABLE_NAMES if (p / name).is_file()]
+        if layout == "plain" and deeper:
+            notes.append(f"{deeper[0]} was not read; scan {deeper[0].parent}, or give it by --table")
     if layout == "flat" and source is None:
         raise ManifestError(f"{root}: a flat folder needs participants.tsv or .csv; add one or use --table")
     persons = None
