@@ -14,11 +14,7 @@ from medssl.heads.blocks import NORMS, choice, groups_of, wholes
 
 
 def mean_over_voxels(map_NE: Tensor) -> Tensor:
-    """(N, E, d, h, w) -> (N, E), in float32 at least.
-
-    Scans differ in their pooled vectors by little beside what all have in common. Rounded to bfloat16, the mean of a
-    map under autocast would lose that; the map itself may be coarse, since its errors average out.
-    """
+    """(N, E, d, h, w) -> (N, E), in float32 at least, also under autocast."""
     return map_NE.mean((2, 3, 4), dtype=torch.promote_types(map_NE.dtype, torch.float32))
 
 

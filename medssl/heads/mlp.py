@@ -82,8 +82,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., dims[0]) -> (..., dims[-1]); leading dimensions are rows, as for a batch (N, F).
 
-        In the precision of the weights, also under autocast: pooled vectors of different scans may differ by less
-        than bfloat16 resolves, and a perceptron on vectors costs nothing beside an encoder.
+        In the precision of the weights, also under autocast: a perceptron on vectors costs little beside an encoder.
         """
         with torch.autocast(x.device.type, enabled=False):
             rows = x.reshape(-1, x.shape[-1]).to(next(self.parameters()).dtype)
