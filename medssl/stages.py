@@ -198,14 +198,14 @@ def score(
     Writes scores.json and predictions.csv beside the table or into the run folder. references: also compute
     ridge on down-sampled voxels and the untrained encoder, where the scans can still be read. prefix: of the names
     of the feature columns in a table that medssl did not write. harmonize: "combat" or "residual", fitted on the
-    train rows; unseen: "error", "none" or "transductive" for sites that they do not hold.
+    train rows; unseen: "error", "none" or "transductive" for sites that they do not hold. The probes use all cores.
     """
     target, harmonizer = Path(target), build_harmonizer(harmonize, unseen) if harmonize else None
     if not target.exists():
         raise UserError(f"{target} does not exist; give a run folder or a features table")
     table = embed(target, progress=progress) if target.is_dir() else FeatureTable.read(target, prefix=prefix)
     extra = reference_features(table, progress) if references else {}
-    result = scorecard(table, extra, seed=seed, scale=scale, resamples=resamples, harmonize=harmonizer)
+    result = scorecard(table, extra, seed=seed, scale=scale, resamples=resamples, n_jobs=-1, harmonize=harmonizer)
     if overlap := seen_in_training(table):
         result = replace(result, notes=(overlap, *result.notes))
     result.write(Path(out) if out else (target if target.is_dir() else target.parent))

@@ -20,7 +20,9 @@ from medssl.data.preprocess import Preprocessing
 from medssl.encoders import build_encoder
 from medssl.features.embed import PART, embed_cohort
 from medssl.features.table import FeatureTable
+from medssl.metrics.classification import balanced_accuracy
 from medssl.probes.scorecard import scorecard
+from medssl.probes.site import fit_site
 
 SHAPE = (64, 64, 64)
 SITES, WIDTH = 60, 512
@@ -33,6 +35,7 @@ def measure(quick: bool) -> Part:
     try:
         with tempfile.TemporaryDirectory() as folder:
             _embedding(part, Path(folder), quick)
+        _site_probe(part, *((250, 8) if quick else (500, 30)))
         _probes(part, 20_000 if quick else 100_000)
     finally:
         torch.set_num_threads(threads)
@@ -81,6 +84,24 @@ def _embedding(part: Part, folder: Path, quick: bool) -> None:
     for what, seconds in times.items():
         size = {"scans": scans, "voxels": "x".join(map(str, SHAPE)), "batch": batch, "scans per saved part": PART}
         part.rows.append({"embedding": what, **size, "ms per scan": 1e3 * median(seconds) / scans})
+
+
+def _site_probe(part: Part, rows: int, sites: int) -> None:
+    """The solver of long site probes beside the challenge's, on the same rows and folds; half as many rows test."""
+    table = large_table(3 * rows * (SITES + 10) // sites // 2)
+    name_N = table.meta["site"].to_numpy(str)
+    here = np.flatnonzero(np.isin(name_N, np.unique(name_N)[:sites]))[: 3 * rows // 2]
+    fit, new = here[:rows], here[rows:]
+    seconds = {}
+    for solver, large in (("SAGA, 150 passes", False), ("L-BFGS", True)):
+        began = time.perf_counter()
+        probe = fit_site(table.values[fit], name_N[fit], large=large)
+        seconds[solver] = time.perf_counter() - began
+        told = {"site_bacc": balanced_accuracy(name_N[new], probe.predict(table.values[new])), "C": probe.c}
+        size = f"{len(fit)} x {WIDTH}, {sites} sites"
+        part.rows.append({"site probe": size, "solver": solver, "seconds": seconds[solver], **told})
+    found = seconds["SAGA, 150 passes"] / seconds["L-BFGS"]
+    part.ratio("embed.saga_vs_lbfgs", found, "time of the site probe by SAGA over L-BFGS, one thread")
 
 
 def _probes(part: Part, rows: int) -> None:

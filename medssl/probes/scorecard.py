@@ -19,7 +19,7 @@ from medssl.harmonize.base import Harmonizer
 from medssl.probes.age import fit_age
 from medssl.probes.harmonized import harmonized
 from medssl.probes.judge import Prediction, Verdict, difference, judge
-from medssl.probes.large import LARGE, WIDEST
+from medssl.probes.large import LARGE, LONG, WIDEST
 from medssl.probes.rows import EXTERNAL, INTERNAL, Rows, read_rows
 from medssl.probes.scores import Scores
 from medssl.probes.site import fit_site
@@ -60,8 +60,9 @@ def scorecard(
 ) -> Scores:
     """Score a feature table by the protocol of the OpenBHB challenge (see ``fit_age``, ``fit_site``, ``challenge``).
 
-    From 20,000 training rows on the probes are solved as ``medssl.probes.large`` says: the age probe with the same
-    result up to rounding, the site probe by another solver and search, which is noted.
+    In large cohorts the probes are solved as ``medssl.probes.large`` says: the age probe with the same result up to
+    rounding (from 20,000 training rows on), the site probe by another solver where SAGA would take one core longer
+    than about 20 s, which is noted.
 
     table: features with age, site and split. extra: more reference rows, name -> (N, F) in the order of the
     table ("ridge_voxels", or "ridge_features" of a table, and "untrained" are expected; without them the scores
@@ -161,14 +162,15 @@ def _probe(
     fit = rows.train & rows.aged & usable
     test = rows.test & usable
     if fit.any():
-        ridge = fit_age(features_NF[fit], rows.age[fit], scale=scale, n_jobs=n_jobs, large=_large(fit, features_NF))
+        large = bool(fit.sum() >= LARGE and features_NF.shape[1] <= WIDEST)
+        ridge = fit_age(features_NF[fit], rows.age[fit], scale=scale, n_jobs=n_jobs, large=large)
         age[test] = ridge.predict(features_NF[test])
         notes += ridge.notes
         alpha = ridge.alpha
     fit = rows.train & (rows.site != "") & usable
     asked = rows.site_scored & usable
     if asked.any() and len(set(rows.site[fit])) > 1:
-        large = _large(fit, features_NF)
+        large = _long(features_NF[fit], rows.site[fit])
         logistic = fit_site(features_NF[fit], rows.site[fit], seed=seed, scale=scale, n_jobs=n_jobs, large=large)
         site[asked] = logistic.predict(features_NF[asked])
         notes += logistic.notes
@@ -176,9 +178,10 @@ def _probe(
     return Prediction(age, site, tuple(notes), alpha, c)
 
 
-def _large(fit: NDArray[np.bool_], features_NF: NDArray[np.float64]) -> bool:
-    """Whether the exact probes would take hours (medssl.probes.large)."""
-    return bool(fit.sum() >= LARGE and features_NF.shape[1] <= WIDEST)
+def _long(features_NF: NDArray[np.float64], site_N: NDArray[np.object_]) -> bool:
+    """Whether SAGA would take long: beside its features, a row costs what six features do."""
+    rows, width = features_NF.shape
+    return rows * (min(width, rows) + 6) * len(set(site_N)) >= LONG
 
 
 def site_median(rows: Rows) -> Prediction:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import GridSearchCV
 
 import medssl.probes.large as module
 import medssl.probes.scorecard as card
+import medssl.probes.site as probe
 from medssl.features.table import FeatureTable
 from medssl.probes.age import fit_age
 from medssl.probes.large import LargeLogistic, fit_logistic, fit_ridge, softmax_regression
@@ -80,7 +84,29 @@ def test_the_large_site_probe_is_as_good_as_the_exact_one_and_says_so(scale):
     assert large.predict(new[:0]).shape == (0,)
 
 
-def test_the_search_of_c_uses_a_part_of_the_rows_and_survives_a_rare_class(monkeypatch):
+def test_c_is_searched_over_the_folds_of_the_exact_probe(monkeypatch):
+    x, _, site = data(rows=100)
+    code = np.unique(site, return_inverse=True)[1]
+    code[17] = 5
+    penalties, kept = 10.0 ** np.arange(-2, 3), []
+    plain = softmax_regression
+    monkeypatch.setattr(module, "softmax_regression", lambda x, *rest: kept.append(len(x)) or plain(x, *rest))
+    model, _ = fit_logistic(x, code, penalties, seed=0, scale=False, folds=5)
+    assert kept == [80] * 25 + [100]
+    assert model.predict_proba(x).shape == (100, 6)
+    kept.clear()
+    regression = LogisticRegression(max_iter=5000, tol=1e-8)
+    exact = GridSearchCV(regression, {"C": penalties}, cv=5, scoring="balanced_accuracy")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exact.fit(x - x.mean(0), site)
+    assert (
+        fit_logistic(x, np.unique(site, return_inverse=True)[1], penalties, seed=0, scale=False, folds=5)[1]
+        == (exact.best_params_["C"])
+    )
+
+
+def test_of_many_rows_c_is_searched_on_a_part_and_a_rare_class_is_survived(monkeypatch):
     x, _, site = data(rows=500)
     code = np.unique(site, return_inverse=True)[1]
     code[17] = 5
@@ -88,12 +114,32 @@ def test_the_search_of_c_uses_a_part_of_the_rows_and_survives_a_rare_class(monke
     sizes = []
     plain = softmax_regression
     monkeypatch.setattr(module, "softmax_regression", lambda x, *rest: sizes.append(len(x)) or plain(x, *rest))
-    model, _ = fit_logistic(x, code, 10.0 ** np.arange(-2, 3), seed=0, scale=False)
+    model, _ = fit_logistic(x, code, 10.0 ** np.arange(-2, 3), seed=0, scale=False, folds=5)
     assert sizes == [80] * 5 + [500]
     assert model.predict_proba(x).shape == (500, 6)
 
 
-def test_a_scorecard_uses_them_for_many_rows_only(monkeypatch):
+def test_scaling_is_fitted_inside_the_folds():
+    x, _, site = data(rows=300)
+    code = np.unique(site, return_inverse=True)[1]
+    one, c = fit_logistic(x, code, np.array([0.1]), seed=0, scale=True, folds=5)
+    units = 10.0 ** np.arange(-6, 6)
+    two, same = fit_logistic(x * units, code, np.array([0.1]), seed=0, scale=True, folds=5)
+    assert c == same
+    np.testing.assert_allclose(two.predict_proba(x * units), one.predict_proba(x), atol=2e-3)
+
+
+def test_voxels_are_turned_into_the_span_of_their_rows_first(monkeypatch):
+    monkeypatch.setattr(probe, "PENALTIES", np.array([0.1]))  # only the stopping rule sees a rotation
+    x, _, site = data(rows=60, width=3000)
+    turned = fit_site(x - 100, site, large=True)
+    plain = fit_site(x - 100, site, large=True, rotate=False)
+    assert turned.basis_FR is not None
+    assert plain.basis_FR is None
+    np.testing.assert_allclose(turned.probabilities(x - 100), plain.probabilities(x - 100), atol=2e-2)
+
+
+def test_a_scorecard_uses_them_where_the_exact_ones_would_take_long(monkeypatch):
     x, age, site = data(rows=300)
     split = np.where(np.arange(300) < 200, "train", "internal_test")
     meta = pd.DataFrame({"participant_id": [f"p{k}" for k in range(300)], "age": age, "site": site, "split": split})
@@ -101,10 +147,16 @@ def test_a_scorecard_uses_them_for_many_rows_only(monkeypatch):
     exact = card.scorecard(table, resamples=20)
     assert not any("L-BFGS" in note for note in exact.notes)
     monkeypatch.setattr(card, "LARGE", 150)
+    monkeypatch.setattr(card, "LONG", 200 * (12 + 6) * 5)
     large = card.scorecard(table, resamples=20)
-    assert any("L-BFGS" in note for note in large.notes)
+    assert [note for note in large.notes if "L-BFGS" in note] == [
+        "site probe: for 200 training rows of 12 features from 5 sites logistic regression is solved by L-BFGS, not by "
+        "150 passes of SAGA as in the challenge"
+    ]
     assert large.main["mae_internal"] == pytest.approx(exact.main["mae_internal"], rel=1e-5)
     assert large.main["site_bacc"] > exact.main["site_bacc"] - 0.1
+    monkeypatch.setattr(card, "LONG", 200 * (12 + 6) * 5 + 1)
+    assert not any("L-BFGS" in note for note in card.scorecard(table, resamples=20).notes)
 
 
 def test_a_fold_of_one_age_still_chooses_an_alpha_by_its_errors():
