@@ -121,10 +121,10 @@ REGULARIZERS: Mapping[str, str] = {
 """Terms that ``regularizers:`` of a recipe adds to the loss of a method with a joint embedding."""
 
 
-def nearest(word: str, known: list[str]) -> str:
-    """The sentence part that helps after an unknown name."""
+def nearest(word: str, known: list[str], within: str = "") -> str:
+    """The sentence part that helps after an unknown name; ``within`` is written before the one that was meant."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known))}"
+    return f"did you mean '{within}{close[0]}'?" if close else f"known: {', '.join(sorted(known))}"
 
 
 def entry(name: str) -> Entry:
@@ -163,7 +163,7 @@ def _check_kernel(where: str, options: Mapping[str, Any]) -> None:
     known = ["kernel", "bandwidth", *(f.name for kind in kinds for f in fields(KERNELS[kind]))]
     for key in options:
         if key not in known:
-            raise RecipeError(f"{where}.{key} is no argument of the kernel; {nearest(key, known)}")
+            raise RecipeError(f"{where}.{key} is no argument of the kernel; {nearest(key, known, where + '.')}")
 
 
 def _typed(where: str, name: str, known: Mapping[str, Any], given: Mapping[str, Any], hint: str = "") -> dict[str, Any]:
@@ -173,7 +173,7 @@ def _typed(where: str, name: str, known: Mapping[str, Any], given: Mapping[str, 
     checked = {}
     for key, value in given.items():
         if key not in known:
-            raise RecipeError(f"{where}.{key} is no argument of '{name}'; {nearest(key, list(known))}")
+            raise RecipeError(f"{where}.{key} is no argument of '{name}'; {nearest(key, list(known), where + '.')}")
         try:
             checked[key] = TypeAdapter(known[key]).validate_python(value)
         except ValidationError as problem:

@@ -219,7 +219,9 @@ def _check_parts(recipe: Recipe, where: str) -> None:
         known = list(encoder_arguments(recipe.encoder.name))
         for key in recipe.encoder.arguments:
             if key not in known:
-                raise RecipeError(f"encoder.{key} is no argument of '{recipe.encoder.name}'; {nearest(key, known)}")
+                raise RecipeError(
+                    f"encoder.{key} is no argument of '{recipe.encoder.name}'; {nearest(key, known, 'encoder.')}"
+                )
         build_policy(recipe.views.policy)
     except RecipeError as problem:
         raise RecipeError(f"{where}: {problem}") from None
@@ -246,7 +248,8 @@ def explain(problem: ValidationError, content: Any, root: type[BaseModel] = Reci
     error = next((e for e in problem.errors() if e["type"] in unknown), problem.errors()[0])
     where = _written(error["loc"], content)
     if error["type"] in unknown:
-        return f"unknown key '{'.'.join(where)}'; {nearest(where[-1], _known(where[:-1], root))}"
+        within = "".join(f"{part}." for part in where[:-1])
+        return f"unknown key '{within}{where[-1]}'; {nearest(where[-1], _known(where[:-1], root), within)}"
     if error["type"] == "missing":
         return f"'{'.'.join([*where, str(error['loc'][-1])])}' is missing; write it"
     given, rule = error.get("input"), error["msg"].removeprefix("Value error, ")

@@ -61,7 +61,7 @@ def test_arguments_come_back_in_their_declared_types():
 @pytest.mark.parametrize(
     ("name", "arguments", "words"),
     [
-        ("simclr", {"temperatur": 0.1}, "did you mean 'temperature'"),
+        ("simclr", {"temperatur": 0.1}, "did you mean 'method.temperature'"),
         ("simclr", {"temperature": "warm"}, "method.temperature is 'warm'"),
         ("simclr", {"relatives": "friends"}, "'positive', 'ignore' or 'negative'"),
         ("simclr", {"projector": "big"}, "method.projector is 'big'"),

@@ -69,7 +69,7 @@ def test_resuming_by_a_changed_recipe_is_refused(trained: Path, cohort: Path, tm
     with pytest.raises(UserError, match="the recipe changed since"):
         stages.pretrain(resume=run, progress=False)
     (run / "recipe.yaml").write_text(recipe.replace("  epochs: 1", "  epochss: 1"))
-    with pytest.raises(UserError, match="did you mean 'epochs'"):
+    with pytest.raises(UserError, match=r"did you mean 'trainer\.epochs'"):
         stages.pretrain(resume=run, progress=False)
 
 

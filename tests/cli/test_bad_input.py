@@ -27,7 +27,7 @@ QUICK = ("trainer.epochs=1", "optim.warmup=0.9", "monitors.every=0", "monitors.m
         (["pretrain", "simcrl"], "did you mean 'simclr'"),
         (["pretrain", "simclr"], "set data.manifest=PATH"),
         (["pretrain", "simclr", "data.manifest=nowhere.csv"], "nowhere.csv does not exist"),
-        (["pretrain", "simclr", "optim.lrr=1"], "unknown key 'optim.lrr'; did you mean 'lr'?"),
+        (["pretrain", "simclr", "optim.lrr=1"], "unknown key 'optim.lrr'; did you mean 'optim.lr'?"),
         (["pretrain", "simclr", "optim.lr=fast"], "'optim.lr' is 'fast'"),
         (["pretrain", "simclr", "method.temperature=hot"], "method.temperature is 'hot'"),
         (["pretrain", "simclr", "trainer.epochs"], "must read key=value"),

@@ -70,7 +70,7 @@ def test_a_mistyped_key_is_refused_before_torch_is_imported():
         "try: cli.main()\nexcept SystemExit: print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "did you mean 'epochs'?" in done.stderr
+    assert "did you mean 'trainer.epochs'?" in done.stderr
     assert done.stdout.strip() == "False"
 
 

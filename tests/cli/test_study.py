@@ -76,7 +76,7 @@ def test_the_table_of_a_prepared_study_is_empty_but_whole(medssl, study, tmp_pat
 def test_what_the_user_wrote_wrongly_is_one_sentence(medssl, study, tmp_path: Path):
     path, data = study
     wrong = write(tmp_path / "w.yaml", grid={"method.temprature": [1]})
-    assert "did you mean 'temperature'" in one_sentence(
+    assert "did you mean 'method.temperature'" in one_sentence(
         medssl("study", "run", wrong, "--data", data, "-o", tmp_path / "no")
     )
     assert not (tmp_path / "no").exists()
