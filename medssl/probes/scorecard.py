@@ -114,7 +114,8 @@ def scorecard(
         notes=tuple(notes),
         protocol={
             "age": "GridSearchCV(Ridge, alpha 1e-2..1e2, KFold 5, r2)",
-            "site": "GridSearchCV(LogisticRegression saga 150, C 1e-2..1e2, StratifiedKFold 5, balanced accuracy)",
+            "site": "GridSearchCV(LogisticRegression saga 150, C 1e-2..1e2, StratifiedKFold 5, balanced accuracy); "
+            "L-BFGS where the notes say so",
             "challenge": "site_bacc^0.3 * mae_external, lower is better",
             "harmonize": made.how if made else "none",
             "scale": scale,

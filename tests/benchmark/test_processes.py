@@ -52,11 +52,15 @@ def test_ctrl_c_that_reaches_the_parent_alone_interrupts_its_processes(tmp_path:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        spread(noted, [(tmp_path, k) for k in range(1, 6)], 2, progress=False, title="notes")
-    thread.join()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a script runs in the background
+    try:
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            spread(noted, [(tmp_path, k) for k in range(1, 6)], 2, progress=False, title="notes")
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert {p.name for p in tmp_path.iterdir()} == {"began1", "began2", "interrupted1", "interrupted2"}
 
 
