@@ -24,7 +24,7 @@ LARGE = 20_000
 """Training rows from which ``scorecard`` takes ridge from Gram matrices."""
 WIDEST = 4096
 """Features up to which it does: beyond, the Gram matrices are larger than the data."""
-LONG = 3_000_000
+LONG = 5_000_000
 """Training rows x (features + 6) x sites, a pass of SAGA, from which it solves the site probe by L-BFGS."""
 SEARCHED = 20_000
 """Rows up to which C is searched by all folds; beyond, by one held-out fifth of so many."""

@@ -62,7 +62,7 @@ def scorecard(
 
     In large cohorts the probes are solved as ``medssl.probes.large`` says: the age probe with the same result up to
     rounding (from 20,000 training rows on), the site probe by another solver where SAGA would take one core longer
-    than about 20 s, which is noted.
+    than about 30 s, which is noted.
 
     table: features with age, site and split. extra: more reference rows, name -> (N, F) in the order of the
     table ("ridge_voxels", or "ridge_features" of a table, and "untrained" are expected; without them the scores
