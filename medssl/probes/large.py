@@ -1,10 +1,11 @@
 """The probes for large cohorts: the same models, solved otherwise.
 
 The exact probes fit anew for every penalty and fold, and the site probe's stochastic solver takes 150 passes over
-the data each time: with 60 sites and 512 features that is five minutes of one core at 1,500 scans and days at
-100,000. Here ridge needs one pass (everything it asks is in the Gram matrices of the folds, so its search and its
-result are those of the exact probe up to rounding), and logistic regression is solved by L-BFGS, with a search of C
-on a part of the rows where they are many. Memory beyond the features is O(F^2 + N K).
+the data each time: 48 s of one core at 500 scans of 512 features from 30 sites, and so hours at 100,000 (L-BFGS: 3 to
+4 s; ``python -m benchmarks.speed --only embed``). Here ridge needs one pass (everything it asks is in the Gram matrices
+of the folds, so its search and its result are those of the exact probe up to rounding), and logistic regression is
+solved by L-BFGS, with a search of C on a part of the rows where they are many. Memory beyond the features is
+O(F^2 + N K).
 """
 
 from __future__ import annotations
