@@ -97,17 +97,19 @@ def about_families(cohort: Cohort) -> Iterator[tuple[int, str, str, str]]:
     sizes, people = sizes_of(table["subject"].tolist(), groups.tolist()), table["subject"].nunique()
     if not (families != "").any():
         return
-    for group in sizes:
-        inside = (groups == group) & (split != "")
-        parts = list(dict.fromkeys(split[inside]))
-        if len(parts) < 2 or table["subject"][inside].nunique() < 2:
+    used = np.flatnonzero(split != "")
+    for at in pd.Series(groups[used]).groupby(groups[used], sort=False).indices.values():
+        rows = used[at]
+        parts = list(dict.fromkeys(split[rows]))
+        if len(parts) < 2 or table["subject"].iloc[rows].nunique() < 2:
             continue
         first = "train" if "train" in parts else parts[0]
-        found = torn(groups, families, inside & (split == first), inside & (split != first))
+        found = torn(groups[rows], families[rows], split[rows] == first, split[rows] != first)
         assert found is not None
-        linked = found.linked(f"{first} ({cohort.where(found.one)})", f"{split[found.other]} here")
+        one, other = int(rows[found.one]), int(rows[found.other])
+        linked = found.linked(f"{first} ({cohort.where(one)})", f"{split[other]} here")
         text = f"{linked}; keep a family in one split, or fill the column dataset where they are different families"
-        yield found.other, "error" if first == "train" else "warning", "family-across-splits", text
+        yield other, "error" if first == "train" else "warning", "family-across-splits", text
     group, most = sizes.most_common(1)[0] if sizes else ("", 0)
     if is_large(most, people):
         row = int(np.flatnonzero((groups == group) & (families != ""))[0])

@@ -61,7 +61,7 @@ def test_a_family_on_both_sides_of_the_split_is_a_leak(make_cohort: MakeCohort) 
         "family 12 is in train (row 8 (0006)) and in internal_test (row 102 (0100)) (and 2 more test rows): a family "
     )
     text = pd.Series(family, dtype=object).map({12.0: "12"}).to_numpy()
-    text[100] = "12.0"
+    text[[100, 153]] = ["12.0", ""]
     with pytest.raises(UserError, match="family 12 is in train"):
         read_rows(with_meta(table, Family=text).meta)
 
