@@ -111,8 +111,8 @@ def check(
 ) -> None:
     """Look for what would break or bias a training; exit status 1 where something would break it.
 
-    Broken, empty, 4D or missing scans; orientation, spacing and shape that differ; copies; one person or
-    family on both sides of a split; odd ages, sexes and sites; age confounded with site.
+    Broken, empty, 4D or missing scans; orientation, spacing and shape that differ; copies; one person or family
+    on both sides of a split; odd ages, sexes and sites; age confounded with site.
 
     \b
     Examples:
