@@ -67,8 +67,8 @@ def without_missing(cells: Sequence[str], column: str = "", own: Iterable[str] =
     """The cells of a column with "" where missing, and how often each spelling was emptied (plain ones uncounted).
 
     column: its name in a manifest; in columns of people's ids, families and files only words count. own: the column's
-    own codes (of a JSON sidecar). Codes count as ``codes_among`` says where every filled cell is a number; in a column of
-    words the negative ones count. Ages are read by ``medssl.tables.ages``, which knows their range.
+    own codes (of a JSON sidecar). Codes count as ``codes_among`` says where every filled cell is a number; in a column
+    of words the negative ones count. Ages are read by ``medssl.tables.ages``, which knows their range.
 
     >>> without_missing(["1", "-9", " NA ", "2"], "iq")
     (['1', '', '', '2'], Counter({'-9': 1, 'NA': 1}))
