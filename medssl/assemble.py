@@ -22,6 +22,7 @@ from medssl.data.batches import EpochBatches
 from medssl.data.cache import VolumeCache
 from medssl.data.columns import Columns
 from medssl.data.dataset import ScanDataset, TableDataset
+from medssl.data.groups import refuse_leaks
 from medssl.data.manifest import Cohort, Images
 from medssl.data.preprocess import Preprocessing
 from medssl.data.reference import Stamps, summary
@@ -80,7 +81,7 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     EpochBatches(rows, recipe.data.batch_size, recipe.trainer.seed, processes=number, accumulate=accumulate)
     balance = _balance(cohort, rows, recipe)
     preprocessing = Preprocessing.from_dict(recipe.data.preprocessing.model_dump())
-    _refuse_leaks(cohort)
+    refuse_leaks(cohort)
     _refuse_options(recipe)
     stamps = Stamps()
     columns = None if recipe.data.columns is None else Columns.fit(cohort, rows, recipe.data.columns)
@@ -196,20 +197,6 @@ def _files_digest(groups: Iterable[Images], times: bool, stamps: Stamps) -> str:
         for path in group:
             sha.update(f"{summary(path, times, stamps)}\n".encode())
     return sha.hexdigest()
-
-
-def _refuse_leaks(cohort: Cohort) -> None:
-    """Raise where one person, or one file, stands on both sides of the split."""
-    table = cohort.table[cohort.table["split"] != ""]
-    for column, what in (("subject", "person"), ("image", "file")):
-        inside = table["split"] == "train"
-        both = sorted((set(table.loc[inside, column]) & set(table.loc[~inside, column])) - {""})
-        if both:
-            row = int(table.index[table[column] == both[0]][0])
-            raise ManifestError(
-                f"{cohort.where(row)}: the same {what} stands in train and in a test split ({len(both)} such); keep "
-                f"each {what} on one side (`medssl cohort split` does)"
-            )
 
 
 def process_is_first() -> bool:

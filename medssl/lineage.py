@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from medssl.assemble import Assembly
 from medssl.config import Recipe, file_digest, load_recipe
 from medssl.data.manifest import Cohort
@@ -14,6 +17,7 @@ from medssl.errors import UserError
 from medssl.export.modality import named_in, trained_on
 from medssl.features.table import FeatureTable
 from medssl.network import network_of
+from medssl.tables.people import GROUP, families_of, group_column, groups_of, torn
 from medssl.training.run import Run, now, process_rank, processes
 
 _PLACES = (
@@ -95,7 +99,7 @@ def sources_of(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def seen_in_training(table: FeatureTable) -> str | None:
-    """A note where test rows show scans or people that the encoder was trained on.
+    """A note where test rows show scans, people or families that the encoder was trained on.
 
     None where there are none, where the table is of the training cohort itself (whose splits were checked before the
     training), and where the run or a manifest is gone.
@@ -125,4 +129,25 @@ def seen_in_training(table: FeatureTable) -> str | None:
             f"{len(people)} of {len(test)} test rows carry the id of somebody this encoder was trained on (first: "
             f"{tested.where(int(people[0]))}); fill the column dataset where they are different people"
         )
-    return None
+    return _relatives(before, test, tested)
+
+
+def _relatives(before: pd.DataFrame, test: pd.DataFrame, tested: Cohort) -> str | None:
+    """A note where test rows are of families that were trained on."""
+    both = pd.concat([_who(before), _who(test)], ignore_index=True)
+    old = np.arange(len(both)) < len(before)
+    found = torn(groups_of(both), families_of(both), old, ~old)
+    if found is None:
+        return None
+    row = int(test.index[found.other - len(before)])
+    return (
+        f"{found.rows} of {len(test)} test rows are of a family that this encoder was trained on (first: "
+        f"{tested.where(row)}); fill the column dataset where they are different families"
+    )
+
+
+def _who(table: pd.DataFrame) -> pd.DataFrame:
+    """Subject, data set and family of every row."""
+    family = group_column(table.columns)
+    cells = table[family] if family is not None else ""
+    return table[["subject", "dataset"]].assign(**{GROUP: cells}).astype(object)

@@ -302,3 +302,18 @@ def test_one_person_or_one_file_on_both_sides_of_the_split_is_refused(rewritten)
         assemble(recipe(rewritten(person)), progress=False)
     with pytest.raises(UserError, match="the same file stands in train and in a test split"):
         assemble(recipe(rewritten(file)), progress=False)
+
+
+def test_a_family_on_both_sides_of_the_split_is_refused_before_a_scan_is_read(rewritten):
+    def family(t):
+        t["Family"] = ""
+        t.loc[[t.index[t["split"] == "train"][0], t.index[t["split"] != "train"][0]], "Family"] = "7"
+        return t.assign(image=[f"{name}-gone.nii.gz" for name in t["image"]])
+
+    with pytest.raises(
+        UserError, match=r"family synthetic/7 is in train \(manifest.csv row .*keep each family on one side"
+    ):
+        assemble(recipe(rewritten(family)), progress=False)
+    apart = [f"D{k}" for k in range(100)]
+    manifest = rewritten(lambda t: family(t).assign(image=t["image"], dataset=apart[: len(t)]))
+    assert assemble(recipe(manifest), progress=False).train_rows.size

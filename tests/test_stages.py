@@ -292,6 +292,55 @@ def test_test_rows_that_the_encoder_was_trained_on_are_named(trained: Path, coho
     assert "carry the id of somebody" in said
 
 
+@pytest.mark.oddity("family-that-was-trained-on")
+def test_test_rows_of_a_family_that_was_trained_on_are_named(cohort: Path, tmp_path: Path):
+    table = table_of(cohort)
+    train, test = (table.index[table["split"] == part].tolist() for part in ("train", "internal_test"))
+    table["family"] = ""
+    table.loc[train[:2], "family"] = "7"
+    table.to_csv(tmp_path / "old.csv", index=False)
+    run = pretrain("simclr", tmp_path / "old.csv", tmp_path / "run")
+    new = table.loc[[*test, *train[:9]]].assign(dataset="", participant_id=lambda t: "new-" + t["participant_id"])
+    new["split"] = ["internal_test"] * len(test) + ["train"] * 9
+    new["family"] = ""
+    copies = [tmp_path / f"copy-{k}.nii.gz" for k in range(len(new))]
+    for name, copy in zip(new["image"], copies, strict=True):
+        copy.write_bytes(Path(name).read_bytes())
+    new["image"] = [str(copy) for copy in copies]
+
+    def notes(name: str, **columns: object) -> list[str]:
+        new.assign(**columns).to_csv(tmp_path / f"{name}.csv", index=False)
+        stages.embed(run, tmp_path / f"{name}.csv", tmp_path / f"{name}-features.csv", progress=False)
+        found = stages.score(tmp_path / f"{name}-features.csv", references=False, resamples=0, progress=False)
+        return [note for note in found.notes if "trained on" in note]
+
+    sets = set(table.loc[train[:2], "dataset"])
+    assert len(sets) == 1
+    family = ["7.0", *[""] * (len(new) - 1)]
+    assert notes("nobody") == []
+    (said,) = notes("kin", family=family, dataset=sets.pop())
+    assert said.startswith(
+        f"1 of {len(test)} test rows are of a family that this encoder was trained on (first: kin.csv"
+    )
+    assert notes("apart", family=family, dataset="elsewhere") == []
+
+
+def test_a_family_goes_from_the_manifest_into_the_scores(trained: Path, cohort: Path, tmp_path: Path):
+    table = table_of(cohort)
+    test = table.index[table["split"] != "train"]
+    table.loc[test[:2], "family"] = 12  # a number with gaps, read as 12.0
+    table.to_csv(tmp_path / "kin.csv", index=False)
+    stages.embed(trained, tmp_path / "kin.csv", tmp_path / "f.csv", progress=False)
+    assert "family" in FeatureTable.read(tmp_path / "f.csv").meta
+    scores = stages.score(tmp_path / "f.csv", references=False, resamples=10, progress=False)
+    assert any("intervals resample" in note for note in scores.notes)
+    table.loc[table.index[table["split"] == "train"][0], "family"] = 12
+    table.to_csv(tmp_path / "torn.csv", index=False)
+    stages.embed(trained, tmp_path / "torn.csv", tmp_path / "t.csv", progress=False)
+    with pytest.raises(UserError, match=r"family .*12 is in train"):
+        stages.score(tmp_path / "t.csv", references=False, resamples=10, progress=False)
+
+
 def test_a_finished_run_is_not_touched_again(trained: Path):
     before = (trained / "run.json").read_bytes()
     assert stages.finished_at(trained) == json.loads(before)["finished"]

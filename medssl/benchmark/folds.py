@@ -14,6 +14,7 @@ from medssl.data.folds import challenge_folds
 from medssl.data.manifest import Cohort
 from medssl.errors import UserError
 from medssl.files import write_atomic
+from medssl.tables.people import groups_of
 
 BIN_YEARS = 2.0
 """SupCon's classes: ages rounded up to even years, as in the published code (openbhb.md, section 4.2)."""
@@ -61,8 +62,12 @@ def _splits(table: pd.DataFrame, design: str, folds: int, manifest: Path) -> lis
 
 
 def _every_site_once(table: pd.DataFrame, folds: int) -> list[pd.Series]:
-    """Sites in groups of about equal numbers of people, each group external once; a tenth of the rest is internal."""
-    sizes = table.groupby("site")["subject"].nunique().sort_values(ascending=False, kind="stable")
+    """Sites in groups of about equal numbers of people, each group external once; a tenth of the rest is internal.
+
+    A family counts as one person (see :func:`medssl.data.folds.split_cohort`).
+    """
+    whole = pd.Series(groups_of(table), index=table.index)
+    sizes = whole.groupby(table["site"]).nunique().sort_values(ascending=False, kind="stable")
     if len(sizes) < folds + 1:
         raise UserError(f"{len(sizes)} sites cannot be held out in {folds} groups; lower the number of folds")
     load, group = np.zeros(folds), {}
@@ -74,10 +79,10 @@ def _every_site_once(table: pd.DataFrame, folds: int) -> list[pd.Series]:
     for fold in range(folds):
         split = np.where(held == fold, "external_test", "train").astype(object)
         rest = table[held != fold].sort_values(["site", "age", "subject"], kind="stable")
-        people = rest["subject"].drop_duplicates().to_numpy()
+        people = whole[rest.index].drop_duplicates().to_numpy()
         inner = set(people[fold % 10 :: 10])
-        split[(held != fold) & table["subject"].isin(inner).to_numpy()] = "internal_test"
-        abroad = set(table.loc[held == fold, "subject"])
-        split[(held != fold) & table["subject"].isin(abroad).to_numpy()] = ""
+        split[(held != fold) & whole.isin(inner).to_numpy()] = "internal_test"
+        abroad = set(whole[held == fold])
+        split[(held != fold) & whole.isin(abroad).to_numpy()] = ""
         splits.append(pd.Series(split, index=table.index))
     return splits

@@ -111,8 +111,8 @@ def check(
 ) -> None:
     """Look for what would break or bias a training; exit status 1 where something would break it.
 
-    Broken, empty, 4D or missing scans; orientation, spacing and shape that differ; copies; one person on both
-    sides of a split; odd ages, sexes and sites; age confounded with site.
+    Broken, empty, 4D or missing scans; orientation, spacing and shape that differ; copies; one person or family
+    on both sides of a split; odd ages, sexes and sites; age confounded with site.
 
     \b
     Examples:
@@ -179,35 +179,48 @@ def synth(
     typer.echo(f"next: medssl cohort check {manifest}")
 
 
-@app.command(short_help="Split by site and person.")
+@app.command(short_help="Split by site, person and family.")
 def split(
     manifest: Path = typer.Argument(..., metavar="MANIFEST", help="Manifest to split."),
     out: Path = typer.Option(..., "-o", "--out", help="Manifest to write, with the column split filled anew."),
     external_sites: str | None = typer.Option(None, metavar="A,B", help="These sites are external; default: drawn."),
     external_fraction: float = typer.Option(0.2, help="Share of the subjects at drawn external sites, about."),
     internal_fraction: float = typer.Option(0.2, help="Share of the other subjects held out for testing."),
+    group: str | None = typer.Option(
+        None,
+        metavar="COLUMN",
+        help="Keep people who share a value of this column together; it becomes the column family.",
+    ),
     seed: int = typer.Option(0, help="Same seed, same split."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing file."),
 ) -> None:
     """Split a manifest: whole sites for the external test, then subjects, evenly along site and age.
 
+    All scans of a person stay on one side. So do all people of a family, where the manifest has a column family
+    (or --group names one): a family with a scan at an external site is external as a whole.
+
     \b
     Examples:
       medssl cohort split manifest.csv -o split.csv --seed 1
       medssl cohort split manifest.csv -o split.csv --external-sites Leiden,Oxford
+      medssl cohort split manifest.csv -o split.csv --group Family_ID
     """
     from medssl.data.cohorts.tables import COLUMNS, read_table, write_manifest
     from medssl.data.folds import split_cohort, split_notes
+    from medssl.data.groups import with_family
     from medssl.data.manifest import Cohort
     from medssl.data.manifest_file import known_name
+    from medssl.tables.people import group_column
 
     free_to_write(out, overwrite)
     cohort = Cohort.read(manifest, images=False)
     sites = [name.strip() for name in external_sites.split(",") if name.strip()] if external_sites is not None else None
-    table = cohort.table.assign(
-        split=split_cohort(cohort.table, sites, external_fraction, internal_fraction, seed=seed)
-    )
     given = read_table(manifest).rename(columns=known_name)
+    table = cohort.table
+    if group is not None:
+        table = with_family(table, group, list(given.columns), str(manifest))
+        given["family"] = given[group].to_numpy()
+    table = table.assign(split=split_cohort(table, sites, external_fraction, internal_fraction, seed=seed))
     for name in given.columns:
         if name == "image" or name.startswith("image_") or (name == "mask" and table[name].dtype == object):
             given[name] = table[name].to_numpy()
@@ -215,12 +228,15 @@ def split(
     known = [name for name in COLUMNS if name in given.columns]
     ordered = given[known + [name for name in given.columns if name not in known]]
     written = write_manifest(ordered, out, images="image" in given)
+    also = " and of their families" if group_column(table.columns) else ""
     for name in ("train", "internal_test", "external_test", ""):
         rows = table[table["split"] == name]
         if len(rows):
             places = ", ".join(sorted(set(rows["site"]) - {""})) or "no site given"
-            label = name or "unused (other scans of external subjects)"
+            label = name or f"unused (other scans of external subjects{also})"
             typer.echo(f"{label}: {len(rows)} scans, {rows['subject'].nunique()} subjects; sites: {places}")
+    if group not in (None, "family"):
+        typer.echo(f"note: the column {group} was copied to the column family, which keeps its people on one side")
     for note in split_notes(table, external_fraction if sites is None else None):
         typer.echo(f"note: {note}")
     typer.echo(f"written: {written}")

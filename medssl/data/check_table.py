@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medssl.data.groups import about_families
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -36,6 +38,8 @@ class Finding:
 def check_table(cohort: Cohort) -> Iterator[Finding]:
     """Findings on splits, sites, ages and sexes of a cohort."""
     yield from _splits(cohort)
+    for row, level, code, text in about_families(cohort):
+        yield _about(cohort, row, level, code, text)
     yield from _ages(cohort)
     yield from _sexes(cohort)
     yield from _sites(cohort)

@@ -16,8 +16,9 @@ import pandas as pd
 from medssl.data.manifest import Cohort
 from medssl.data.manifest_file import TEXT
 from medssl.errors import ManifestError, UserError
+from medssl.tables.people import GROUP, group_column
 
-_NO_FEATURES = frozenset({*TEXT, "age", "weight", "manifest", "row", "mask"})
+_NO_FEATURES = frozenset({*TEXT, "age", "weight", "manifest", "row", "mask", GROUP})
 _SAME = 1e-12
 
 
@@ -118,18 +119,19 @@ class Columns:
 def chosen_columns(cohort: Cohort, globs: Sequence[str]) -> list[str]:
     """Columns that fit any of the patterns, in the order of the table; "!PATTERN" takes columns out again.
 
-    Patterns count capitals. Columns with a meaning of their own (participant_id, age, site, image, ...) are never
-    features. Errors: ManifestError where a pattern, or all of them together, fit nothing.
+    Patterns count capitals. Columns with a meaning of their own (participant_id, age, site, family, image, ...) are
+    never features. Errors: ManifestError where a pattern, or all of them together, fit nothing.
     """
-    free = [str(n) for n in cohort.table.columns if n not in _NO_FEATURES and not str(n).startswith("image_")]
+    own = {*_NO_FEATURES, group_column(cohort.table.columns)}
+    free = [str(n) for n in cohort.table.columns if n not in own and not str(n).startswith("image_")]
     files = ", ".join(path.name for path in cohort.paths)
     for pattern in globs:
         bare = pattern.removeprefix("!")
         if not any(fnmatchcase(name, bare) for name in free):
-            own = f"; {bare} is a label, not a feature" if bare in _NO_FEATURES else ""
+            label = f"; {bare} is a label, not a feature" if bare in own else ""
             some = ", ".join(free[:5]) or "none"
             raise ManifestError(
-                f'{files} has no column of features that fits "{pattern}"{own} (features could be {some}, ...); '
+                f'{files} has no column of features that fits "{pattern}"{label} (features could be {some}, ...); '
                 "correct data.columns or --columns"
             )
     wanted = [p for p in globs if not p.startswith("!")] or ["*"]

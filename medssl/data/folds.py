@@ -1,4 +1,4 @@
-"""Splits that keep a person, and whole sites, on one side."""
+"""Splits that keep a person, a family, and whole sites on one side."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from medssl.data.groups import group_notes
 from medssl.errors import UserError
 from medssl.errors import count as counted
+from medssl.tables.people import group_column, groups_of, kept_together
 
 TRAIN, INTERNAL, EXTERNAL = "train", "internal_test", "external_test"
 
@@ -18,16 +20,18 @@ def subject_folds(
     strata: np.ndarray | Sequence[object] | None = None,
     n: int = 5,
     seed: int = 0,
+    groups: np.ndarray | Sequence[object] | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """n pairs (rows to fit on, rows held out), int64 and sorted; no subject is on both sides of a pair.
 
-    subjects: (rows,) any labels. strata: (rows,) numbers (ages; NaN is a group of its own) or labels; subjects
-    are put in their order, at random among equals, and each n neighbours go to n different folds, so that
-    every fold covers the whole range. The first row of a subject gives its stratum. Same arguments, same folds.
+    subjects: (rows,) any labels. groups: (rows,) families, "" where none; one with all its people counts as a single
+    subject (see :func:`medssl.tables.people.kept_together`). strata: (rows,) numbers (ages; NaN is a group of its own)
+    or labels; subjects are put in their order, at random among equals, and each n neighbours go to n different folds,
+    so that every fold covers the whole range. The first row of a subject gives its stratum. Same arguments, same folds.
     Raises UserError where n < 2, the seed is negative or there are fewer than n subjects.
     """
     _check_seed(seed)
-    codes, count, first = _codes(subjects)
+    codes, count, first = _codes(subjects if groups is None else kept_together(list(subjects), list(groups)))
     if n < 2:
         raise UserError(f"folds must be 2 or more, not {n}")
     if count < n:
@@ -52,7 +56,8 @@ def split_cohort(
 ) -> pd.Series:
     """The split of each row: whole sites external_test, then internal_test by subject, the rest train.
 
-    table: columns participant_id or subject, site and age where known (years). external_sites: these sites;
+    table: columns participant_id or subject, site, family and age where known (years). People of one family, and
+    families that share a person, count as one subject. external_sites: these sites;
     None draws sites at random until external_fraction of the subjects is reached as nearly as whole sites
     allow (at least one site, never all; none where there is a single site; [] means none). Rows without a
     site are never external. internal_fraction of the remaining subjects becomes internal_test, drawn evenly
@@ -67,7 +72,7 @@ def split_cohort(
     column = "subject" if "subject" in table.columns else "participant_id"
     if column not in table.columns:
         raise UserError("the table has no column participant_id, so persons cannot be kept on one side")
-    codes, count, first = _codes(table[column].to_numpy())
+    codes, count, first = _codes(groups_of(table))
     site = table["site"].fillna("").astype(str).to_numpy() if "site" in table.columns else np.full(len(table), "")
     age = table["age"].to_numpy(dtype=float) if "age" in table.columns else np.full(len(table), np.nan)
     rng = np.random.default_rng((seed, 0x73706C74))
@@ -87,7 +92,8 @@ def split_cohort(
     inside = np.flatnonzero(~outside)
     if not len(inside):
         raise UserError(
-            "every subject has a scan at an external site and nothing is left to train on; choose other external sites"
+            "every subject (or a relative) has a scan at an external site and nothing is left to train on; "
+            "choose other external sites"
         )
     shuffled = rng.permutation(len(known) + 1)
     rank = dict(zip([*known, ""], shuffled, strict=True))
@@ -110,7 +116,7 @@ def split_notes(table: pd.DataFrame, external_fraction: float | None = None) -> 
 
     table: columns split, subject and site. external_fraction: what was asked for, None where sites were named.
     """
-    notes = []
+    notes = group_notes(table)
     used = table[table["split"] != ""]
     abroad = used.loc[used["split"] == EXTERNAL, "subject"].nunique() / max(1, used["subject"].nunique())
     if external_fraction and abs(abroad - external_fraction) > 0.1:
@@ -175,13 +181,18 @@ def challenge_folds(
     table: as in :func:`split_cohort`; a column split, where it holds anything, leaves only its train rows to be
     divided, the others stay empty. Each fold holds out whole sites (external_test; other sites in every fold as long
     as there are some that fit) and, of the other sites, people along site and age (internal_test). Fractions are of
-    all people. Errors: UserError for fewer than three sites, which leave nothing to tell apart.
+    all people, a family counting as one (see :func:`split_cohort`). Errors: UserError for fewer than three sites,
+    which leave nothing to tell apart.
     """
     _check_seed(seed)
     split = table["split"].fillna("").astype(str).str.strip().to_numpy() if "split" in table.columns else None
     inside = np.ones(len(table), dtype=bool)
     if split is not None and (split != "").any():
         inside = np.isin(np.char.lower(split.astype(str)), ["train", "training"])
+    if "subject" not in table.columns and "participant_id" not in table.columns:
+        raise UserError("the table has no column participant_id, so persons cannot be kept on one side")
+    families = [name for name in (group_column(table.columns),) if name]
+    table = table.assign(subject=groups_of(table)).drop(columns=families)  # also linked by rows that are not divided
     rows = table.loc[inside].drop(columns=["split"], errors="ignore")
     site = rows["site"].fillna("").astype(str).to_numpy() if "site" in rows.columns else np.full(len(rows), "")
     known = sorted({str(name) for name in site} - {""})
@@ -190,10 +201,7 @@ def challenge_folds(
             f"{len(rows)} training rows name {counted(len(known), 'site')}, but a fold needs one site to leave out and "
             "two to tell apart; fill the column site, or score the split as it is without --folds"
         )
-    column = "subject" if "subject" in rows.columns else "participant_id"
-    if column not in rows.columns:
-        raise UserError("the table has no column participant_id, so persons cannot be kept on one side")
-    codes, count, _ = _codes(rows[column].to_numpy())
+    codes, count, _ = _codes(rows["subject"].to_numpy())
     unused = list(known)
     out = pd.DataFrame(index=table.index)
     for k in range(n):

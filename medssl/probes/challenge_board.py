@@ -18,9 +18,9 @@ from medssl.probes.challenge_extras import (
     left_out_sites,
     within_site,
 )
-from medssl.probes.challenge_folds import HELD_OUT, TEST, Fold, read_folds
+from medssl.probes.challenge_folds import HELD_OUT, TEST, TITLES, Fold, read_folds
 from medssl.probes.challenge_table import Board
-from medssl.probes.judge import METRICS, Prediction, judge
+from medssl.probes.judge import METRICS, Prediction, judge, resampling
 from medssl.probes.rows import Rows
 from medssl.probes.scorecard import Table, checked, site_median
 
@@ -80,11 +80,15 @@ def challenge_board(
         }
         for name, values in lines.items()
     }
+    drawn = {}
+    for name in folds[0].parts if resamples else ():
+        if text := resampling([fold.parts[name] for fold in folds]):
+            drawn[name] = f"{TITLES[name]}: {text}"
     return Board(
         lines=result,
         scored=tuple(features),
         folds=[_about(fold) for fold in folds],
-        notes=_notes(folds, lines, said),
+        notes=(*_notes(folds, lines, said), *drawn.values()),
         reduced=tuple(reduced),
         protocol={
             "age": "GridSearchCV(Ridge(), alpha 1e-2..1e2, cv=5 KFold without shuffling, r2)",
@@ -93,6 +97,7 @@ def challenge_board(
             "sd": "over folds, divided by their number (as RAMP prints it)",
             "seed": seed,
             "resamples": resamples,
+            **({"resampled": "families"} if drawn else {}),
         },
         provenance=dict(table.provenance),
     )

@@ -51,9 +51,10 @@ def fold_intervals(
 ) -> dict[str, list[float] | None]:
     """95 % percentile intervals of the means over folds, people drawn with replacement, probes as they are.
 
-    parts, predictions: one per fold, of the same N rows. A drawn person is drawn in every fold at once, so folds
-    that share people are not taken for independent. A site that a draw misses keeps its recall, or chance would be
-    too high in draws without the small sites. Keys mae_internal, mae_external, site_bacc, challenge.
+    parts, predictions: one per fold, of the same N rows. People of one family are drawn together, and whoever is
+    drawn is drawn in every fold at once, so folds that share people are not taken for independent. A site that a draw
+    misses keeps its recall, or chance would be too high in draws without the small sites. Keys mae_internal,
+    mae_external, site_bacc, challenge.
     """
     judged = np.any([rows.test for rows in parts], axis=0)
     columns: list[FloatArray] = []
@@ -68,7 +69,7 @@ def fold_intervals(
         member = [scored & (rows.site == name) for name in names]
         columns += [m.astype(float) for m in member] + [(m & (said.site == rows.site)).astype(float) for m in member]
     table_NC = np.stack(columns, axis=1)[judged]
-    who = parts[0].subject[judged].astype(str)
+    who = parts[0].group[judged].astype(str)
     sums_RC = resampled_sums(table_NC, who, resamples=resamples, seed=(seed, 7))
     draws: dict[str, list[FloatArray]] = {"mae_internal": [], "mae_external": [], "site_bacc": [], "challenge": []}
     start = 0
@@ -100,12 +101,12 @@ def leave_site_out(
 ) -> Iterator[FloatArray]:
     """For every site in turn, ages (N,) of its rows by a probe that has seen neither the site nor its people.
 
-    The ridge search of the challenge is fitted anew each time on the other rows of ``used_N``; features None says
-    the median age of the other rows. NaN outside the site.
+    Their families are not seen either. The ridge search of the challenge is fitted anew each time on the other rows of
+    ``used_N``; features None says the median age of the other rows. NaN outside the site.
     """
     for name in sites:
         at = used_N & (rows.site == name)
-        fit = used_N & ~at & ~np.isin(rows.subject.astype(str), rows.subject[at].astype(str))
+        fit = used_N & ~at & ~np.isin(rows.group.astype(str), rows.group[at].astype(str))
         age = np.full(len(rows.age), np.nan)
         if fit.any():
             if features_NF is None:

@@ -58,8 +58,8 @@ def fold_columns(meta: pd.DataFrame) -> list[str]:
 def read_folds(meta: pd.DataFrame) -> list[Fold]:
     """The folds of a table with columns participant_id, age, site and split or fold0, fold1, ...
 
-    Errors: UserError without both, where a person is on both sides of a fold, and where a row that the split keeps
-    for testing is in a fold.
+    Errors: UserError without both, where a person or a family is on both sides of a fold, and where a row that the
+    split keeps for testing is in a fold.
     """
     columns = fold_columns(meta)
     split = [_cell(v).lower() for v in meta["split"].tolist()] if "split" in meta.columns else [""] * len(meta)

@@ -161,9 +161,9 @@ class Board:
         ]
         if resamples := self.protocol["resamples"]:
             lines.append(
-                f"- Intervals: percentiles of {resamples} bootstrap samples of people (one sample serves all folds, a "
-                "site that it misses keeps its recall); the fitted probes stay as they are, so the choice of training "
-                "rows is not in them."
+                f"- Intervals: percentiles of {resamples} bootstrap samples of "
+                f"{self.protocol.get('resampled', 'people')} (one sample serves all folds, a site that it misses keeps "
+                "its recall); the fitted probes stay as they are, so the choice of training rows is not in them."
             )
         if any(line["leave_site_out"] for line in self.lines.values()):
             lines.append(

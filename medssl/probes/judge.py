@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,7 +39,10 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """metric: value or None. draws: bootstrap by people; site_draws: by whole external sites (resamples,)."""
+    """metric: value or None. draws: bootstrap by people; site_draws: by whole external sites (resamples,).
+
+    People of one family are drawn together.
+    """
 
     metric: dict[str, float | None]
     draws: dict[str, FloatArray] = field(default_factory=dict)
@@ -64,7 +68,7 @@ def judge(rows: Rows, prediction: Prediction, *, seed: int, resamples: int) -> V
             value = measure(true, predicted)
             metric[f"{name}_{part}"] = value if np.isfinite(value) else None
         drawn = bootstrap.regression_draws(
-            true, predicted, rows.subject[on].astype(str), resamples=resamples, seed=(seed, code)
+            true, predicted, rows.group[on].astype(str), resamples=resamples, seed=(seed, code)
         )
         draws |= {f"{name}_{part}": drawn[name] for name in values if metric[f"{name}_{part}"] is not None}
         sites = rows.site[on].astype(str)
@@ -92,7 +96,7 @@ def _judge_site(
     bacc = balanced_accuracy(true, predicted)
     metric["site_bacc"] = bacc
     draws["site_bacc"] = bootstrap.balanced_accuracy_draws(
-        true, predicted, rows.subject[on].astype(str), resamples=resamples, seed=(seed, 3)
+        true, predicted, rows.group[on].astype(str), resamples=resamples, seed=(seed, 3)
     )
     error = metric["mae_external"]
     if error is not None:
@@ -119,3 +123,15 @@ def difference(one: Verdict, other: Verdict) -> dict[str, dict[str, object]]:
 def as_list(pair: tuple[float, float] | None) -> list[float] | None:
     """An interval as JSON has it."""
     return None if pair is None else [pair[0], pair[1]]
+
+
+def resampling(parts: Sequence[Rows]) -> str | None:
+    """What intervals over the test rows of these parts resample, where that is not people; they share their N rows."""
+    tested = np.any([rows.test for rows in parts], axis=0)
+    people, groups = (len(set(labels[tested].tolist())) for labels in (parts[0].subject, parts[0].group))
+    if people == groups:
+        return None
+    return (
+        f"intervals resample {groups} families of {people} people (somebody without relatives counts as one): "
+        "a family is drawn as a whole"
+    )

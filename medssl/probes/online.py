@@ -30,8 +30,8 @@ def online_probe(
     """Age error and site accuracy of linear probes on held-out people; None where labels do not allow it.
 
     features_NF: of training scans. age_N: years, NaN missing. site_N: codes (NaN or negative missing) or text
-    ("" missing). subject_N: whose scan a row is (None: every row another person); a person is on one side only.
-    holdout: share of people held out, chosen by ``seed`` alone. Returns age_mae (ridge, penalty by the exact
+    ("" missing). subject_N: whose scan a row is, or of which family (None: every row another person); it is on one
+    side only. holdout: share of people held out, chosen by ``seed`` alone. Returns age_mae (ridge, penalty by the exact
     leave-one-out error, features standardised on the fitted rows), age_chance (MAE of the fitted rows' median on
     the same rows), site_bacc (logistic regression, C = 1) and site_chance (1 / fitted sites). Rows whose
     features are not finite are left out. Quick by design: scores of record come from ``scorecard``.

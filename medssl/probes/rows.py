@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medssl.errors import UserError
+from medssl.tables.people import families_of, groups_of, torn
 
 INTERNAL, EXTERNAL = "internal_test", "external_test"
 SPLITS = {
@@ -26,7 +27,9 @@ MISSING = frozenset({"", "n/a", "na", "nan", "<na>"})
 class Rows:
     """The N rows of a table. Text arrays hold "" where missing; age is in years, NaN where missing.
 
-    train, internal, external: masks (N,). sites: sorted sites of the training rows. notes: what was left out.
+    subject: who a row is. group: what the bootstrap resamples and a split keeps whole: the subject, or where rows name
+    families one label for all people of a family. train, internal, external: masks (N,). sites: sorted sites of the
+    training rows. notes: what was left out.
     unseen_scored: internal rows of a site without training rows count as misses in the site score (as in the
     challenge) instead of being left out.
     """
@@ -34,6 +37,7 @@ class Rows:
     participant: NDArray[np.object_]
     session: NDArray[np.object_]
     subject: NDArray[np.object_]
+    group: NDArray[np.object_]
     site: NDArray[np.object_]
     split: NDArray[np.object_]
     age: NDArray[np.float64]
@@ -94,6 +98,9 @@ def read_rows(meta: pd.DataFrame, *, unseen_scored: bool = False) -> Rows:
     site, age = text_column(meta, "site"), _ages(meta, participant)
     subject, anonymous = _subjects(meta, participant)
     _no_leak(subject, split, participant)
+    people = meta.assign(subject=subject)
+    group = groups_of(people)
+    _no_torn_family(group, families_of(people), split, participant)
     sites = tuple(sorted(set(site[train]) - {""}))
     notes = _notes(split, site, age, sites, unseen_scored)
     if anonymous:
@@ -103,6 +110,7 @@ def read_rows(meta: pd.DataFrame, *, unseen_scored: bool = False) -> Rows:
         participant,
         session,
         subject,
+        group,
         site,
         split,
         age,
@@ -171,6 +179,23 @@ def _no_leak(subject: NDArray[np.object_], split: NDArray[np.object_], participa
             f"({where(i, participant)}){more}: a person must be on one side of the split; "
             "run `medssl cohort split` again or correct the split column"
         )
+
+
+def _no_torn_family(
+    group: NDArray[np.object_],
+    family: NDArray[np.object_],
+    split: NDArray[np.object_],
+    participant: NDArray[np.object_],
+) -> None:
+    found = torn(group, family, split == "train", np.isin(split.astype(str), [INTERNAL, EXTERNAL]))
+    if found is None:
+        return
+    sides = (f"train ({where(found.one, participant)})", f"{split[found.other]} ({where(found.other, participant)})")
+    more = f" (and {found.rows - 1} more test rows)" if found.rows > 1 else ""
+    raise UserError(
+        f"{found.linked(*sides)}{more}: a family must be on one side of the split; run `medssl cohort split` again, "
+        "correct the columns split or family, or fill the column dataset where they are different families"
+    )
 
 
 def _notes(

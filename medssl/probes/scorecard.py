@@ -18,7 +18,7 @@ from medssl.errors import UserError
 from medssl.harmonize.base import Harmonizer
 from medssl.probes.age import fit_age
 from medssl.probes.harmonized import harmonized
-from medssl.probes.judge import Prediction, Verdict, difference, judge
+from medssl.probes.judge import Prediction, Verdict, difference, judge, resampling
 from medssl.probes.large import LARGE, LONG, WIDEST
 from medssl.probes.rows import EXTERNAL, INTERNAL, Rows, read_rows
 from medssl.probes.scores import Scores
@@ -71,7 +71,8 @@ def scorecard(
     is not the challenge's protocol and is recorded. resamples: bootstrap samples (0: no intervals). n_jobs: threads.
     harmonize: takes the site out of the table's features (not of ``extra``), fitted on the train rows; the features
     as they are become the row "unharmonised". One that was fitted on other rows is refused (see ``harmonized``).
-    Raises UserError without a split, where a person is on both sides of it, and for features that are not finite.
+    Raises UserError without a split, where a person or a family is on both sides of it, and for features that are not
+    finite.
     """
     rows = read_rows(table.meta)
     matrices = {ENCODER: checked(ENCODER, table.values, rows)}
@@ -103,6 +104,9 @@ def scorecard(
     notes = dict.fromkeys(
         [*(made.notes if made else ()), *rows.notes, *(note for p in predictions.values() for note in p.notes)]
     )
+    drawn = resampling([rows]) if resamples else None
+    if drawn:
+        notes[drawn] = None
     if scale:
         notes["features were standardised inside the folds: not the challenge's protocol"] = None
     return Scores(
@@ -121,6 +125,7 @@ def scorecard(
             "scale": scale,
             "seed": seed,
             "resamples": resamples,
+            **({"resampled": "families"} if drawn else {}),
         },
         provenance=dict(table.provenance),
         predictions=_predictions(rows, predictions),

@@ -32,9 +32,9 @@ class Scores:
     main: mae_internal, mae_external, rmse_*, r2_* (ages in years), site_bacc, site_chance, challenge, ci
     {metric: [low, high]}, probe {alpha, C}; None where undefined. references: name -> the same keys, or
     {"missing": reason}. differences: name -> metric -> {difference, ci, ci_sites}, encoder minus reference;
-    ci resamples people, ci_sites whole external sites. per_site: list of {site, split, n, mae, mae_constant,
-    bias}. n: counts. notes: what was left out or done otherwise. predictions: test rows of every line. label: name
-    of the main line in tables; it says how features were harmonised.
+    ci resamples people or families, ci_sites whole external sites. per_site: list of {site, split, n, mae,
+    mae_constant, bias}. n: counts. notes: what was left out or done otherwise. predictions: test rows of every line.
+    label: name of the main line in tables; it says how features were harmonised.
     """
 
     main: dict[str, Any]
@@ -71,7 +71,10 @@ class Scores:
     def markdown(self) -> str:
         """The table, the differences of the external error, and the notes."""
         lines = [bar(COLUMNS), bar(["---"] * len(COLUMNS)), *(bar(cells) for cells in self.rows()), ""]
-        lines.append("Ages in years; lower MAE and challenge are better; intervals resample people.")
+        lines.append(
+            "Ages in years; lower MAE and challenge are better; "
+            f"intervals resample {self.protocol.get('resampled', 'people')}."
+        )
         for name, metrics in self.differences.items():
             found = metrics["mae_external"]
             shown = ("unharmonised", "untrained", "ridge_voxels", "ridge_features", "constant")

@@ -132,12 +132,13 @@ def scorecard(files: RunFiles) -> dict[str, Any] | None:
         for metric, found in files.scores.differences.get(row.key, {}).items()
         if metric in ("mae_external", "mae_internal") and row.missing is None and row.key != "age_oracle"
     ]
+    resampled = files.scores.protocol.get("resampled", "people")
     plot = picture(
         charts.scorecard_plot(rows),
         charts.describe_scores(rows),
         "Dots are estimates, bars 95 % intervals; dashed lines are chance.",
     )
-    return {"rows": rows, "plot": plot, "differences": changes, "notes": files.scores.notes}
+    return {"rows": rows, "plot": plot, "differences": changes, "notes": files.scores.notes, "resampled": resampled}
 
 
 def ages(files: RunFiles) -> Picture | None:

@@ -13,7 +13,7 @@ WORDS = frozenset(
 """Words, in lower case, that stand for a missing value in any column."""
 CODES = (-9.0, -99.0, -999.0, -9999.0, 999.0)
 """Numbers that stand for a missing value where no other value of the column comes near them."""
-WORDS_ONLY = ("participant_id", "subject", "image", "mask", "weight", "age")
+WORDS_ONLY = ("participant_id", "subject", "family", "image", "mask", "weight", "age")
 """Columns where no code counts: 999 may be somebody's number, a weight of -9 is a mistake, ages know their range."""
 _PLAIN = frozenset(("", "n/a", "nan", "<na>"))
 _FAR = 2.0
@@ -66,9 +66,9 @@ def codes_among(numbers: Iterable[float], low: float | None = None, high: float 
 def without_missing(cells: Sequence[str], column: str = "", own: Iterable[str] = ()) -> tuple[list[str], Counter[str]]:
     """The cells of a column with "" where missing, and how often each spelling was emptied (plain ones uncounted).
 
-    column: its name in a manifest; in columns of people's ids and of files only words count. own: the column's own
-    codes (of a JSON sidecar). Codes count as ``codes_among`` says where every filled cell is a number; in a column of
-    words the negative ones count. Ages are read by ``medssl.tables.ages``, which knows their range.
+    column: its name in a manifest; in columns of people's ids, families and files only words count. own: the column's
+    own codes (of a JSON sidecar). Codes count as ``codes_among`` says where every filled cell is a number; in a column
+    of words the negative ones count. Ages are read by ``medssl.tables.ages``, which knows their range.
 
     >>> without_missing(["1", "-9", " NA ", "2"], "iq")
     (['1', '', '', '2'], Counter({'-9': 1, 'NA': 1}))

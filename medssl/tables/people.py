@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -82,6 +84,26 @@ def session_key(label: object) -> str:
     return f"{letters}{found.group(2)}"
 
 
+def group_column(names: Iterable[object]) -> str | None:
+    """The column of families among these: ``family``, or else the one that is called so in other capitals.
+
+    >>> group_column(["age", "Family"]), group_column(["family_history"])
+    ('Family', None)
+    """
+    found = [str(name) for name in names if str(name).lower() == GROUP]
+    return GROUP if GROUP in found else found[0] if len(found) == 1 else None
+
+
+def family_name(value: object) -> str:
+    """A family as it is compared: "" where missing, also by a code such as -9; 12.0 is 12, but 012 is another one.
+
+    >>> family_name(12.0), family_name("12.0"), family_name("-9"), family_name("012"), family_name("n/a")
+    ('12', '12', '', '012', '')
+    """
+    text = re.sub(r"^(-?\d+)\.0+$", r"\1", cell_text(value))
+    return "" if re.fullmatch(r"-9+", text) else text
+
+
 def kept_together(subjects: Sequence[object], groups: Sequence[object] | None = None) -> npt.NDArray[np.object_]:
     """A label (N,) for every row such that rows of one person, or of one group (family), share it.
 
@@ -92,7 +114,7 @@ def kept_together(subjects: Sequence[object], groups: Sequence[object] | None = 
     people = np.array([str(s) for s in subjects], dtype=object)
     if groups is None:
         return people
-    families = [cell_text(g) for g in groups]
+    families = [family_name(g) for g in groups]
     if not any(families):
         return people
     parent: dict[str, str] = {}
@@ -112,15 +134,72 @@ def kept_together(subjects: Sequence[object], groups: Sequence[object] | None = 
     return np.array([name[root(f"p\x1f{person}")] for person in people.tolist()], dtype=object)
 
 
-def groups_of(table: pd.DataFrame) -> npt.NDArray[np.object_]:
-    """``kept_together`` of a manifest or the meta data of a features table: by subject (or else id) and ``family``.
+def families_of(table: pd.DataFrame) -> npt.NDArray[np.object_]:
+    """The family of every row (N,), as "DATASET/FAMILY" where the row names its data set, "" where none.
 
     Families of different data sets with the same name are different families.
     """
+    out = np.full(len(table), "", dtype=object)
+    column = group_column(table.columns)
+    if column is None:
+        return out
+    sets = [cell_text(v) for v in table["dataset"].tolist()] if "dataset" in table.columns else [""] * len(table)
+    named = [family_name(v) for v in table[column].tolist()]
+    out[:] = [(f"{d}/{f}" if d else f) if f else "" for d, f in zip(sets, named, strict=True)]
+    return out
+
+
+def groups_of(table: pd.DataFrame) -> npt.NDArray[np.object_]:
+    """``kept_together`` of a manifest or the meta data of a features table: by subject (or else id) and family."""
     column = "subject" if "subject" in table.columns else "participant_id"
-    subjects = table[column].tolist()
-    if GROUP not in table.columns:
-        return kept_together(subjects)
-    families = [cell_text(v) for v in table[GROUP].tolist()]
-    sets = [cell_text(v) for v in table["dataset"].tolist()] if "dataset" in table.columns else [""] * len(families)
-    return kept_together(subjects, [f"{d}/{f}" if f else "" for d, f in zip(sets, families, strict=True)])
+    return kept_together(table[column].tolist(), families_of(table).tolist())
+
+
+def sizes_of(subjects: Sequence[object], groups: Sequence[object]) -> Counter[str]:
+    """How many people every group of more than one person has."""
+    people = Counter(group for group, _ in set(zip(map(str, groups), map(str, subjects), strict=True)))
+    return Counter({group: n for group, n in people.items() if n > 1})
+
+
+@dataclass(frozen=True)
+class Torn:
+    """A group with rows on both sides: one row of each. family: what they share, "" where others link them.
+
+    rows: how many rows of the other side belong to groups of the one.
+    """
+
+    one: int
+    other: int
+    family: str
+    rows: int
+
+    def linked(self, one: str, other: str) -> str:
+        """The beginning of a sentence: who stands where. one, other: the rows with their sides."""
+        if self.family:
+            return f"family {self.family} is in {one} and in {other}"
+        return f"through people who belong to two families, one group is in {one} and in {other}"
+
+
+def torn(
+    groups: npt.NDArray[np.object_],
+    families: npt.NDArray[np.object_],
+    one: npt.NDArray[np.bool_],
+    other: npt.NDArray[np.bool_],
+) -> Torn | None:
+    """The first group with rows in both masks, one that shares a family by name where there is any; None without.
+
+    groups: of ``groups_of``. families: of ``families_of``.
+    """
+    inside: dict[str, int] = {}
+    named: dict[str, int] = {}
+    for row in np.flatnonzero(one).tolist():
+        inside.setdefault(groups[row], row)
+        named.setdefault(families[row], row)
+    named.pop("", None)
+    leaks = [row for row in np.flatnonzero(other).tolist() if groups[row] in inside]
+    if not leaks:
+        return None
+    for row in leaks:
+        if families[row] in named:
+            return Torn(named[families[row]], row, families[row], len(leaks))
+    return Torn(inside[groups[leaks[0]]], leaks[0], "", len(leaks))

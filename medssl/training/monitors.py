@@ -21,6 +21,7 @@ from medssl.methods.base import Method
 from medssl.metrics.representation import alignment, rankme, uniformity
 from medssl.metrics.representation import std as embedding_std
 from medssl.probes.online import map2d, online_probe
+from medssl.tables.people import groups_of
 from medssl.training.options import MonitorOptions
 from medssl.types import Batch, Progress, Step
 
@@ -94,6 +95,7 @@ class Monitor:
             make_folder(self.folder)
         self.options, self.table, self.embed, self.say, self.draw = options, table, embed, say, draw
         keep = np.random.default_rng([seed, 0x90B]).permutation(rows)[: options.scans]
+        self.groups = groups_of(table).astype(str)  # probes keep people, and families, on one side
         self.rows, self.seed, self.accumulate = np.sort(keep), seed, accumulate
         self.train, self.probe, self.messages = (Log(self.folder, n) for n in ("train", "probe", "messages"))
         self.previous: np.ndarray | None = None
@@ -149,7 +151,7 @@ class Monitor:
             features,
             part["age"].to_numpy(float),
             part["site"].to_numpy(str),
-            part["subject"].to_numpy(str),
+            self.groups[rows],
             holdout=self.options.holdout,
             seed=self.seed,
         )

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from medssl.benchmark.folds import fold_manifests
+from medssl.benchmark.folds import _every_site_once, fold_manifests
 from medssl.benchmark.preset import load_preset
+from medssl.data.manifest import Cohort
 from medssl.errors import UserError
 
 
@@ -69,3 +71,22 @@ def test_too_few_sites_and_no_sites_are_one_sentence(tmp_path: Path):
     pd.read_csv(tmp_path / "t.csv").drop(columns="site").to_csv(tmp_path / "n.csv", index=False)
     with pytest.raises(UserError, match="names no sites"):
         fold_manifests(tmp_path / "n.csv", preset(), tmp_path / "b")
+
+
+def test_a_family_is_on_one_side_of_every_fold_and_without_families_folds_are_as_ever(tmp_path: Path):
+    source = measures(tmp_path / "t.csv")
+    table = Cohort.read(source, images=False).table
+    plain = np.concatenate([split.to_numpy() for split in _every_site_once(table, 3)])
+    assert hashlib.sha256("\n".join(plain).encode()).hexdigest()[:16] == "b5df62e4194f1f06"
+    rows = pd.read_csv(source, dtype=str)
+    number = rows["participant_id"].astype(int)
+    kin = number.where(number % 12 < 2).floordiv(12)  # numbers with gaps
+    rows.assign(family=kin).to_csv(source, index=False)
+    made = fold_manifests(source, preset(designs={"sites": 3, "challenge": 2}), tmp_path / "b")
+    for path in made.values():
+        found = Cohort.read(path, images=False).table
+        used = found[(found["split"] != "") & found["family"].notna()]
+        assert (used.groupby("family")["split"].nunique() == 1).all()
+        assert set(found["split"]) >= {"train", "internal_test", "external_test"}
+    torn = pd.Series(plain[: len(table)])[kin.notna()].groupby(kin[kin.notna()]).nunique()
+    assert (torn > 1).any()  # else this test says nothing

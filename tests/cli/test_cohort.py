@@ -223,3 +223,39 @@ def test_a_split_that_leaves_one_site_says_what_it_costs(manifest, tmp_path):
     assert "training rows have one site" in " ".join(out.split())
     out = medssl("split", manifest, "-o", tmp_path / "t.csv", "--external-fraction", 0.01).output
     assert "% asked for" in " ".join(out.split())
+
+
+def test_split_keeps_families_and_copies_another_column_to_family(manifest, tmp_path):
+    table = pd.read_csv(manifest, dtype=str)
+    plain = medssl("split", manifest, "-o", tmp_path / "plain.csv", "--internal-fraction", 0.5, "--external-sites", "")
+    assert "group" not in plain.output
+    table.assign(Kin=[f"{k:03d}" if k < 6 else "" for k in [0, 1, 2, 3, 4, 5] * 2]).to_csv(
+        tmp_path / "k.csv", index=False
+    )
+    options = ["--internal-fraction", 0.5, "--external-sites", "", "--overwrite"]
+    for seed in range(4):
+        told = medssl("split", tmp_path / "k.csv", "-o", tmp_path / "s.csv", "--group", "Kin", "--seed", seed, *options)
+        after = pd.read_csv(tmp_path / "s.csv", dtype=str)
+        assert after["family"].equals(after["Kin"])  # 000 keeps its zeros
+        assert (after.groupby("family")["split"].nunique() == 1).all()
+        assert set(after["split"]) == {"train", "internal_test"}
+    words = " ".join(told.output.split())
+    assert "the column Kin was copied to the column family" in words
+    assert "6 groups of more than one person (family) hold 12 of 12 people" in words
+    again = medssl("split", tmp_path / "s.csv", "-o", tmp_path / "t.csv", "--seed", 3, *options)  # by its own family
+    assert pd.read_csv(tmp_path / "t.csv", dtype=str).equals(after)
+    assert "copied" not in again.output
+
+
+def test_split_refuses_groups_that_are_not_there_or_not_the_family_and_writes_nothing(manifest, tmp_path):
+    table = pd.read_csv(manifest, dtype=str)
+    table.assign(kin="1", family=[str(k) for k in range(12)]).to_csv(tmp_path / "k.csv", index=False)
+    for column, words in (
+        ("kim", "did you mean 'kin'"),
+        ("kin", "family is '0' but kin is '1'"),
+        ("subject", "no column"),
+    ):
+        refused = medssl("split", tmp_path / "k.csv", "-o", tmp_path / "s.csv", "--group", column, status=1).exception
+        assert isinstance(refused, UserError)
+        assert words in str(refused)
+    assert not (tmp_path / "s.csv").exists()

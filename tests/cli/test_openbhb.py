@@ -56,6 +56,20 @@ def test_a_foreign_table_is_scored_on_three_made_folds(medssl: Medssl, tmp_path:
     assert record["lines"]["features"]["leave_site_out"]["sites"] == 6
 
 
+def test_made_folds_keep_families_and_the_board_says_so(medssl: Medssl, tmp_path: Path) -> None:
+    kin = [k // 7 if k % 7 < 2 else np.nan for k in range(150)]  # relatives at neighbouring sites, numbers with gaps
+    path = written(tmp_path, frame(sites=8, family=kin))
+    arguments = ("--prefix", "th_", "--folds", 3, "--resamples", 20)
+    status, out, err = medssl("openbhb", "score", path, *arguments)
+    assert (status, err) == (0, "")
+    assert "bootstrap samples of families" in out
+    table = openbhb._with_folds(FeatureTable.read(path, prefix="th_"), 3, 0).meta
+    for name in ("fold0", "fold1", "fold2"):
+        used = table[table[name] != ""]
+        assert (used.groupby("family")[name].nunique() == 1).all()
+        assert (table[name] == "").any()  # relatives of external people are in no part
+
+
 def test_quick_json_goes_to_another_folder_and_says_what_is_reduced(medssl: Medssl, tmp_path: Path) -> None:
     path = written(tmp_path, frame())
     arguments = ("--prefix", "th_", "--folds", 3, "--quick", "--json", "-o", tmp_path / "deep" / "out")

@@ -165,3 +165,27 @@ def test_a_split_without_a_row_to_train_on_is_an_error(people):
     assert (found.level, found.row) == ("error", None)
     assert "nothing to train on" in found.text
     assert not [f for f in run(people) + run(people.assign(split="")) if f.code == "no-train"]
+
+
+def test_a_family_on_both_sides_of_a_split_is_an_error(people):
+    people["family"] = ""
+    assert not [finding for finding in run(people) if finding.code.startswith("family")]
+    people.loc[[2, 7], "family"] = "F"
+    people.loc[7, "split"] = "internal_test"
+    finding = only(run(people), "family-across-splits")
+    assert (finding.level, finding.row) == ("error", 9)
+    assert "family F is in train (manifest.csv row 4 (s02)) and in internal_test here" in finding.text
+    people.loc[2, "split"] = "external_test"
+    assert only(run(people), "family-across-splits").level == "warning"
+    people.loc[2, "split"] = "internal_test"
+    assert not [finding for finding in run(people) if finding.code.startswith("family")]
+
+
+def test_one_person_across_splits_is_no_torn_family_and_everybody_is_no_family(people):
+    people["family"] = ""
+    people.loc[[2, 3], "family"] = "F"
+    people.loc[3, ["participant_id", "session", "split"]] = ["s02", "2", "internal_test"]
+    assert [f.code for f in run(people) if "across" in f.code] == ["subject-across-splits"]
+    finding = only(run(people.assign(family=["yes"] * 12 + ["no"] * 4, split="train")), "family-large")
+    assert finding.level == "warning"
+    assert "family yes, with others that share people with it, holds 11 of 15 people" in finding.text

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from medssl.data.folds import challenge_folds, split_cohort, subject_folds
+from medssl.data.folds import challenge_folds, split_cohort, split_notes, subject_folds
 from medssl.errors import UserError
+from medssl.tables.people import groups_of
 
 
 def cohort(sites: int = 10, each: int = 20, scans: int = 2) -> pd.DataFrame:
@@ -184,3 +187,135 @@ def test_three_large_sites_are_external_in_turn() -> None:
 def test_challenge_folds_need_three_sites() -> None:
     with pytest.raises(UserError, match=r"name 2 sites, but a fold needs"):
         challenge_folds(many_sites(sites=2))
+
+
+def digest(cells: object) -> str:
+    return hashlib.sha256("\n".join(map(str, np.ravel(np.asarray(cells)))).encode()).hexdigest()[:16]
+
+
+def sides(groups: np.ndarray, split: pd.Series) -> pd.Series:
+    """How many splits every group is in, rows of none left out."""
+    used = (split != "").to_numpy()
+    return split[used].groupby(groups[used]).nunique()
+
+
+def siblings(table: pd.DataFrame) -> pd.DataFrame:
+    """Every tenth person is a sibling of the next one in the table; numbers with gaps, as pandas saves them."""
+    people = table["participant_id"].drop_duplicates().tolist()
+    family = {person: float(k // 10) for k, person in enumerate(people) if k % 10 < 2}
+    return table.assign(family=table["participant_id"].map(family))
+
+
+def test_cohorts_without_families_are_divided_as_ever():
+    assert digest(split_cohort(cohort(), seed=1)) == "d15bb9ae140b113d"
+    assert digest(split_cohort(cohort(), external_sites=["s3"], seed=4)) == "fd7c5be51cd134b1"
+    assert digest(challenge_folds(many_sites(), 3, seed=2)) == "4cf7fee4a753c5c8"
+    nobody = cohort().assign(family=[np.nan, -9.0] * (len(cohort()) // 2))
+    assert digest(split_cohort(nobody, seed=1)) == "d15bb9ae140b113d"
+
+
+@pytest.mark.oddity("family-numbers-with-gaps")
+@pytest.mark.parametrize("seed", range(5))
+def test_a_family_is_in_one_split(seed):
+    table = siblings(cohort())
+    groups = groups_of(table)
+    alone = split_cohort(table.drop(columns="family"), external_sites=["s9"], seed=seed)
+    assert (sides(groups, alone) > 1).any()  # else this test says nothing
+    split = split_cohort(table, external_sites=["s9"], seed=seed)
+    assert (sides(groups, split) == 1).all()
+    assert (sides(groups, split_cohort(table, seed=seed)) == 1).all()
+    assert 0.12 < (split[table["site"] != "s9"] == "internal_test").mean() < 0.28
+
+
+@pytest.mark.oddity("family-across-sites")
+def test_a_family_with_a_scan_at_an_external_site_is_external_as_a_whole():
+    table = cohort(sites=3, each=10, scans=1)
+    table["family"] = ""
+    table.loc[[0, 29], "family"] = "F"
+    split = split_cohort(table, external_sites=["s2"])
+    assert split.iloc[0] == ""
+    assert split.iloc[29] == "external_test"
+    assert (split.iloc[1:20] != "").all()
+    everybody = table.assign(family=[f"F{k % 10}" for k in range(len(table))])
+    with pytest.raises(UserError, match=r"or a relative\) has a scan at an external site"):
+        split_cohort(everybody, external_sites=["s2"])
+
+
+@pytest.mark.oddity("person-in-two-families")
+@pytest.mark.parametrize("seed", range(6))
+def test_families_that_share_a_person_stay_together(seed):
+    table = cohort(sites=1, each=30, scans=2)
+    table["family"] = ""
+    people = table["participant_id"].drop_duplicates().tolist()
+    for person, first, second in ((0, "F", "F"), (10, "F", "G"), (29, "G", "G")):  # 10 has a family at each visit
+        table.loc[table["participant_id"] == people[person], "family"] = [first, second]
+    split = split_cohort(table, internal_fraction=0.5, seed=seed)
+    whole = table["participant_id"].isin([people[k] for k in (0, 10, 29)])
+    assert split[whole].nunique() == 1
+
+
+@pytest.mark.oddity("family-names-of-two-datasets")
+def test_families_of_two_datasets_with_one_name_are_two():
+    table = cohort(sites=2, each=40, scans=1).assign(family="1")
+    table["dataset"] = table["site"].map({"s0": "A", "s1": "B"})
+    split = split_cohort(table, external_sites=["s1"])
+    assert set(split[table["dataset"] == "B"]) == {"external_test"}
+    assert set(split[table["dataset"] == "A"]) == {"train"}
+    one = table.assign(dataset="A")
+    with pytest.raises(UserError, match="a relative"):
+        split_cohort(one, external_sites=["s1"])
+
+
+@pytest.mark.oddity("family-in-capitals")
+def test_a_column_family_in_other_capitals_counts():
+    table = siblings(cohort())
+    other = table.rename(columns={"family": "Family"})
+    assert split_cohort(other, seed=1).equals(split_cohort(table, seed=1))
+    assert challenge_folds(other, 2).equals(challenge_folds(table, 2))
+
+
+def test_a_challenge_fold_never_divides_a_family():
+    table = siblings(many_sites())
+    groups = groups_of(table)
+    alone = challenge_folds(table.drop(columns="family"), 3)
+    assert any((sides(groups, alone[name]) > 1).any() for name in alone)
+    made = challenge_folds(table, 3)
+    for name in made:
+        assert (sides(groups, made[name]) == 1).all(), name
+        assert set(made[name]) >= {"train", "internal_test", "external_test"}
+
+
+def test_families_that_a_row_of_another_split_links_stay_together_in_the_folds():
+    table = many_sites()
+    table["family"], table["split"] = "", "train"
+    pairs = {f"p{k}": f"F{k}" for k in range(0, 300, 10)} | {f"p{k}": f"G{k - 5}" for k in range(5, 300, 10)}
+    table["family"] = table["participant_id"].map(pairs).fillna("")
+    bridges = [{"participant_id": f"b{k}", "site": "s0", "age": 40.0, "split": "", "family": name}
+               for k in range(0, 300, 10) for name in (f"F{k}", f"G{k}")]  # fmt: skip
+    whole = pd.concat([table, pd.DataFrame(bridges)], ignore_index=True)
+    groups = groups_of(whole)
+    assert groups[0] == groups[10]  # p0 and p5
+    made = challenge_folds(whole, 3)
+    assert (made[len(table) :] == "").all(axis=None)
+    assert all((sides(groups, made[name]) == 1).all() for name in made)
+
+
+def test_folds_of_labels_keep_groups():
+    people = [f"p{k}" for k in range(40)]
+    groups = [f"F{k // 4}" if k < 20 else "" for k in range(40)]
+    for fit, out in subject_folds(people, n=4, seed=1, groups=groups):
+        assert not {groups[k] for k in fit} & {groups[k] for k in out} - {""}
+        assert len(out)
+    plain = [out.tolist() for _, out in subject_folds(people, n=4, seed=1)]
+    assert [out.tolist() for _, out in subject_folds(people, n=4, seed=1, groups=[""] * 40)] == plain
+
+
+@pytest.mark.oddity("family-that-is-none")
+def test_the_notes_of_a_split_count_groups_and_name_what_can_be_no_family():
+    table = siblings(cohort()).assign(subject=lambda t: t["participant_id"])
+    (said,) = [n for n in split_notes(table.assign(split=split_cohort(table))) if "group" in n]
+    assert said.startswith("20 groups of more than one person (family) hold 40 of 200 people")
+    assert said.endswith("the largest has 2")
+    yes = table.assign(family=np.where(table["age"] > 60, "yes", ""), split="train")
+    assert any("names something else than relatives" in note for note in split_notes(yes))
+    assert not [n for n in split_notes(table.drop(columns="family").assign(split="train")) if "group" in n]

@@ -245,3 +245,17 @@ def test_scores_of_other_predictions_or_of_another_encoder_are_called_so(bare_ru
     html = build_report(bare_run).read_text(encoding="utf-8")
     assert "they were not made together" in html
     assert "made from another encoder" in html
+
+
+def test_the_report_says_whether_people_or_families_were_resampled(bare_run: Path, whole_run: Path):
+    for part in ("scores.json", "predictions.csv", "run.json"):
+        shutil.copy(whole_run / part, bare_run / part)
+    assert "interval, people resampled" in build_report(bare_run).read_text(encoding="utf-8")
+    scores = json.loads((bare_run / "scores.json").read_text())
+    note = "intervals resample 40 families of 100 people"
+    scores |= {"protocol": {**scores["protocol"], "resampled": "families"}, "notes": [note]}
+    (bare_run / "scores.json").write_text(json.dumps(scores))
+    html = build_report(bare_run).read_text(encoding="utf-8")
+    assert "interval, families resampled" in html
+    assert "people resampled" not in html
+    assert note in html

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from medssl.data.manifest import Cohort
-from medssl.errors import UserError
+from medssl.errors import ManifestError, UserError
 from medssl.study.holdout import hold_out
 from medssl.study.plan import Study, load_study
 from tests.study.conftest import write
@@ -75,3 +76,36 @@ def test_a_cohort_without_test_rows_cannot_report_them(measures: Path, tmp_path:
     table[table["split"] == "train"].to_csv(tmp_path / "only.csv", index=False)
     with pytest.raises(UserError, match="test: false"):
         held(tmp_path / "only.csv", tmp_path, test=True)
+
+
+def with_families(measures: Path, path: Path, only: str | None) -> Path:
+    """The cohort with pairs of relatives, numbered with gaps; ``only``: both of the same split."""
+    table = pd.read_csv(measures, dtype=str)
+    inside = table.index[(table["session"] == "1") & ((table["split"] == only) if only else True)]
+    table["family"] = pd.Series({row: k // 10 for k, row in enumerate(inside) if k % 10 < 2}, dtype=float)
+    table["family"] = table["family"].reindex(table.index)
+    table.to_csv(path, index=False)
+    return path
+
+
+def test_families_stay_on_one_side_of_the_hold_out(measures: Path, tmp_path: Path):
+    _, plain = held(measures, tmp_path)
+    digest = hashlib.sha256("\n".join(plain["split"]).encode()).hexdigest()[:16]
+    assert digest == "4c6d5cf30d8e96dc"  # without families the hold-out is as ever
+    source = with_families(measures, tmp_path / "kin.csv", "train")
+    family = Cohort.read(source, images=False).table.query("split == 'train'")["family"].to_numpy()
+    named = pd.notna(family)
+    assert (plain["split"][named].groupby(family[named]).nunique() > 1).any()  # else this test says nothing
+    for seed in range(4):
+        _, made = held(source, tmp_path, validation={"seed": seed})
+        used = made[made["split"].ne("") & made["family"].notna()]
+        assert (used.groupby("family")["split"].nunique() == 1).all()
+        assert set(made["split"]) >= {"train", "internal_test", "external_test"}
+
+
+def test_a_family_in_train_and_test_rows_is_said_before_the_first_trial(measures: Path, tmp_path: Path):
+    source = with_families(measures, tmp_path / "kin.csv", None)
+    with pytest.raises(ManifestError, match=r"family \d+ is in train \(kin.csv row .*keep each family on one side"):
+        held(source, tmp_path, test=True)
+    assert not (tmp_path / "train.csv").exists()
+    held(source, tmp_path)  # test rows are not read: nothing leaks

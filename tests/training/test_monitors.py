@@ -340,3 +340,24 @@ def test_without_tensorboard_the_remedy_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(UserError, match=r"medssl\[tracking\]"):
         Desk(tmp_path, tensorboard=True)
+
+
+def test_probes_keep_families_on_one_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    given: list[np.ndarray] = []
+
+    def probe(features: Any, age: Any, site: Any, subject: np.ndarray, **options: Any) -> dict[str, float | None]:
+        given.append(subject)
+        return dict.fromkeys(("age_mae", "age_chance", "site_bacc", "site_chance"))
+
+    monkeypatch.setattr("medssl.training.monitors.online_probe", probe)
+    plain = table()
+    bridge = [12.0, np.nan, 13.0, np.nan]  # rows 1 and 3 are of no training scan; p0 is in family 12, p1 in 13
+    family = plain.assign(family=bridge + [np.nan] * (SCANS - 4))
+    linked = family.assign(subject=[*family["subject"][:4], *["p1"] * 2, *family["subject"][6:]])
+    linked.loc[5, "family"] = 12.0
+    for k, frame in enumerate((plain, family, linked)):
+        monkeypatch.setattr("tests.training.test_monitors.table", lambda frame=frame: frame)
+        Desk(tmp_path / str(k), every=1, map=False).epoch(0)
+    assert given[0].tolist() == plain["subject"].iloc[ROWS].tolist()
+    assert given[1].tolist() == given[0].tolist()  # two families, nobody shared
+    assert given[2][0] == given[2][1] == given[2][2] != given[2][3]
