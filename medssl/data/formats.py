@@ -19,13 +19,10 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from medssl.data.gunzip import MAGIC, gunzip
+from medssl.data.image_files import SUFFIXES, suffix_of
 from medssl.data.rooms import Rooms
 from medssl.errors import VolumeError
 
-NIFTI = (".nii", ".nii.gz")
-NIBABEL = (".mgz", ".mgh", ".hdr", ".img", ".img.gz", ".hdr.gz", ".mnc")
-SITK = (".mha", ".mhd", ".nrrd", ".nhdr", ".gipl", ".gipl.gz")
-SUFFIXES = (*NIFTI, *NIBABEL, *SITK, ".npy")
 READERS = ("auto", "nibabel", "sitk")
 _PADDING = 1 << 20
 """Bytes that a packed file may have behind its voxels, whatever their number."""
@@ -33,12 +30,6 @@ _rooms = Rooms(1)
 _rooms_packed = Rooms(1)
 AGAIN = "copy or convert it again, or drop its row"
 _BROKEN = (OSError, ValueError, TypeError, KeyError, OverflowError, RuntimeError, MemoryError)
-
-
-def suffix_of(path: Path) -> str:
-    """Suffix in lower case, both parts of ``.nii.gz``."""
-    name = path.name.lower()
-    return next((s for s in sorted(SUFFIXES, key=len, reverse=True) if name.endswith(s)), path.suffix.lower())
 
 
 def check_file(path: Path, reader: str) -> str:

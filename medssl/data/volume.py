@@ -20,8 +20,6 @@ from nibabel.spatialimages import HeaderDataError
 
 from medssl.data.formats import (
     AGAIN,
-    NIFTI,
-    SITK,
     check_file,
     filled,
     nifti_bytes,
@@ -30,9 +28,9 @@ from medssl.data.formats import (
     reading,
     spatial,
     storable,
-    suffix_of,
     unpacked,
 )
+from medssl.data.image_files import NIFTI, SITK, suffix_of
 from medssl.data.parts import part_header, read_part
 from medssl.data.reference import parse
 from medssl.data.scan import Header, Volume
