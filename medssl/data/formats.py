@@ -14,18 +14,27 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import voxel_sizes
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from medssl.data.gunzip import MAGIC, gunzip
-from medssl.data.image_files import SUFFIXES, suffix_of
+from medssl.data.image_files import SUFFIXES, is_hidden, other_of_pair, suffix_of
 from medssl.data.rooms import Rooms
 from medssl.errors import VolumeError
+from medssl.tables.pointers import stands_in
 
 READERS = ("auto", "nibabel", "sitk")
 _PADDING = 1 << 20
 """Bytes that a packed file may have behind its voxels, whatever their number."""
+_WALKED = 1 << 20
+"""Bytes of a header's extensions that are looked over: the rest would have to be unpacked for nothing."""
+_UNITS = {1: ("metres", 1e3), 3: ("micrometres", 1e-3)}
+"""Codes of ``xyzt_units`` other than mm, and how many mm they are."""
+_VOXEL = (0.2, 20.0)
+"""Sizes [mm] that voxels of a brain scan may have."""
 _rooms = Rooms(1)
 _rooms_packed = Rooms(1)
 AGAIN = "copy or convert it again, or drop its row"
@@ -33,17 +42,33 @@ _BROKEN = (OSError, ValueError, TypeError, KeyError, OverflowError, RuntimeError
 
 
 def check_file(path: Path, reader: str) -> str:
-    """Suffix of a file that exists and has a known format."""
+    """Suffix of a file that exists, holds its content and has a known format."""
     if reader not in READERS:
         raise VolumeError(f'reader "{reader}" is unknown; choose one of {", ".join(READERS)}')
     suffix = suffix_of(path)
-    if not path.exists():
-        raise VolumeError(f"{path} does not exist; correct the path in the manifest or drop the row")
+    _refuse_absent(path)
     if path.is_dir():
-        raise VolumeError(f"{path} is a folder, not a volume file; give the path of the scan's file")
+        inside = " (it is only named like one)" if suffix in SUFFIXES else ""
+        raise VolumeError(f"{path} is a folder, not a volume file{inside}; give the path of the scan's file")
+    if is_hidden(path.name):
+        what = "what macOS keeps beside a file" if path.name.startswith("._") else "a hidden file"
+        raise VolumeError(f"{path} is {what}, not a scan; name the file without the leading dot, or drop the row")
     if suffix not in SUFFIXES:
         raise VolumeError(f"{path} is not a volume file; supported are {', '.join(SUFFIXES)} (convert DICOM first)")
+    other = other_of_pair(path)
+    if other is not None:
+        _refuse_absent(other, f"{path} is one file of a pair, and the other one, ")
     return suffix
+
+
+def _refuse_absent(path: Path, before: str = "") -> None:
+    """Errors: VolumeError where there is no file, or one that only stands in for its content (git-annex, git-lfs)."""
+    comma = "," if before else ""
+    if reason := stands_in(path):
+        raise VolumeError(f"{before}{path}{comma} {reason}")
+    if not path.exists():
+        remedy = "copy it as well" if before else "correct the path in the manifest"
+        raise VolumeError(f"{before}{path}{comma} does not exist; {remedy} or drop the row")
 
 
 @contextmanager
@@ -96,16 +121,74 @@ def _content(path: Path) -> np.ndarray:
 
 
 def nifti_header(path: Path, check: bool = False) -> Any:
-    """NIfTI-1 or -2 header without reading further than needed; ``check`` refuses what nibabel cannot make sense of."""
+    """NIfTI-1 or -2 header without reading further than needed; ``check`` refuses what nibabel cannot make sense of.
+
+    Extensions are walked over by their sizes, up to 1 MiB of them, and never parsed: where the voxels begin is what
+    ``vox_offset`` says. Errors: VolumeError where it lies in the header, or an extension ends behind it.
+    """
     with open(path, "rb") as plain:
         packed = plain.read(2) == MAGIC
         plain.seek(0)
         stream: Any = gzip.GzipFile(fileobj=plain) if packed else plain
         start = stream.read(544)
-    for kind in (nib.Nifti1Header, nib.Nifti2Header):
-        if len(start) >= kind.sizeof_hdr and kind.may_contain_header(start):
-            return kind.from_fileobj(io.BytesIO(start), check=check)
+        for kind in (nib.Nifti1Header, nib.Nifti2Header):
+            if len(start) >= kind.sizeof_hdr and kind.may_contain_header(start):
+                header = kind(start[: kind.sizeof_hdr], check=check)
+                _settle_offset(header, path)
+                if start[kind.sizeof_hdr : kind.sizeof_hdr + 1].strip(b"\0"):
+                    _walk_extensions(stream, header, path)
+                return header
     raise VolumeError(f"{path} is not a NIfTI file, or its header is corrupt; {AGAIN}")
+
+
+def _settle_offset(header: Any, path: Path) -> None:
+    """A ``vox_offset`` of 0 means behind the header."""
+    offset, least = float(header["vox_offset"]), int(header.single_vox_offset)
+    if offset == 0:
+        header["vox_offset"] = least
+    elif not least <= offset < 2**63:
+        raise VolumeError(
+            f"{path} has voxels from byte {offset:g} on (vox_offset), but its header takes {least}; {AGAIN}"
+        )
+
+
+def _walk_extensions(stream: Any, header: Any, path: Path) -> None:
+    """Refuse an extension that the file or ``vox_offset`` cuts short; zeros behind the last one are padding.
+
+    Sizes that are no multiples of 16, against the standard, are taken as they are: where voxels lie is not theirs to
+    say, and nibabel reads them too.
+    """
+    at, end = int(header.single_vox_offset), int(header["vox_offset"])
+    while at + 16 <= min(end, _WALKED):
+        stream.seek(at)
+        words = stream.read(8)
+        size, code = np.frombuffer(words, f"{header.endianness}i4").tolist() if len(words) == 8 else (-1, 0)
+        if size == code == 0:
+            return
+        if size < 8 or at + size > end:
+            what = "is truncated" if len(words) < 8 else f"has a header extension of {size} bytes at byte {at}"
+            raise VolumeError(f"{path} {what}, but its voxels begin at byte {end}; {AGAIN}")
+        at += size
+
+
+def millimetres(header: Any) -> tuple[float, str]:
+    """What turns lengths of a NIfTI header into mm, and what is to be said of its units ("" for mm and unknown ones).
+
+    Metres and micrometres are converted, unless the numbers are sizes of a brain scan's voxels as they stand (0.2 to
+    20): then the unit is wrong, since no scan has voxels of that many metres or micrometres, and they are taken as mm.
+    """
+    name, factor = _UNITS.get(int(header["xyzt_units"]) % 8, ("", 1.0))
+    if not name:
+        return 1.0, ""
+    sizes = voxel_sizes(np.asarray(header.get_best_affine(), float))
+    said = " x ".join(f"{size:.4g}" for size in sizes)
+    if all(_VOXEL[0] <= size <= _VOXEL[1] for size in sizes):
+        return 1.0, (
+            f"xyzt_units says {name}, but voxels of {said} {name} are none of a brain scan, so they are taken as mm; "
+            "correct xyzt_units"
+        )
+    converted = " x ".join(f"{size * factor:.4g}" for size in sizes)
+    return factor, f"voxels of {said} {name} (xyzt_units) are read as {converted} mm; make sure that this is right"
 
 
 def nifti_bytes(header: Any) -> int:
@@ -179,7 +262,8 @@ def storable(data: np.ndarray) -> np.ndarray:
 
 
 def stored_nifti(path: Path) -> np.ndarray:
-    """Values of a NIfTI-1 file in file order, scaled, without a turn to RAS. Errors: VolumeError naming the file."""
+    """Values of a NIfTI file in file order, scaled, without a turn to RAS. Errors: VolumeError naming the file."""
     with reading(path, (ImageFileError, HeaderDataError, WrapStructError)):
-        content = unpacked(path, nifti_bytes(nifti_header(path)))
-        return np.asanyarray(nib.Nifti1Image.from_stream(io.BytesIO(content.tobytes())).dataobj)
+        header = nifti_header(path, check=True)
+        content = unpacked(path, nifti_bytes(header))
+        return np.asanyarray(ArrayProxy(io.BytesIO(content.tobytes()), header))

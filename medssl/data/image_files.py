@@ -55,6 +55,26 @@ def stem(path: Path) -> str:
     return path.name[: -len(suffix)] if suffix in SUFFIXES else path.name
 
 
+def other_of_pair(path: Path) -> Path | None:
+    """The ``.img`` of a ``.hdr`` and the other way round, as they are on disk or as they should be; None for others.
+
+    >>> other_of_pair(Path("a/T1.hdr")), other_of_pair(Path("a/T1.IMG.GZ")), other_of_pair(Path("a/T1.nii"))
+    (PosixPath('a/T1.img'), PosixPath('a/T1.HDR.GZ'), None)
+    """
+    suffix = suffix_of(path)
+    other = {**PAIRS, **{image: header for header, image in PAIRS.items()}}.get(suffix)
+    if other is None:
+        return None
+    capitals = path.name[-len(suffix) :].isupper()
+    return path.with_name(stem(path) + (other.upper() if capitals else other))
+
+
+def data_file(path: Path) -> Path:
+    """The file that holds the voxels: of a pair the ``.img``, of all others the file itself."""
+    other = other_of_pair(path) if suffix_of(path) in PAIRS else None
+    return path if other is None else other
+
+
 def find_images(folder: Path) -> list[Path]:
     """Scans below a folder, sorted by path, links to absent files included so that they can be named.
 

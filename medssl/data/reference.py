@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medssl.errors import VolumeError
+from medssl.tables.pointers import stands_in
 
 MASKED = ("vbm", "quasiraw")
 """Parts that stand in wide arrays as the voxels of a mask."""
@@ -101,11 +102,16 @@ def stamp(cell: str | os.PathLike[str], stamps: Stamps) -> str:
     said = []
     for file in files:
         if not stamps.has(file):
-            raise VolumeError(f"{file} does not exist; correct the path in the manifest or drop the row")
+            raise VolumeError(f"{file} {why_absent(file)}")
         said.append(stamps[file])
     if reference is not None and reference.part:
         said.append(f"{reference.part}\t{reference.row}")
     return "\n".join(said)
+
+
+def why_absent(file: str | os.PathLike[str]) -> str:
+    """What is wrong with a file that cannot be found, as a sentence goes on from its name, with the remedy."""
+    return stands_in(file) or "does not exist; correct the path in the manifest or drop the row"
 
 
 def summary(cell: str | os.PathLike[str], times: bool, stamps: Stamps) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +24,7 @@ from medssl.data.formats import (
     AGAIN,
     check_file,
     filled,
+    millimetres,
     nifti_bytes,
     nifti_header,
     npy_values,
@@ -30,7 +33,7 @@ from medssl.data.formats import (
     storable,
     unpacked,
 )
-from medssl.data.image_files import NIFTI, SITK, suffix_of
+from medssl.data.image_files import NIFTI, PAIRS, SITK, suffix_of
 from medssl.data.parts import part_header, read_part
 from medssl.data.reference import parse
 from medssl.data.scan import Header, Volume
@@ -89,12 +92,11 @@ def read_header(path: str | Path) -> Header:
             return _header((*array.shape[1:], 1, array.shape[0]), np.eye(4), array.dtype, path)
         if _uses_sitk(suffix, "auto"):
             return _sitk_header(path)
-        header = nifti_header(path) if suffix in NIFTI else nib.load(path).header
-        affine = header.get_best_affine() if hasattr(header, "get_best_affine") else nib.load(path).affine
-        forms: list[tuple[np.ndarray | None, int]] = [(None, 0), (None, 0)]
-        if isinstance(header, nib.Nifti1Header):
-            forms = [header.get_sform(coded=True), header.get_qform(coded=True)]
-        return _header(header.get_data_shape(), affine, header.get_data_dtype(), path, *forms)
+        header = nifti_header(path) if suffix in NIFTI else _loaded(path).header
+        affine = header.get_best_affine() if hasattr(header, "get_best_affine") else _loaded(path).affine
+        found = _header(header.get_data_shape(), affine, header.get_data_dtype(), path)
+        found = replace(found, offset=int(header.get_data_offset()) if hasattr(header, "get_data_offset") else 0)
+        return _with_forms(found, header) if isinstance(header, nib.Nifti1Header) else found
 
 
 def write_volume(path: str | Path, data: np.ndarray, affine: np.ndarray) -> None:
@@ -138,12 +140,26 @@ def _uses_sitk(suffix: str, reader: str) -> bool:
 def _read_nibabel(path: Path, suffix: str) -> _Raw:
     if suffix in NIFTI:
         return _read_nifti(path)
-    image = nib.load(path)
+    image = _loaded(path)
     _refuse_kind(image.header.get_data_dtype(), path)
+    affine = _in_mm(image.affine, image.header)
     proxy: Any = image.dataobj
     if hasattr(proxy, "get_unscaled"):
-        return _Raw(spatial(np.asanyarray(proxy.get_unscaled()), path), image.affine, proxy.slope, proxy.inter)
-    return _Raw(spatial(np.asanyarray(proxy), path), image.affine)
+        return _Raw(spatial(np.asanyarray(proxy.get_unscaled()), path), affine, proxy.slope, proxy.inter)
+    return _Raw(spatial(np.asanyarray(proxy), path), affine)
+
+
+def _loaded(path: Path) -> Any:
+    """nibabel's image, without its warnings about sizes of extensions."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return nib.load(path)
+
+
+def _in_mm(affine: np.ndarray, header: Any) -> np.ndarray:
+    """An affine (4, 4) of a file with this header, with its lengths in mm."""
+    factor = millimetres(header)[0] if isinstance(header, nib.Nifti1Header) else 1.0
+    return affine if factor == 1 else np.diag([factor, factor, factor, 1.0]) @ affine
 
 
 def _read_nifti(path: Path) -> _Raw:
@@ -157,7 +173,7 @@ def _read_nifti(path: Path) -> _Raw:
     slope, inter = header.get_slope_inter()
     data = np.ndarray(shape, dtype, content, int(header.get_data_offset()), order="F")
     scale = (1.0, 0.0) if slope is None else (slope, inter or 0.0)
-    return _Raw(spatial(data, path), header.get_best_affine(), *scale)
+    return _Raw(spatial(data, path), _in_mm(header.get_best_affine(), header), *scale)
 
 
 def _refuse_kind(dtype: np.dtype, path: Path) -> None:
@@ -180,8 +196,17 @@ def _read_sitk(path: Path) -> _Raw:
     data = data.transpose([*axes, len(axes)] if components > 1 else axes)
     if components > 1:
         data = data.reshape(*data.shape[:3], *([1] if len(axes) == 3 else data.shape[3:-1]), components)
-    affine = _sitk_affine(image, image.GetDimension())
-    return _Raw(spatial(data, path), affine)
+    return _Raw(spatial(data, path), _sitk_mm(path, _sitk_affine(image, image.GetDimension())))
+
+
+def _sitk_mm(path: Path, affine: np.ndarray) -> np.ndarray:
+    """The affine that SimpleITK gives, or for NIfTI in other units, of which it has rules of its own, ours."""
+    suffix = suffix_of(path)
+    if suffix not in (*NIFTI, *PAIRS, *PAIRS.values()):
+        return affine
+    header = nifti_header(path) if suffix in NIFTI else _loaded(path).header
+    other = isinstance(header, nib.Nifti1Header) and millimetres(header)[1]
+    return _in_mm(np.asarray(header.get_best_affine()), header) if other else affine
 
 
 def _refuse_torn(path: Path, image: Any) -> None:
@@ -225,29 +250,32 @@ def _sitk_type(words: str) -> str:
     return "complex" if "complex" in words else f"{kind}{bits}"
 
 
-def _header(
-    shape: Any, affine: np.ndarray, dtype: Any, path: Path, sform: Any = (None, 0), qform: Any = (None, 0)
-) -> Header:
-    """Assemble a Header; sform and qform are (affine or None, code)."""
+def _header(shape: Any, affine: np.ndarray, dtype: Any, path: Path) -> Header:
+    """Assemble a Header without forms."""
     sizes = tuple(int(n) for n in shape)
     affine = _usable(np.asarray(affine, float), path)
     a, b, c = (float(s) for s in voxel_sizes(affine))
     ndim = len(sizes)
     while ndim > 3 and sizes[ndim - 1] == 1:
         ndim -= 1
-    orientation = "".join(aff2axcodes(affine))
-    kept = [None if form is None else np.asarray(form, float) for form in (sform[0], qform[0])]
-    return Header(
-        sizes,
-        (a, b, c),
-        orientation,
-        affine,
-        kept[0],
-        kept[1],
-        int(sform[1]),
-        int(qform[1]),
-        str(dtype),
-        ndim,
+    return Header(sizes, (a, b, c), "".join(aff2axcodes(affine)), affine, None, None, 0, 0, str(dtype), ndim)
+
+
+def _with_forms(found: Header, header: Any) -> Header:
+    """What only a NIfTI header knows: both forms and its units; all lengths in mm."""
+    forms = [header.get_sform(coded=True), header.get_qform(coded=True)]
+    sform, qform = (None if form is None else _in_mm(np.asarray(form, float), header) for form, _ in forms)
+    affine = _in_mm(found.affine, header)
+    a, b, c = (float(s) for s in voxel_sizes(affine))
+    return replace(
+        found,
+        affine=affine,
+        spacing=(a, b, c),
+        sform=sform,
+        qform=qform,
+        sform_code=int(forms[0][1]),
+        qform_code=int(forms[1][1]),
+        units=millimetres(header)[1],
     )
 
 
