@@ -125,9 +125,10 @@ def _absent(reference: Reference) -> str:
 
 
 def _unreadable(facts: FileFacts, path: Path, error: UserError) -> FileFacts:
-    if not parse(path).part and _ends_early(data_file(path)):
+    text = str(error).removeprefix(str(path)).strip()
+    if text.startswith("is truncated") or (not parse(path).part and _ends_early(data_file(path))):
         return replace(facts, code="truncated", text="is truncated: it ends before its data do; copy it again")
-    return replace(facts, code="unreadable", text=str(error).removeprefix(str(path)).strip())
+    return replace(facts, code="unreadable", text=text)
 
 
 def _ends_early(path: Path) -> bool:

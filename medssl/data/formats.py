@@ -6,6 +6,7 @@ import gzip
 import io
 import math
 import os
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -133,8 +134,10 @@ def nifti_header(path: Path, check: bool = False) -> Any:
         start = stream.read(544)
         for kind in (nib.Nifti1Header, nib.Nifti2Header):
             if len(start) >= kind.sizeof_hdr and kind.may_contain_header(start):
-                header = kind(start[: kind.sizeof_hdr], check=check)
+                header = kind(start[: kind.sizeof_hdr], check=False)
                 _settle_offset(header, path)
+                if check:
+                    header.check_fix()
                 if start[kind.sizeof_hdr : kind.sizeof_hdr + 1].strip(b"\0"):
                     _walk_extensions(stream, header, path)
                 return header
@@ -189,6 +192,19 @@ def millimetres(header: Any) -> tuple[float, str]:
         )
     converted = " x ".join(f"{size * factor:.4g}" for size in sizes)
     return factor, f"voxels of {said} {name} (xyzt_units) are read as {converted} mm; make sure that this is right"
+
+
+def loaded(path: Path) -> Any:
+    """nibabel's image, without its warnings about sizes of extensions."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return nib.load(path)
+
+
+def in_mm(affine: np.ndarray, header: Any) -> np.ndarray:
+    """An affine (4, 4) of a file with this header, with its lengths in mm."""
+    factor = millimetres(header)[0] if isinstance(header, nib.Nifti1Header) else 1.0
+    return affine if factor == 1 else np.diag([factor, factor, factor, 1.0]) @ affine
 
 
 def nifti_bytes(header: Any) -> int:

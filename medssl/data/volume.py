@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +23,8 @@ from medssl.data.formats import (
     AGAIN,
     check_file,
     filled,
+    in_mm,
+    loaded,
     millimetres,
     nifti_bytes,
     nifti_header,
@@ -41,6 +42,11 @@ from medssl.errors import VolumeError
 from medssl.files import write_atomic
 
 _NIBABEL_ERRORS = (ImageFileError, HeaderDataError)
+_SITK_IO = {
+    **dict.fromkeys((".mha", ".mhd"), "MetaImageIO"),
+    **dict.fromkeys((".nrrd", ".nhdr"), "NrrdImageIO"),
+    ".gipl": "GiplImageIO",
+}
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -92,8 +98,12 @@ def read_header(path: str | Path) -> Header:
             return _header((*array.shape[1:], 1, array.shape[0]), np.eye(4), array.dtype, path)
         if _uses_sitk(suffix, "auto"):
             return _sitk_header(path)
-        header = nifti_header(path) if suffix in NIFTI else _loaded(path).header
-        affine = header.get_best_affine() if hasattr(header, "get_best_affine") else _loaded(path).affine
+        if suffix in NIFTI:
+            header = nifti_header(path)
+            affine = header.get_best_affine()
+        else:
+            image = loaded(path)
+            header, affine = image.header, image.affine
         found = _header(header.get_data_shape(), affine, header.get_data_dtype(), path)
         found = replace(found, offset=int(header.get_data_offset()) if hasattr(header, "get_data_offset") else 0)
         return _with_forms(found, header) if isinstance(header, nib.Nifti1Header) else found
@@ -140,26 +150,13 @@ def _uses_sitk(suffix: str, reader: str) -> bool:
 def _read_nibabel(path: Path, suffix: str) -> _Raw:
     if suffix in NIFTI:
         return _read_nifti(path)
-    image = _loaded(path)
+    image = loaded(path)
     _refuse_kind(image.header.get_data_dtype(), path)
-    affine = _in_mm(image.affine, image.header)
+    affine = in_mm(image.affine, image.header)
     proxy: Any = image.dataobj
     if hasattr(proxy, "get_unscaled"):
         return _Raw(spatial(np.asanyarray(proxy.get_unscaled()), path), affine, proxy.slope, proxy.inter)
     return _Raw(spatial(np.asanyarray(proxy), path), affine)
-
-
-def _loaded(path: Path) -> Any:
-    """nibabel's image, without its warnings about sizes of extensions."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return nib.load(path)
-
-
-def _in_mm(affine: np.ndarray, header: Any) -> np.ndarray:
-    """An affine (4, 4) of a file with this header, with its lengths in mm."""
-    factor = millimetres(header)[0] if isinstance(header, nib.Nifti1Header) else 1.0
-    return affine if factor == 1 else np.diag([factor, factor, factor, 1.0]) @ affine
 
 
 def _read_nifti(path: Path) -> _Raw:
@@ -173,7 +170,7 @@ def _read_nifti(path: Path) -> _Raw:
     slope, inter = header.get_slope_inter()
     data = np.ndarray(shape, dtype, content, int(header.get_data_offset()), order="F")
     scale = (1.0, 0.0) if slope is None else (slope, inter or 0.0)
-    return _Raw(spatial(data, path), _in_mm(header.get_best_affine(), header), *scale)
+    return _Raw(spatial(data, path), in_mm(header.get_best_affine(), header), *scale)
 
 
 def _refuse_kind(dtype: np.dtype, path: Path) -> None:
@@ -185,7 +182,7 @@ def _read_sitk(path: Path) -> _Raw:
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    image = sitk.ReadImage(str(path))
+    image = sitk.ReadImage(str(path), imageIO=_sitk_io(path))
     if "complex" in image.GetPixelIDTypeAsString():
         raise VolumeError(f"{path} holds complex values; convert it to a scalar intensity image")
     data = sitk.GetArrayFromImage(image)  # a view would outlive its image
@@ -199,14 +196,22 @@ def _read_sitk(path: Path) -> _Raw:
     return _Raw(spatial(data, path), _sitk_mm(path, _sitk_affine(image, image.GetDimension())))
 
 
+def _sitk_io(path: Path) -> str:
+    """SimpleITK's reader of a format, which it tells by suffixes in lower case; "" where it may choose."""
+    suffix = suffix_of(path)
+    if suffix == ".gipl.gz" and not path.name.endswith(suffix):
+        raise VolumeError(f"{path} cannot be unpacked under this name; end it in .gipl.gz, in lower case")
+    return _SITK_IO.get(suffix.removesuffix(".gz"), "")
+
+
 def _sitk_mm(path: Path, affine: np.ndarray) -> np.ndarray:
     """The affine that SimpleITK gives, or for NIfTI in other units, of which it has rules of its own, ours."""
     suffix = suffix_of(path)
     if suffix not in (*NIFTI, *PAIRS, *PAIRS.values()):
         return affine
-    header = nifti_header(path) if suffix in NIFTI else _loaded(path).header
+    header = nifti_header(path) if suffix in NIFTI else loaded(path).header
     other = isinstance(header, nib.Nifti1Header) and millimetres(header)[1]
-    return _in_mm(np.asarray(header.get_best_affine()), header) if other else affine
+    return in_mm(np.asarray(header.get_best_affine()), header) if other else affine
 
 
 def _refuse_torn(path: Path, image: Any) -> None:
@@ -234,6 +239,7 @@ def _sitk_header(path: Path) -> Header:
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     reader = sitk.ImageFileReader()
+    reader.SetImageIO(_sitk_io(path))
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     components = reader.GetNumberOfComponents()
@@ -253,6 +259,8 @@ def _sitk_type(words: str) -> str:
 def _header(shape: Any, affine: np.ndarray, dtype: Any, path: Path) -> Header:
     """Assemble a Header without forms."""
     sizes = tuple(int(n) for n in shape)
+    if any(n < 0 for n in sizes):
+        raise VolumeError(f"{path} has shape {sizes}, which cannot be, so its header is corrupt; {AGAIN}")
     affine = _usable(np.asarray(affine, float), path)
     a, b, c = (float(s) for s in voxel_sizes(affine))
     ndim = len(sizes)
@@ -264,8 +272,8 @@ def _header(shape: Any, affine: np.ndarray, dtype: Any, path: Path) -> Header:
 def _with_forms(found: Header, header: Any) -> Header:
     """What only a NIfTI header knows: both forms and its units; all lengths in mm."""
     forms = [header.get_sform(coded=True), header.get_qform(coded=True)]
-    sform, qform = (None if form is None else _in_mm(np.asarray(form, float), header) for form, _ in forms)
-    affine = _in_mm(found.affine, header)
+    sform, qform = (None if form is None else in_mm(np.asarray(form, float), header) for form, _ in forms)
+    affine = in_mm(found.affine, header)
     a, b, c = (float(s) for s in voxel_sizes(affine))
     return replace(
         found,

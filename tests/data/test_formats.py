@@ -77,7 +77,7 @@ def refused(path: Path) -> str:
 def test_extensions_of_any_length_are_read_over(tmp_path, file, kind, order, name):
     blocks = b"".join(extension(order, *one) for one in LISTS[name])
     path = written(tmp_path / file, nifti(kind, order, blocks))
-    for reader in ("auto", "sitk"):
+    for reader in ("auto", "sitk") if kind is nib.Nifti1Header else ("auto",):  # SimpleITK knows NIfTI-1 alone
         np.testing.assert_array_equal(read_volume(path, reader).data[0], DATA)
     header = read_header(path)
     assert header.shape == DATA.shape
