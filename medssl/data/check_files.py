@@ -74,7 +74,8 @@ def examine(job: tuple[str, bool]) -> FileFacts:
 def _examined(path: Path, deep: bool) -> FileFacts:
     """``examine``, where nothing is odder than the formats allow."""
     facts, reference = FileFacts(str(path)), parse(path)
-    if reason := _absent(reference):
+    absent = reference.absent()
+    if (absent or reference.part) and (reason := _absent(reference, absent)):
         return replace(facts, code="missing-file", text=reason)
     size = reference.file.stat().st_size
     if size == 0:
@@ -84,6 +85,8 @@ def _examined(path: Path, deep: bool) -> FileFacts:
         voxels = data_file(reference.file)
         mark = sample_bytes(reference) if reference.part else _mark(voxels, voxels.stat().st_size).encode()
     except UserError as error:
+        if reason := _absent(reference, None):
+            return replace(facts, code="missing-file", text=reason)
         return _unreadable(facts, path, error)
     shape, spacing = header.ras
     stored = header.shape[: header.ndim]
@@ -115,9 +118,8 @@ def _examined(path: Path, deep: bool) -> FileFacts:
     return replace(facts, code=code, text=text, content=digest, absurd="" if code else absurd(data))
 
 
-def _absent(reference: Reference) -> str:
-    """Which file behind a reference is not here, or only stands in for its content; "" where all are here."""
-    absent = reference.absent()
+def _absent(reference: Reference, absent: Path | None) -> str:
+    """Which file behind a reference is ``absent``, or only stands in for its content; "" where all are here."""
     for file in reference.files:
         if reason := stands_in(file) or ("does not exist; correct the path or drop the row" if file == absent else ""):
             return reason if file == reference.file else f"needs the mask {file}, which {reason}"

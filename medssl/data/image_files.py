@@ -15,7 +15,6 @@ PAIRS = {".hdr": ".img", ".hdr.gz": ".img.gz"}
 NIBABEL = (".mgz", ".mgh", ".hdr", ".img", ".img.gz", ".hdr.gz", ".mnc")
 SITK = (".mha", ".mhd", ".nrrd", ".nhdr", ".gipl", ".gipl.gz")
 SUFFIXES = (*NIFTI, *NIBABEL, *SITK, ".npy")
-_LONGEST_FIRST = sorted(SUFFIXES, key=len, reverse=True)
 
 
 def suffix_of(path: str | os.PathLike[str]) -> str:
@@ -24,8 +23,9 @@ def suffix_of(path: str | os.PathLike[str]) -> str:
     >>> suffix_of("a/sub-01_T1w.NII.GZ"), suffix_of("notes.txt")
     ('.nii.gz', '.txt')
     """
-    name = os.path.basename(os.fspath(path)).lower()
-    return next((s for s in _LONGEST_FIRST if name.endswith(s)), os.path.splitext(name)[1])
+    name, dot, last = os.path.basename(os.fspath(path)).lower().rpartition(".")
+    both = f".{name.rpartition('.')[2]}.{last}" if last == "gz" else ""
+    return both if both in SUFFIXES else dot + last if dot else ""
 
 
 def is_hidden(name: str) -> bool:
