@@ -17,14 +17,11 @@ import nibabel as nib
 import numpy as np
 from nibabel.affines import voxel_sizes
 from nibabel.arrayproxy import ArrayProxy
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 
-from medssl.data.gunzip import MAGIC, gunzip
-from medssl.data.image_files import SUFFIXES, is_hidden, other_of_pair, suffix_of
+from medssl.data.gunzip import MAGIC, MOST, gunzip
+from medssl.data.image_files import SUFFIXES, data_file, is_hidden, other_of_pair, suffix_of
 from medssl.data.rooms import Rooms
-from medssl.errors import VolumeError
+from medssl.errors import UserError, VolumeError
 from medssl.tables.pointers import stands_in
 
 READERS = ("auto", "nibabel", "sitk")
@@ -39,7 +36,6 @@ _VOXEL = (0.2, 20.0)
 _rooms = Rooms(1)
 _rooms_packed = Rooms(1)
 AGAIN = "copy or convert it again, or drop its row"
-_BROKEN = (OSError, ValueError, TypeError, KeyError, OverflowError, RuntimeError, MemoryError)
 
 
 def check_file(path: Path, reader: str) -> str:
@@ -73,14 +69,13 @@ def _refuse_absent(path: Path, before: str = "") -> None:
 
 
 @contextmanager
-def reading(path: Path, also: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Turn what readers (``also``: their own classes) raise on broken files into a VolumeError naming the file."""
-    broken: tuple[type[Exception], ...] = (*_BROKEN, *also)
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever readers raise on broken files into a VolumeError naming the file."""
     try:
         if path.stat().st_size == 0:
             raise VolumeError(f"{path} is empty (0 bytes); {AGAIN}")
         yield
-    except VolumeError:
+    except UserError:
         raise
     except PermissionError as error:
         raise VolumeError(f"{path} may not be read (permission denied); change its permissions") from error
@@ -88,7 +83,10 @@ def reading(path: Path, also: tuple[type[Exception], ...] = ()) -> Iterator[None
         raise VolumeError(f"{path} is truncated (its gzip stream ends early); {AGAIN}") from error
     except (zlib.error, gzip.BadGzipFile) as error:
         raise VolumeError(f"{path} is a corrupt gzip file ({error}); {AGAIN}") from error
-    except broken as error:
+    except ImportError as error:
+        remedy = f"run `pip install {error.name}`, or convert the file to NIfTI"
+        raise VolumeError(f"{path} needs the package {error.name}, which is not installed; {remedy}") from error
+    except Exception as error:  # readers have classes of their own, and stumble over broken headers in many ways
         reason = " ".join(str(error).split())[-160:] or type(error).__name__
         raise VolumeError(f"{path} cannot be read, truncated or corrupt ({reason}); {AGAIN}") from error
 
@@ -208,9 +206,21 @@ def in_mm(affine: np.ndarray, header: Any) -> np.ndarray:
 
 
 def nifti_bytes(header: Any) -> int:
-    """Length of an unpacked NIfTI file with this header."""
+    """Length of an unpacked file with this header of NIfTI, or of another format that knows where its voxels begin."""
     voxels = math.prod(int(n) for n in header.get_data_shape())
     return int(header.get_data_offset()) + voxels * int(header.get_data_dtype().itemsize)
+
+
+def refuse_short(path: Path, header: Any) -> None:
+    """Refuse a file that cannot hold what its header states, before memory is asked for; packed ones by what fits."""
+    if not hasattr(header, "get_data_offset"):
+        return
+    file, needed = data_file(path), nifti_bytes(header)
+    with open(file, "rb") as stream:
+        packed = stream.read(2) == MAGIC
+        size = stream.seek(0, os.SEEK_END)
+    if size * (MOST if packed else 1) < needed:
+        raise VolumeError(f"{path} is truncated ({size} of {needed} bytes); {AGAIN}")
 
 
 def spatial(data: np.ndarray, path: Path) -> np.ndarray:
@@ -279,7 +289,7 @@ def storable(data: np.ndarray) -> np.ndarray:
 
 def stored_nifti(path: Path) -> np.ndarray:
     """Values of a NIfTI file in file order, scaled, without a turn to RAS. Errors: VolumeError naming the file."""
-    with reading(path, (ImageFileError, HeaderDataError, WrapStructError)):
+    with reading(path):
         header = nifti_header(path, check=True)
         content = unpacked(path, nifti_bytes(header))
         return np.asanyarray(ArrayProxy(io.BytesIO(content.tobytes()), header))

@@ -90,6 +90,8 @@ def content_digest(image: Path) -> str:
         if reference.part:
             return hashlib.sha256(part_bytes(reference)).hexdigest()
         return hashlib.sha256(image.read_bytes()).hexdigest()
+    except FileNotFoundError as error:
+        raise VolumeError(f"{image} {why_absent(image)}") from error
     except OSError as error:
         raise VolumeError(f"{image} cannot be read ({error.strerror}); correct the path or drop the row") from error
 

@@ -49,7 +49,7 @@ class Header:
         """Largest distance [mm] between the places sform and qform give to a corner voxel; 0 with only one."""
         if self.sform is None or self.qform is None:
             return 0.0
-        last = np.array((*self.shape, 1, 1)[:3], float) - 1
+        last = np.array((*self.shape, 1, 1, 1)[:3], float) - 1
         corners = np.array([[*(last * pick), 1.0] for pick in np.ndindex(2, 2, 2)])
         gap = (corners @ (self.sform - self.qform).T)[:, :3]
         return float(np.sqrt((gap**2).sum(1)).max())
@@ -63,5 +63,5 @@ class Header:
     def ras(self) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
         """Spatial shape and spacing [mm] after turning to RAS; axes that an image lacks have length 1."""
         a, b, c = (next(i for i, way in enumerate(self.orientation) if way in pair) for pair in ("LR", "PA", "IS"))
-        shape, spacing = (*self.shape, 1, 1), self.spacing
+        shape, spacing = (*self.shape, 1, 1, 1), self.spacing
         return (shape[a], shape[b], shape[c]), (spacing[a], spacing[b], spacing[c])

@@ -15,9 +15,7 @@ from typing import Any, NamedTuple
 import nibabel as nib
 import numpy as np
 from nibabel.affines import voxel_sizes
-from nibabel.filebasedimages import ImageFileError
-from nibabel.orientations import aff2axcodes, apply_orientation, inv_ornt_aff, io_orientation
-from nibabel.spatialimages import HeaderDataError
+from nibabel.orientations import OrientationError, aff2axcodes, apply_orientation, inv_ornt_aff, io_orientation
 
 from medssl.data.formats import (
     AGAIN,
@@ -30,6 +28,7 @@ from medssl.data.formats import (
     nifti_header,
     npy_values,
     reading,
+    refuse_short,
     spatial,
     storable,
     unpacked,
@@ -41,12 +40,12 @@ from medssl.data.scan import Header, Volume
 from medssl.errors import VolumeError
 from medssl.files import write_atomic
 
-_NIBABEL_ERRORS = (ImageFileError, HeaderDataError)
 _SITK_IO = {
     **dict.fromkeys((".mha", ".mhd"), "MetaImageIO"),
     **dict.fromkeys((".nrrd", ".nhdr"), "NrrdImageIO"),
     ".gipl": "GiplImageIO",
 }
+_NOT_INVERTIBLE = "has an affine that cannot be inverted, so its orientation is unknown; repair its header"
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -74,12 +73,16 @@ def read_volume(path: str | Path, reader: str = "auto") -> Volume:
         data_CDHW, affine = read_part(reference)
         return Volume(data_CDHW, affine, voxel_sizes(affine), str(reference))
     suffix = check_file(path, reader)
-    with reading(path, _NIBABEL_ERRORS):
+    with reading(path):
         if suffix == ".npy":
             data_CDHW = np.ascontiguousarray(npy_values(path), dtype=np.float32)
             return Volume(data_CDHW, np.eye(4), np.ones(3), str(path))
         raw = _read_sitk(path) if _uses_sitk(suffix, reader) else _read_nibabel(path, suffix)
-    data, affine = canonical(raw.data, _usable(raw.affine, path))
+    affine = _usable(raw.affine, path)
+    try:
+        data, affine = canonical(raw.data, affine)
+    except OrientationError as error:
+        raise VolumeError(f"{path} {_NOT_INVERTIBLE}") from error
     channels = np.moveaxis(data, 3, 0) if data.ndim == 4 else data[None]
     parts = [filled(x_DHW, raw.slope, raw.inter) for x_DHW in channels]
     data_CDHW = parts[0][None] if len(parts) == 1 else np.stack(parts)
@@ -92,7 +95,7 @@ def read_header(path: str | Path) -> Header:
     if reference.part:
         return part_header(reference)
     suffix = check_file(path, "auto")
-    with reading(path, _NIBABEL_ERRORS):
+    with reading(path):
         if suffix == ".npy":
             array = npy_values(path, mmap=True)
             return _header((*array.shape[1:], 1, array.shape[0]), np.eye(4), array.dtype, path)
@@ -152,6 +155,7 @@ def _read_nibabel(path: Path, suffix: str) -> _Raw:
         return _read_nifti(path)
     image = loaded(path)
     _refuse_kind(image.header.get_data_dtype(), path)
+    refuse_short(path, image.header)
     affine = in_mm(image.affine, image.header)
     proxy: Any = image.dataobj
     if hasattr(proxy, "get_unscaled"):
@@ -266,7 +270,10 @@ def _header(shape: Any, affine: np.ndarray, dtype: Any, path: Path) -> Header:
     ndim = len(sizes)
     while ndim > 3 and sizes[ndim - 1] == 1:
         ndim -= 1
-    return Header(sizes, (a, b, c), "".join(aff2axcodes(affine)), affine, None, None, 0, 0, str(dtype), ndim)
+    sides = aff2axcodes(affine)
+    if None in sides:
+        raise VolumeError(f"{path} {_NOT_INVERTIBLE}")
+    return Header(sizes, (a, b, c), "".join(sides), affine, None, None, 0, 0, str(dtype), ndim)
 
 
 def _with_forms(found: Header, header: Any) -> Header:
@@ -291,9 +298,7 @@ def _usable(affine: np.ndarray, path: Path) -> np.ndarray:
     """The affine, refused where it is not finite or squashes an axis."""
     affine = np.asarray(affine, float)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise VolumeError(
-            f"{path} has an affine that cannot be inverted, so its orientation is unknown; repair its header"
-        )
+        raise VolumeError(f"{path} {_NOT_INVERTIBLE}")
     return affine
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import os
+import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -14,7 +17,7 @@ import SimpleITK as sitk
 from medssl.data import check_files
 from medssl.data.cache import VolumeCache
 from medssl.data.check import check
-from medssl.data.check_files import examine
+from medssl.data.check_files import _examined, examine
 from medssl.data.image_files import SUFFIXES
 from medssl.data.manifest import Cohort
 from medssl.data.preprocess import Preprocessing
@@ -233,6 +236,40 @@ def test_one_odd_file_of_any_kind_does_not_end_the_check_of_a_cohort(tmp_path, m
     assert "is a folder" in texts[6]
 
 
+@pytest.mark.oddity("missing-package")
+def test_a_format_whose_package_is_not_installed_says_which_one(tmp_path, monkeypatch):
+    path = tmp_path / "a.mnc"
+    path.write_bytes((MINC.parent / "minc2_1_scale.mnc").read_bytes())
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(VolumeError, match="needs the package h5py, which is not installed; run `pip install h5py`"):
+        read_volume(path)
+    facts = examine((str(path), True))
+    assert (facts.code, "h5py" in facts.text) == ("unreadable", True)
+
+
+@pytest.mark.oddity("pair-in-cache")
+@pytest.mark.parametrize("name", ["a.img", "a.hdr"])
+def test_either_file_of_a_pair_that_changes_is_another_entry_of_the_cache(tmp_path, name):
+    def write(data, affine):
+        nib.save(nib.Nifti1Pair(data, affine), tmp_path / "a.img")
+        for file in ("a.img", "a.hdr"):
+            os.utime(tmp_path / file, (1, 1))
+
+    write(DATA, AFFINE)
+    cache, scan = VolumeCache(tmp_path / "cache"), ((tmp_path / name),)
+    before = np.array(cache.load(scan, Preprocessing()))
+    header = (tmp_path / "a.hdr").read_bytes()
+    write(DATA[::-1], AFFINE)
+    (tmp_path / "a.hdr").write_bytes(header)
+    os.utime(tmp_path / "a.hdr", (1, 1))
+    os.utime(tmp_path / "a.img", (2, 2))
+    np.testing.assert_array_equal(np.array(cache.load(scan, Preprocessing()))[:, ::-1], before)
+    write(DATA[::-1], np.diag([-1, 1, 1, 1]) @ AFFINE)
+    os.utime(tmp_path / "a.img", (2, 2))
+    os.utime(tmp_path / "a.hdr", (2, 2))
+    np.testing.assert_array_equal(np.array(cache.load(scan, Preprocessing())), before)
+
+
 @pytest.mark.oddity("units")
 def test_units_are_a_finding_of_the_check(tmp_path):
     lines = ["participant_id,image,age"]
@@ -249,3 +286,36 @@ def test_units_are_a_finding_of_the_check(tmp_path):
     assert [(f.level, f.row) for f in units] == [("warning", 2)]
     assert "0.002 x 0.003 x 0.004 metres (xyzt_units) are read as 2 x 3 x 4 mm" in units[0].text
     assert not [f for f in report.findings if f.code in ("spacing", "sform-qform")]
+
+
+def refusal(look: Callable[[Path], object], path: Path) -> str:
+    """What a look at a file says where it refuses it; any other error than a VolumeError goes on."""
+    try:
+        look(path)
+    except VolumeError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.oddity("damaged-header")
+@pytest.mark.parametrize(
+    "suffix", [".nii", ".nii.gz", ".mgh", ".mgz", ".hdr", ".nrrd", ".mha", ".gipl", ".npy", ".mnc"]
+)
+def test_whatever_is_damaged_in_a_header_ends_in_a_scan_or_in_one_sentence(tmp_path, suffix):
+    path = made(tmp_path, suffix)
+    good = path.read_bytes()
+    packed = suffix in (".nii.gz", ".mgz")
+    plain = gzip.decompress(good) if packed else good
+    rng = np.random.default_rng(7)
+    said: list[str] = []
+    for k in range(60):
+        bad = bytearray(plain)
+        for place in rng.integers(0, min(len(plain), 380), rng.integers(1, 5)):
+            bad[place] = rng.choice([0, 1, 127, 128, 255])
+        bad = bad[: rng.integers(1, len(bad))] if k % 8 == 0 else bad
+        path.write_bytes(gzip.compress(bytes(bad)) if packed else bytes(bad))
+        looks = (read_header, read_volume, partial(_examined, deep=False), partial(_examined, deep=True))
+        said += [words for look in looks if (words := refusal(look, path))]
+    assert said
+    assert not [words for words in said if "\n" in words]
