@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_serializer
 
 from medssl.catalog import CATALOG, check_arguments, check_micro_batch, check_regularizers, nearest
 from medssl.errors import RecipeError
@@ -41,6 +41,12 @@ class PreprocessingOptions(_Strict):
     shape: tuple[int, int, int] | None = None
     intensity: typing.Literal["zscore", "percentile", "none"] = "zscore"
     mask: typing.Literal["nonzero", "otsu", "none"] = "nonzero"
+    nan: typing.Literal["error", "zero"] = "error"
+
+    @model_serializer
+    def _without_default(self) -> dict[str, Any]:
+        """``nan`` is written only where it is not "error", so that digests of older recipes stay."""
+        return {key: value for key, value in self if key != "nan" or value != "error"}
 
 
 class DataOptions(_Strict):

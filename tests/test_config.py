@@ -239,3 +239,16 @@ def test_a_recipe_cannot_be_changed_behind_its_digest():
     with pytest.raises(ValueError, match="frozen"):
         recipe.output = "elsewhere"
     assert isinstance(recipe, Recipe)
+
+
+def test_what_becomes_of_nan_is_a_key_that_leaves_older_digests_as_they_are():
+    plain = load_recipe("exponential")
+    assert plain.digest == "e96b5768e13f29de2311bbd826316e75476cf0bf8dafe5fb969a75124131ea58"
+    assert "nan" not in plain.to_yaml()
+    assert load_recipe("exponential", ["data.preprocessing.nan=error"]).digest == plain.digest
+    asked = load_recipe("exponential", ["data.preprocessing.nan=zero"])
+    assert asked.digest != plain.digest
+    assert parse_recipe(asked.to_dict()) == asked
+    assert asked.data.preprocessing.model_dump() == {**plain.data.preprocessing.model_dump(), "nan": "zero"}
+    with pytest.raises(RecipeError, match=r"data\.preprocessing\.nan.*'error' or 'zero'"):
+        load_recipe("exponential", ["data.preprocessing.nan=ignore"])

@@ -254,6 +254,7 @@ def cache(
     shape: str | None = typer.Option(None, metavar="N", help="Crop or pad to this many voxels: 96 or 40,48,40."),
     intensity: str = typer.Option("zscore", help="zscore, percentile or none."),
     mask: str = typer.Option("nonzero", help="Where intensities are measured: nonzero, otsu or none."),
+    nan: str = typer.Option("error", help="Voxels that are NaN: error, or zero (SPM and CAT12 write them around)."),
     columns: str = typer.Option("image", "--images", metavar="A,B", help="Image columns, the channels of a scan."),
     folder: Path | None = typer.Option(
         None, "--cache", metavar="DIR", help="Default $MEDSSL_CACHE or ~/.cache/medssl."
@@ -281,6 +282,7 @@ def cache(
         shape=three(shape, int, "--shape"),
         intensity=intensity,
         mask=mask,
+        nan=nan,
     )
     cohort = Cohort.read([str(path) for path in manifest])
     store = VolumeCache(folder, dtype=dtype)

@@ -57,10 +57,11 @@ def check(
 
     Reads the header of every image and the voxels of ``sample`` images spread evenly over the manifest (all
     where there are fewer; 0 reads none), by several processes for more than 50 images (``workers``, default
-    all cores). Errors: missing-file, unreadable, truncated, empty, constant, not-finite, 4d,
+    all cores). Errors: missing-file, unreadable, truncated, empty, constant, not-finite, 2d, 4d,
     subject-across-splits, copy-across-splits, no-train. Warnings and notes: orientation, spacing, shape, sform-qform,
-    duplicate, ages, sexes, sites, age-site, few-subjects. columns: patterns of columns that are features, which are
-    checked as ``check_columns`` says. Raises UserError for a negative sample, ManifestError for wrong patterns.
+    units, absurd-voxels, duplicate, ages, sexes, sites, age-site, few-subjects. columns: patterns of columns that are
+    features, which are checked as ``check_columns`` says. Raises UserError for a negative sample, ManifestError for
+    wrong patterns.
     """
     if sample < 0:
         raise UserError(f"sample must be 0 or more, not {sample}")

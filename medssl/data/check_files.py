@@ -14,25 +14,30 @@ from pathlib import Path
 
 import numpy as np
 
+from medssl.data.check_voxels import absurd, unusable
+from medssl.data.image_files import NIFTI, data_file, suffix_of
 from medssl.data.parts import sample_bytes
 from medssl.data.pool import in_order
-from medssl.data.reference import parse
+from medssl.data.reference import Reference, parse
 from medssl.data.scan import Header
 from medssl.data.volume import read_header, read_volume
 from medssl.errors import UserError
+from medssl.tables.pointers import stands_in
 
 PARALLEL_FROM = 50
 FORM_TOLERANCE = 0.1  # mm
-NIFTI_HEADER = 352  # bytes before the voxels
-_SLACK = 1 << 20  # bytes that extensions of a header may take
+_SLACK = 1 << 20  # bytes that may stand behind the voxels, or before them where a header does not say how many
+_WRAP = 1 << 32  # gzip states lengths modulo this
 _GZIP = b"\x1f\x8b"
+_PACK_INSIDE = (".nrrd", ".nhdr", ".mha", ".mhd", ".mnc")  # their voxels may be packed, or in another file
 
 
 @dataclass(frozen=True)
 class FileFacts:
     """What is known of one image file. code, text: the reason why it cannot be used, "" where it can.
 
-    conflict: what sform and qform disagree on. mark: a cheap fingerprint, equal for copies of a file.
+    conflict: what sform and qform disagree on. units: what is said of lengths that are not in mm. absurd: what is
+    said of values that no tissue has. mark: a cheap fingerprint, equal for copies of a file.
     content: sha256 of the voxels in RAS; "" where they were not read.
     """
 
@@ -43,6 +48,8 @@ class FileFacts:
     spacing: tuple[float, ...] = ()
     orientation: str = ""
     conflict: str = ""
+    units: str = ""
+    absurd: str = ""
     mark: str = ""
     content: str = ""
 
@@ -51,21 +58,34 @@ def examine(job: tuple[str, bool]) -> FileFacts:
     """Look at one file: its header, and its voxels where the second value is True.
 
     The length that a gzip file states at its end, or the length of a plain one, is held against the header, so
-    that files cut short are found without unpacking; where they do not fit, the voxels are read after all.
+    that files cut short are found without unpacking; where they do not fit, the voxels are read after all. Whatever
+    goes wrong with one file is told of that file: the check goes on with the next.
     """
     path, deep = Path(job[0]), job[1]
+    try:
+        return _examined(path, deep)
+    except Exception as error:  # also what no reader foresaw
+        reason = " ".join(str(error).split())[-160:] or type(error).__name__
+        text = f"cannot be made sense of ({reason}); copy or convert it again, or drop the row"
+        return FileFacts(str(path), code="unreadable", text=text)
+
+
+def _examined(path: Path, deep: bool) -> FileFacts:
+    """``examine``, where nothing is odder than the formats allow."""
     facts, reference = FileFacts(str(path)), parse(path)
     absent = reference.absent()
-    if absent is not None:
-        which = "does not exist" if absent == reference.file else f"needs the mask {absent}, which does not exist"
-        return replace(facts, code="missing-file", text=f"{which}; correct the path or drop the row")
+    if (absent or reference.part) and (reason := _absent(reference, absent)):
+        return replace(facts, code="missing-file", text=reason)
     size = reference.file.stat().st_size
     if size == 0:
         return replace(facts, code="empty", text="is empty (0 bytes); copy it again or drop the row")
     try:
         header = read_header(path)
-        mark = hashlib.sha256(sample_bytes(reference)).hexdigest() if reference.part else _mark(path, size)
+        voxels = data_file(reference.file)
+        mark = sample_bytes(reference) if reference.part else _mark(voxels, voxels.stat().st_size).encode()
     except UserError as error:
+        if reason := _absent(reference, None):
+            return replace(facts, code="missing-file", text=reason)
         return _unreadable(facts, path, error)
     shape, spacing = header.ras
     stored = header.shape[: header.ndim]
@@ -75,46 +95,41 @@ def examine(job: tuple[str, bool]) -> FileFacts:
         spacing=spacing,
         orientation=header.orientation,
         conflict=_conflict(header, path),
-        mark=mark,
+        units=header.units,
+        mark=hashlib.sha256(mark).hexdigest(),
     )
-    if 0 in stored:
-        return replace(facts, code="empty", text=f"has shape {_by(stored)} and so no voxel; drop the row")
+    if 0 in stored or not stored:
+        return replace(facts, code="empty", text=f"has shape {_by(stored) or None} and so no voxel; drop the row")
+    if header.ndim < 3:
+        text = f"has shape {_by(stored)}, so {header.ndim} dimensions; scans are 3D, so drop the row"
+        return replace(facts, code="2d", text=text)
     if header.ndim > 3 and header.channels == 1:
         rule = "choose one volume or average them, since scans are 3D"
         return replace(facts, code="4d", text=f"has shape {_by(stored)}, so {header.ndim} dimensions; {rule}")
-    if not deep and (reference.part or 0 <= _length(path) - _promised(header, path) < _SLACK):
+    if not deep and (reference.part or _fits(header, path)):
         return facts
     try:
         data = read_volume(path).data
     except UserError as error:
         return _unreadable(facts, path, error)
-    code, text = _voxels(data)
+    code, text = unusable(data)
     digest = hashlib.sha256(repr(data.shape).encode() + np.ascontiguousarray(data).tobytes()).hexdigest()
-    return replace(facts, code=code, text=text, content=digest)
+    return replace(facts, code=code, text=text, content=digest, absurd="" if code else absurd(data))
 
 
-def _voxels(data: np.ndarray) -> tuple[str, str]:
-    """Reason why the voxels cannot be used, ("", "") where they can."""
-    bad = int(data.size - np.isfinite(data).sum())
-    if bad:
-        kinds = " or ".join(name for name, test in (("NaN", np.isnan), ("Inf", np.isinf)) if test(data).any())
-        share = f"{bad} voxels ({100 * bad / data.size:.2g} %)"
-        return (
-            "not-finite",
-            f"has {share} that are {kinds}; set them to 0 outside the brain and save it again",
-        )
-    low, high = float(data.min()), float(data.max())
-    if low == high == 0:
-        return "empty", "is empty: every voxel is 0; drop the row"
-    if low == high:
-        return "constant", f"is constant: every voxel is {low:g}; drop the row"
-    return "", ""
+def _absent(reference: Reference, absent: Path | None) -> str:
+    """Which file behind a reference is ``absent``, or only stands in for its content; "" where all are here."""
+    for file in reference.files:
+        if reason := stands_in(file) or ("does not exist; correct the path or drop the row" if file == absent else ""):
+            return reason if file == reference.file else f"needs the mask {file}, which {reason}"
+    return ""
 
 
 def _unreadable(facts: FileFacts, path: Path, error: UserError) -> FileFacts:
-    if not parse(path).part and _ends_early(path):
+    text = str(error).removeprefix(str(path)).strip()
+    if text.startswith("is truncated") or (not parse(path).part and _ends_early(data_file(path))):
         return replace(facts, code="truncated", text="is truncated: it ends before its data do; copy it again")
-    return replace(facts, code="unreadable", text=str(error).removeprefix(str(path)).strip())
+    return replace(facts, code="unreadable", text=text)
 
 
 def _ends_early(path: Path) -> bool:
@@ -126,28 +141,34 @@ def _ends_early(path: Path) -> bool:
         with gzip.open(path) if packed else path.open("rb") as stream:
             while block := stream.read(1 << 22):
                 length += len(block)
-        return length < _promised(read_header(path), path)
+        return suffix_of(path) not in _PACK_INSIDE and length < _promised(read_header(path))
     except EOFError:
         return True
     except (OSError, zlib.error, UserError):
         return False
 
 
-def _promised(header: Header, path: Path) -> int:
-    """Bytes that a file with this header has at least; 0 for types without a size."""
+def _fits(header: Header, path: Path) -> bool:
+    """Whether a file is as long as its header says, or a little longer."""
+    length, packed = _length(data_file(path))
+    more = length - _promised(header)
+    return 0 <= (more % _WRAP if packed else more) < _SLACK
+
+
+def _promised(header: Header) -> int:
+    """Bytes that a file with this header has at least, unpacked; 0 for types without a size."""
     try:
-        voxels = int(np.prod(header.shape, dtype=np.int64)) * np.dtype(header.dtype).itemsize
+        return header.offset + int(np.prod(header.shape, dtype=np.int64)) * np.dtype(header.dtype).itemsize
     except TypeError:
         return 0
-    return voxels + (NIFTI_HEADER if path.name.endswith((".nii", ".nii.gz")) else 0)
 
 
-def _length(path: Path) -> int:
-    """Bytes of the file, unpacked; as a gzip file states them at its end (modulo 2^32)."""
+def _length(path: Path) -> tuple[int, bool]:
+    """Bytes of the file, unpacked; of a gzip file (True) as it states them at its end, modulo 2^32."""
     with path.open("rb") as stream:
         packed = stream.read(2) == _GZIP
         size = stream.seek(-4, os.SEEK_END) + 4
-        return int.from_bytes(stream.read(4), "little") if packed else size
+        return int.from_bytes(stream.read(4), "little") if packed else size, packed
 
 
 def _mark(path: Path, size: int) -> str:
@@ -170,7 +191,7 @@ def _conflict(header: Header, path: Path) -> str:
             f"sform and qform place the same voxel up to {header.form_conflict:.1f} mm apart (the sform is used); "
             "find out which one is right"
         )
-    if path.name.endswith((".nii", ".nii.gz")) and header.sform is None and header.qform is None:
+    if suffix_of(path) in NIFTI and header.sform is None and header.qform is None:
         return "neither sform nor qform is set, so left and right are a guess; take the file from its source again"
     return ""
 
@@ -217,10 +238,10 @@ def duplicates(facts: Sequence[FileFacts]) -> list[list[int]]:
 
 def oddities(facts: Sequence[FileFacts]) -> Iterator[tuple[int, str, str]]:
     """(place in ``facts``, code, text) of headers that conflict, or differ from those of most files."""
-    usable = [k for k, fact in enumerate(facts) if fact.shape and fact.code not in {"4d", "empty"}]
+    usable = [k for k, fact in enumerate(facts) if fact.shape and fact.code not in {"2d", "4d", "empty"}]
     for k in usable:
-        if facts[k].conflict:
-            yield k, "sform-qform", facts[k].conflict
+        said = (("sform-qform", facts[k].conflict), ("units", facts[k].units), ("absurd-voxels", facts[k].absurd))
+        yield from ((k, code, text) for code, text in said if text)
     views: tuple[tuple[str, Callable[[FileFacts], Hashable], Callable[[FileFacts], str], str], ...] = (
         (
             "orientation",

@@ -6,6 +6,7 @@ import gzip
 import io
 import math
 import os
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,56 +15,67 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
+from nibabel.affines import voxel_sizes
+from nibabel.arrayproxy import ArrayProxy
 
-from medssl.data.gunzip import MAGIC, gunzip
+from medssl.data.gunzip import MAGIC, MOST, gunzip
+from medssl.data.image_files import SUFFIXES, data_file, is_hidden, other_of_pair, suffix_of
 from medssl.data.rooms import Rooms
-from medssl.errors import VolumeError
+from medssl.errors import UserError, VolumeError
+from medssl.tables.pointers import stands_in
 
-NIFTI = (".nii", ".nii.gz")
-NIBABEL = (".mgz", ".mgh", ".hdr", ".img", ".img.gz", ".hdr.gz", ".mnc")
-SITK = (".mha", ".mhd", ".nrrd", ".nhdr", ".gipl", ".gipl.gz")
-SUFFIXES = (*NIFTI, *NIBABEL, *SITK, ".npy")
 READERS = ("auto", "nibabel", "sitk")
 _PADDING = 1 << 20
 """Bytes that a packed file may have behind its voxels, whatever their number."""
+_WALKED = 1 << 20
+"""Bytes of a header's extensions that are looked over: the rest would have to be unpacked for nothing."""
+_UNITS = {1: ("metres", 1e3), 3: ("micrometres", 1e-3)}
+"""Codes of ``xyzt_units`` other than mm, and how many mm they are."""
+_VOXEL = (0.2, 20.0)
+"""Sizes [mm] that voxels of a brain scan may have."""
 _rooms = Rooms(1)
 _rooms_packed = Rooms(1)
 AGAIN = "copy or convert it again, or drop its row"
-_BROKEN = (OSError, ValueError, TypeError, KeyError, OverflowError, RuntimeError, MemoryError)
-
-
-def suffix_of(path: Path) -> str:
-    """Suffix in lower case, both parts of ``.nii.gz``."""
-    name = path.name.lower()
-    return next((s for s in sorted(SUFFIXES, key=len, reverse=True) if name.endswith(s)), path.suffix.lower())
 
 
 def check_file(path: Path, reader: str) -> str:
-    """Suffix of a file that exists and has a known format."""
+    """Suffix of a file that exists, holds its content and has a known format."""
     if reader not in READERS:
         raise VolumeError(f'reader "{reader}" is unknown; choose one of {", ".join(READERS)}')
     suffix = suffix_of(path)
-    if not path.exists():
-        raise VolumeError(f"{path} does not exist; correct the path in the manifest or drop the row")
+    _refuse_absent(path)
     if path.is_dir():
-        raise VolumeError(f"{path} is a folder, not a volume file; give the path of the scan's file")
+        inside = " (it is only named like one)" if suffix in SUFFIXES else ""
+        raise VolumeError(f"{path} is a folder, not a volume file{inside}; give the path of the scan's file")
+    if is_hidden(path.name):
+        what = "what macOS keeps beside a file" if path.name.startswith("._") else "a hidden file"
+        raise VolumeError(f"{path} is {what}, not a scan; name the file without the leading dot, or drop the row")
     if suffix not in SUFFIXES:
         raise VolumeError(f"{path} is not a volume file; supported are {', '.join(SUFFIXES)} (convert DICOM first)")
+    other = other_of_pair(path)
+    if other is not None:
+        _refuse_absent(other, f"{path} is one file of a pair, and the other one, ")
     return suffix
 
 
+def _refuse_absent(path: Path, before: str = "") -> None:
+    """Errors: VolumeError where there is no file, or one that only stands in for its content (git-annex, git-lfs)."""
+    comma = "," if before else ""
+    if reason := stands_in(path):
+        raise VolumeError(f"{before}{path}{comma} {reason}")
+    if not path.exists():
+        remedy = "copy it as well" if before else "correct the path in the manifest"
+        raise VolumeError(f"{before}{path}{comma} does not exist; {remedy} or drop the row")
+
+
 @contextmanager
-def reading(path: Path, also: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Turn what readers (``also``: their own classes) raise on broken files into a VolumeError naming the file."""
-    broken: tuple[type[Exception], ...] = (*_BROKEN, *also)
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever readers raise on broken files into a VolumeError naming the file."""
     try:
         if path.stat().st_size == 0:
             raise VolumeError(f"{path} is empty (0 bytes); {AGAIN}")
         yield
-    except VolumeError:
+    except UserError:
         raise
     except PermissionError as error:
         raise VolumeError(f"{path} may not be read (permission denied); change its permissions") from error
@@ -71,7 +83,10 @@ def reading(path: Path, also: tuple[type[Exception], ...] = ()) -> Iterator[None
         raise VolumeError(f"{path} is truncated (its gzip stream ends early); {AGAIN}") from error
     except (zlib.error, gzip.BadGzipFile) as error:
         raise VolumeError(f"{path} is a corrupt gzip file ({error}); {AGAIN}") from error
-    except broken as error:
+    except ImportError as error:
+        remedy = f"run `pip install {error.name}`, or convert the file to NIfTI"
+        raise VolumeError(f"{path} needs the package {error.name}, which is not installed; {remedy}") from error
+    except Exception as error:  # readers have classes of their own, and stumble over broken headers in many ways
         reason = " ".join(str(error).split())[-160:] or type(error).__name__
         raise VolumeError(f"{path} cannot be read, truncated or corrupt ({reason}); {AGAIN}") from error
 
@@ -105,22 +120,107 @@ def _content(path: Path) -> np.ndarray:
 
 
 def nifti_header(path: Path, check: bool = False) -> Any:
-    """NIfTI-1 or -2 header without reading further than needed; ``check`` refuses what nibabel cannot make sense of."""
+    """NIfTI-1 or -2 header without reading further than needed; ``check`` refuses what nibabel cannot make sense of.
+
+    Extensions are walked over by their sizes, up to 1 MiB of them, and never parsed: where the voxels begin is what
+    ``vox_offset`` says. Errors: VolumeError where it lies in the header, or an extension ends behind it.
+    """
     with open(path, "rb") as plain:
         packed = plain.read(2) == MAGIC
         plain.seek(0)
         stream: Any = gzip.GzipFile(fileobj=plain) if packed else plain
         start = stream.read(544)
-    for kind in (nib.Nifti1Header, nib.Nifti2Header):
-        if len(start) >= kind.sizeof_hdr and kind.may_contain_header(start):
-            return kind.from_fileobj(io.BytesIO(start), check=check)
+        for kind in (nib.Nifti1Header, nib.Nifti2Header):
+            if len(start) >= kind.sizeof_hdr and kind.may_contain_header(start):
+                header = kind(start[: kind.sizeof_hdr], check=False)
+                _settle_offset(header, path)
+                if check:
+                    header.check_fix()
+                if start[kind.sizeof_hdr : kind.sizeof_hdr + 1].strip(b"\0"):
+                    _walk_extensions(stream, header, path)
+                return header
     raise VolumeError(f"{path} is not a NIfTI file, or its header is corrupt; {AGAIN}")
 
 
+def _settle_offset(header: Any, path: Path) -> None:
+    """A ``vox_offset`` of 0 means behind the header."""
+    offset, least = float(header["vox_offset"]), int(header.single_vox_offset)
+    if offset == 0:
+        header["vox_offset"] = least
+    elif not least <= offset < 2**63:
+        raise VolumeError(
+            f"{path} has voxels from byte {offset:g} on (vox_offset), but its header takes {least}; {AGAIN}"
+        )
+
+
+def _walk_extensions(stream: Any, header: Any, path: Path) -> None:
+    """Refuse an extension that the file or ``vox_offset`` cuts short; zeros behind the last one are padding.
+
+    Sizes that are no multiples of 16, against the standard, are taken as they are: where voxels lie is not theirs to
+    say, and nibabel reads them too.
+    """
+    at, end = int(header.single_vox_offset), int(header["vox_offset"])
+    while at + 16 <= min(end, _WALKED):
+        stream.seek(at)
+        words = stream.read(8)
+        size, code = np.frombuffer(words, f"{header.endianness}i4").tolist() if len(words) == 8 else (-1, 0)
+        if size == code == 0:
+            return
+        if size < 8 or at + size > end:
+            what = "is truncated" if len(words) < 8 else f"has a header extension of {size} bytes at byte {at}"
+            raise VolumeError(f"{path} {what}, but its voxels begin at byte {end}; {AGAIN}")
+        at += size
+
+
+def millimetres(header: Any) -> tuple[float, str]:
+    """What turns lengths of a NIfTI header into mm, and what is to be said of its units ("" for mm and unknown ones).
+
+    Metres and micrometres are converted, unless the numbers are sizes of a brain scan's voxels as they stand (0.2 to
+    20): then the unit is wrong, since no scan has voxels of that many metres or micrometres, and they are taken as mm.
+    """
+    name, factor = _UNITS.get(int(header["xyzt_units"]) % 8, ("", 1.0))
+    if not name:
+        return 1.0, ""
+    sizes = voxel_sizes(np.asarray(header.get_best_affine(), float))
+    said = " x ".join(f"{size:.4g}" for size in sizes)
+    if all(_VOXEL[0] <= size <= _VOXEL[1] for size in sizes):
+        return 1.0, (
+            f"xyzt_units says {name}, but voxels of {said} {name} are none of a brain scan, so they are taken as mm; "
+            "correct xyzt_units"
+        )
+    converted = " x ".join(f"{size * factor:.4g}" for size in sizes)
+    return factor, f"voxels of {said} {name} (xyzt_units) are read as {converted} mm; make sure that this is right"
+
+
+def loaded(path: Path) -> Any:
+    """nibabel's image, without its warnings about sizes of extensions."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return nib.load(path)
+
+
+def in_mm(affine: np.ndarray, header: Any) -> np.ndarray:
+    """An affine (4, 4) of a file with this header, with its lengths in mm."""
+    factor = millimetres(header)[0] if isinstance(header, nib.Nifti1Header) else 1.0
+    return affine if factor == 1 else np.diag([factor, factor, factor, 1.0]) @ affine
+
+
 def nifti_bytes(header: Any) -> int:
-    """Length of an unpacked NIfTI file with this header."""
+    """Length of an unpacked file with this header of NIfTI, or of another format that knows where its voxels begin."""
     voxels = math.prod(int(n) for n in header.get_data_shape())
     return int(header.get_data_offset()) + voxels * int(header.get_data_dtype().itemsize)
+
+
+def refuse_short(path: Path, header: Any) -> None:
+    """Refuse a file that cannot hold what its header states, before memory is asked for; packed ones by what fits."""
+    if not hasattr(header, "get_data_offset"):
+        return
+    file, needed = data_file(path), nifti_bytes(header)
+    with open(file, "rb") as stream:
+        packed = stream.read(2) == MAGIC
+        size = stream.seek(0, os.SEEK_END)
+    if size * (MOST if packed else 1) < needed:
+        raise VolumeError(f"{path} is truncated ({size} of {needed} bytes); {AGAIN}")
 
 
 def spatial(data: np.ndarray, path: Path) -> np.ndarray:
@@ -188,7 +288,8 @@ def storable(data: np.ndarray) -> np.ndarray:
 
 
 def stored_nifti(path: Path) -> np.ndarray:
-    """Values of a NIfTI-1 file in file order, scaled, without a turn to RAS. Errors: VolumeError naming the file."""
-    with reading(path, (ImageFileError, HeaderDataError, WrapStructError)):
-        content = unpacked(path, nifti_bytes(nifti_header(path)))
-        return np.asanyarray(nib.Nifti1Image.from_stream(io.BytesIO(content.tobytes())).dataobj)
+    """Values of a NIfTI file in file order, scaled, without a turn to RAS. Errors: VolumeError naming the file."""
+    with reading(path):
+        header = nifti_header(path, check=True)
+        content = unpacked(path, nifti_bytes(header))
+        return np.asanyarray(ArrayProxy(io.BytesIO(content.tobytes()), header))

@@ -15,7 +15,7 @@ import numpy as np
 from medssl.data.rooms import Rooms
 
 MAGIC = b"\x1f\x8b"
-_MOST = 1040
+MOST = 1040
 """Deflate packs at most 1032 bytes into one: memory beyond that is never needed."""
 _rooms = Rooms(1)
 
@@ -44,7 +44,7 @@ def gunzip(content: np.ndarray, most: int) -> np.ndarray:
     Errors: EOFError where the file ends early, zlib.error for a wrong checksum or anything else that is no gzip,
     OverflowError where more than ``most`` bytes come out (no more are ever made).
     """
-    room = _rooms([min(most, _MOST * len(content))], np.uint8)
+    room = _rooms([min(most, MOST * len(content))], np.uint8)
     made = 0
     rest = content
     while len(rest):

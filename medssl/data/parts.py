@@ -16,9 +16,10 @@ import pandas as pd
 
 from medssl.data.blocks import Block, by, current, read_mask, unmask
 from medssl.data.formats import reading
-from medssl.data.reference import Reference, parse
+from medssl.data.reference import Reference, parse, why_absent
 from medssl.data.scan import Header
 from medssl.errors import VolumeError
+from medssl.tables.pointers import stands_in
 
 _LABELS = frozenset({"participant_id", "session", "age", "sex", "site", "siteXacq", "study", "split", "tiv"})
 _SAMPLE = 1 << 14
@@ -89,6 +90,8 @@ def content_digest(image: Path) -> str:
         if reference.part:
             return hashlib.sha256(part_bytes(reference)).hexdigest()
         return hashlib.sha256(image.read_bytes()).hexdigest()
+    except FileNotFoundError as error:
+        raise VolumeError(f"{image} {why_absent(image)}") from error
     except OSError as error:
         raise VolumeError(f"{image} cannot be read ({error.strerror}); correct the path or drop the row") from error
 
@@ -139,8 +142,8 @@ def _mask_of(reference: Reference) -> Path:
 
 
 def _refuse_absent(reference: Reference) -> None:
-    if not reference.file.is_file():
-        raise VolumeError(f"{reference.file} does not exist; correct the path in the manifest or drop the row")
+    if (pointer := stands_in(reference.file)) or not reference.file.is_file():
+        raise VolumeError(f"{reference.file} {pointer or why_absent(reference.file)}")
     if reference.part == "table" and reference.row is None:
         raise VolumeError(f"{reference}: no row of the table is named; write {reference}@ROW, counted from 0")
 

@@ -20,6 +20,7 @@ PREPROCESSING_VERSION = 1
 """Grows whenever the same recipe gives other numbers, so that no cache or encoder mixes the two."""
 INTENSITIES = ("zscore", "percentile", "none")
 MASKS = ("nonzero", "otsu", "none")
+NANS = ("error", "zero")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Preprocessing:
     inside the mask become 0 and 1, clipped; 0 outside) or "none" (as stored; the mask is not used).
     mask: "nonzero" (skull-stripped scans), "otsu" (head before air), "none" (the whole field of view). It is found
     before resampling and follows it, so smoothing never widens it; padding is always outside.
+    nan: "error" (a scan with NaN is refused) or "zero" (NaN, which SPM and CAT12 write outside the brain, becomes 0
+    before the mask is found). Infinite voxels are an error in either case.
     Every channel is treated by itself. Errors: RecipeError for other values.
     """
 
@@ -39,12 +42,14 @@ class Preprocessing:
     shape: tuple[int, int, int] | None = None
     intensity: str = "zscore"
     mask: str = "nonzero"
+    nan: str = "error"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "spacing", _triple("spacing", self.spacing, whole=False))
         object.__setattr__(self, "shape", _triple("shape", self.shape, whole=True))
         _choice("intensity", self.intensity, INTENSITIES)
         _choice("mask", self.mask, MASKS)
+        _choice("nan", self.nan, NANS)
 
     @property
     def version(self) -> int:
@@ -57,19 +62,20 @@ class Preprocessing:
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values, version included."""
+        """JSON values, version included; ``nan`` only where it is not "error", so that older digests stay."""
         return {
             "spacing": None if self.spacing is None else list(self.spacing),
             "shape": None if self.shape is None else list(self.shape),
             "intensity": self.intensity,
             "mask": self.mask,
+            **({} if self.nan == "error" else {"nan": self.nan}),
             "version": self.version,
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
         """Inverse of ``to_dict``; the version may be left out. Errors: RecipeError, StaleError (other version)."""
-        known = ("spacing", "shape", "intensity", "mask", "version")
+        known = ("spacing", "shape", "intensity", "mask", "nan", "version")
         for key in values:
             if key not in known:
                 raise RecipeError(f'preprocessing has no key "{key}"; {_nearest(str(key), known)}')
@@ -98,16 +104,26 @@ class Preprocessing:
         Errors: VolumeError naming the source where voxels are NaN or infinite, the scan is constant, or the mask is
         empty or constant.
         """
-        bad = int(volume.data.size - np.count_nonzero(np.isfinite(volume.data)))
-        if bad:
-            raise VolumeError(
-                f"{volume.source} has {bad} voxels that are NaN or infinite; replace them (by 0 outside the brain) "
-                "and save it again, or drop its row"
-            )
+        data = self._finite(volume)
         ratio = self._ratio(volume.spacing)
-        shape = self.output_shape(volume.data.shape[1:], volume.spacing)
-        parts = [self._channel(x_DHW, ratio, shape, volume.source) for x_DHW in volume.data]
+        shape = self.output_shape(data.shape[1:], volume.spacing)
+        parts = [self._channel(x_DHW, ratio, shape, volume.source) for x_DHW in data]
         return parts[0][None] if len(parts) == 1 else np.stack(parts)
+
+    def _finite(self, volume: Volume) -> np.ndarray:
+        """Voxels (C, D, H, W), with 0 for NaN where ``nan`` says so."""
+        data = volume.data
+        bad = int(data.size - np.count_nonzero(np.isfinite(data)))
+        if not bad:
+            return data
+        infinite = int(np.isinf(data).sum())
+        if self.nan == "zero" and not infinite:
+            return np.where(np.isnan(data), np.float32(0), data)
+        option = "" if infinite else "set preprocessing.nan: zero, or "
+        raise VolumeError(
+            f"{volume.source} has {bad} voxels that are {_kinds(infinite, bad)}; {option}replace them (by 0 outside "
+            "the brain) and save it again, or drop its row"
+        )
 
     def _ratio(self, spacing: Sequence[float] | np.ndarray) -> list[float]:
         """New over old spacing, per axis."""
@@ -171,6 +187,10 @@ def _triple(name: str, value: Any, whole: bool) -> tuple[Any, Any, Any] | None:
         )
     a, b, c = (int(n) for n in numbers) if whole else numbers
     return a, b, c
+
+
+def _kinds(infinite: int, bad: int) -> str:
+    return "NaN" if not infinite else "infinite" if infinite == bad else f"NaN or infinite ({infinite} are infinite)"
 
 
 def _choice(name: str, value: Any, allowed: Sequence[str]) -> None:

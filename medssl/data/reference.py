@@ -13,13 +13,16 @@ import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from medssl.data.image_files import PAIRS, other_of_pair
 from medssl.errors import VolumeError
+from medssl.tables.pointers import stands_in
 
 MASKED = ("vbm", "quasiraw")
 """Parts that stand in wide arrays as the voxels of a mask."""
 PARTS = (*MASKED, "xhemi", "vbm_roi", "desikan_roi", "destrieux_roi", "table")
 _FORM = re.compile(rf"(?P<file>.+)#(?P<part>{'|'.join(sorted(PARTS, key=len, reverse=True))})(@(?P<row>\d+))?", re.S)
 _MASK = "|mask="
+_PAIR = (*PAIRS, *PAIRS.values())
 _ABSENT = (OSError, RuntimeError, ValueError)
 """What the system says of a file that is not there: also a circle of links, or a name that cannot be."""
 
@@ -96,16 +99,26 @@ class Stamps(dict[str, str]):
 
 
 def stamp(cell: str | os.PathLike[str], stamps: Stamps) -> str:
-    """The stamps of the files that a cell names, and the part; VolumeError where one is absent."""
+    """The stamps of the files that a cell names, and the part; VolumeError where one is absent.
+
+    Of a detached pair both files count, whichever is named: another header is another scan.
+    """
     files, reference = _named(cell)
+    if files[0].lower().endswith(_PAIR) and (other := other_of_pair(Path(files[0]))) is not None:
+        files = [*files, str(other)]
     said = []
     for file in files:
         if not stamps.has(file):
-            raise VolumeError(f"{file} does not exist; correct the path in the manifest or drop the row")
+            raise VolumeError(f"{file} {why_absent(file)}")
         said.append(stamps[file])
     if reference is not None and reference.part:
         said.append(f"{reference.part}\t{reference.row}")
     return "\n".join(said)
+
+
+def why_absent(file: str | os.PathLike[str]) -> str:
+    """What is wrong with a file that cannot be found, as a sentence goes on from its name, with the remedy."""
+    return stands_in(file) or "does not exist; correct the path in the manifest or drop the row"
 
 
 def summary(cell: str | os.PathLike[str], times: bool, stamps: Stamps) -> str:

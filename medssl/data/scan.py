@@ -26,7 +26,9 @@ class Header:
 
     shape: as stored, so 4D files have four numbers. spacing: (3,) mm from the affine. orientation: such as "LAS".
     affine: the one that is used (sform before qform before pixdim). sform, qform: None where the code is 0 or the
-    format has none. dtype: on disk. ndim: length of ``shape`` without trailing ones, at least 3.
+    format has none. dtype: on disk. ndim: length of ``shape`` without trailing ones behind the third. offset: first
+    byte of the voxels in the unpacked file, 0 where the format does not say. units: a sentence on lengths that the
+    file does not state in mm, "" where there is nothing to say; all lengths here are in mm.
     """
 
     shape: tuple[int, ...]
@@ -39,13 +41,15 @@ class Header:
     qform_code: int
     dtype: str
     ndim: int
+    offset: int = 0
+    units: str = ""
 
     @property
     def form_conflict(self) -> float:
         """Largest distance [mm] between the places sform and qform give to a corner voxel; 0 with only one."""
         if self.sform is None or self.qform is None:
             return 0.0
-        last = np.array(self.shape[:3], float) - 1
+        last = np.array((*self.shape, 1, 1, 1)[:3], float) - 1
         corners = np.array([[*(last * pick), 1.0] for pick in np.ndindex(2, 2, 2)])
         gap = (corners @ (self.sform - self.qform).T)[:, :3]
         return float(np.sqrt((gap**2).sum(1)).max())
@@ -57,7 +61,7 @@ class Header:
 
     @property
     def ras(self) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
-        """Spatial shape and spacing [mm] after turning to RAS."""
+        """Spatial shape and spacing [mm] after turning to RAS; axes that an image lacks have length 1."""
         a, b, c = (next(i for i, way in enumerate(self.orientation) if way in pair) for pair in ("LR", "PA", "IS"))
-        shape, spacing = self.shape, self.spacing
+        shape, spacing = (*self.shape, 1, 1, 1), self.spacing
         return (shape[a], shape[b], shape[c]), (spacing[a], spacing[b], spacing[c])

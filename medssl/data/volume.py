@@ -8,38 +8,44 @@ from __future__ import annotations
 
 import gzip
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
 from nibabel.affines import voxel_sizes
-from nibabel.filebasedimages import ImageFileError
-from nibabel.orientations import aff2axcodes, apply_orientation, inv_ornt_aff, io_orientation
-from nibabel.spatialimages import HeaderDataError
+from nibabel.orientations import OrientationError, aff2axcodes, apply_orientation, inv_ornt_aff, io_orientation
 
 from medssl.data.formats import (
     AGAIN,
-    NIFTI,
-    SITK,
     check_file,
     filled,
+    in_mm,
+    loaded,
+    millimetres,
     nifti_bytes,
     nifti_header,
     npy_values,
     reading,
+    refuse_short,
     spatial,
     storable,
-    suffix_of,
     unpacked,
 )
+from medssl.data.image_files import NIFTI, PAIRS, SITK, suffix_of
 from medssl.data.parts import part_header, read_part
 from medssl.data.reference import parse
 from medssl.data.scan import Header, Volume
 from medssl.errors import VolumeError
 from medssl.files import write_atomic
 
-_NIBABEL_ERRORS = (ImageFileError, HeaderDataError)
+_SITK_IO = {
+    **dict.fromkeys((".mha", ".mhd"), "MetaImageIO"),
+    **dict.fromkeys((".nrrd", ".nhdr"), "NrrdImageIO"),
+    ".gipl": "GiplImageIO",
+}
+_NOT_INVERTIBLE = "has an affine that cannot be inverted, so its orientation is unknown; repair its header"
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -67,12 +73,16 @@ def read_volume(path: str | Path, reader: str = "auto") -> Volume:
         data_CDHW, affine = read_part(reference)
         return Volume(data_CDHW, affine, voxel_sizes(affine), str(reference))
     suffix = check_file(path, reader)
-    with reading(path, _NIBABEL_ERRORS):
+    with reading(path):
         if suffix == ".npy":
             data_CDHW = np.ascontiguousarray(npy_values(path), dtype=np.float32)
             return Volume(data_CDHW, np.eye(4), np.ones(3), str(path))
         raw = _read_sitk(path) if _uses_sitk(suffix, reader) else _read_nibabel(path, suffix)
-    data, affine = canonical(raw.data, _usable(raw.affine, path))
+    affine = _usable(raw.affine, path)
+    try:
+        data, affine = canonical(raw.data, affine)
+    except OrientationError as error:
+        raise VolumeError(f"{path} {_NOT_INVERTIBLE}") from error
     channels = np.moveaxis(data, 3, 0) if data.ndim == 4 else data[None]
     parts = [filled(x_DHW, raw.slope, raw.inter) for x_DHW in channels]
     data_CDHW = parts[0][None] if len(parts) == 1 else np.stack(parts)
@@ -85,18 +95,21 @@ def read_header(path: str | Path) -> Header:
     if reference.part:
         return part_header(reference)
     suffix = check_file(path, "auto")
-    with reading(path, _NIBABEL_ERRORS):
+    with reading(path):
         if suffix == ".npy":
             array = npy_values(path, mmap=True)
             return _header((*array.shape[1:], 1, array.shape[0]), np.eye(4), array.dtype, path)
         if _uses_sitk(suffix, "auto"):
             return _sitk_header(path)
-        header = nifti_header(path) if suffix in NIFTI else nib.load(path).header
-        affine = header.get_best_affine() if hasattr(header, "get_best_affine") else nib.load(path).affine
-        forms: list[tuple[np.ndarray | None, int]] = [(None, 0), (None, 0)]
-        if isinstance(header, nib.Nifti1Header):
-            forms = [header.get_sform(coded=True), header.get_qform(coded=True)]
-        return _header(header.get_data_shape(), affine, header.get_data_dtype(), path, *forms)
+        if suffix in NIFTI:
+            header = nifti_header(path)
+            affine = header.get_best_affine()
+        else:
+            image = loaded(path)
+            header, affine = image.header, image.affine
+        found = _header(header.get_data_shape(), affine, header.get_data_dtype(), path)
+        found = replace(found, offset=int(header.get_data_offset()) if hasattr(header, "get_data_offset") else 0)
+        return _with_forms(found, header) if isinstance(header, nib.Nifti1Header) else found
 
 
 def write_volume(path: str | Path, data: np.ndarray, affine: np.ndarray) -> None:
@@ -140,12 +153,14 @@ def _uses_sitk(suffix: str, reader: str) -> bool:
 def _read_nibabel(path: Path, suffix: str) -> _Raw:
     if suffix in NIFTI:
         return _read_nifti(path)
-    image = nib.load(path)
+    image = loaded(path)
     _refuse_kind(image.header.get_data_dtype(), path)
+    refuse_short(path, image.header)
+    affine = in_mm(image.affine, image.header)
     proxy: Any = image.dataobj
     if hasattr(proxy, "get_unscaled"):
-        return _Raw(spatial(np.asanyarray(proxy.get_unscaled()), path), image.affine, proxy.slope, proxy.inter)
-    return _Raw(spatial(np.asanyarray(proxy), path), image.affine)
+        return _Raw(spatial(np.asanyarray(proxy.get_unscaled()), path), affine, proxy.slope, proxy.inter)
+    return _Raw(spatial(np.asanyarray(proxy), path), affine)
 
 
 def _read_nifti(path: Path) -> _Raw:
@@ -159,7 +174,7 @@ def _read_nifti(path: Path) -> _Raw:
     slope, inter = header.get_slope_inter()
     data = np.ndarray(shape, dtype, content, int(header.get_data_offset()), order="F")
     scale = (1.0, 0.0) if slope is None else (slope, inter or 0.0)
-    return _Raw(spatial(data, path), header.get_best_affine(), *scale)
+    return _Raw(spatial(data, path), in_mm(header.get_best_affine(), header), *scale)
 
 
 def _refuse_kind(dtype: np.dtype, path: Path) -> None:
@@ -171,7 +186,7 @@ def _read_sitk(path: Path) -> _Raw:
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    image = sitk.ReadImage(str(path))
+    image = sitk.ReadImage(str(path), imageIO=_sitk_io(path))
     if "complex" in image.GetPixelIDTypeAsString():
         raise VolumeError(f"{path} holds complex values; convert it to a scalar intensity image")
     data = sitk.GetArrayFromImage(image)  # a view would outlive its image
@@ -182,8 +197,25 @@ def _read_sitk(path: Path) -> _Raw:
     data = data.transpose([*axes, len(axes)] if components > 1 else axes)
     if components > 1:
         data = data.reshape(*data.shape[:3], *([1] if len(axes) == 3 else data.shape[3:-1]), components)
-    affine = _sitk_affine(image, image.GetDimension())
-    return _Raw(spatial(data, path), affine)
+    return _Raw(spatial(data, path), _sitk_mm(path, _sitk_affine(image, image.GetDimension())))
+
+
+def _sitk_io(path: Path) -> str:
+    """SimpleITK's reader of a format, which it tells by suffixes in lower case; "" where it may choose."""
+    suffix = suffix_of(path)
+    if suffix == ".gipl.gz" and not path.name.endswith(suffix):
+        raise VolumeError(f"{path} cannot be unpacked under this name; end it in .gipl.gz, in lower case")
+    return _SITK_IO.get(suffix.removesuffix(".gz"), "")
+
+
+def _sitk_mm(path: Path, affine: np.ndarray) -> np.ndarray:
+    """The affine that SimpleITK gives, or for NIfTI in other units, of which it has rules of its own, ours."""
+    suffix = suffix_of(path)
+    if suffix not in (*NIFTI, *PAIRS, *PAIRS.values()):
+        return affine
+    header = nifti_header(path) if suffix in NIFTI else loaded(path).header
+    other = isinstance(header, nib.Nifti1Header) and millimetres(header)[1]
+    return in_mm(np.asarray(header.get_best_affine()), header) if other else affine
 
 
 def _refuse_torn(path: Path, image: Any) -> None:
@@ -211,6 +243,7 @@ def _sitk_header(path: Path) -> Header:
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     reader = sitk.ImageFileReader()
+    reader.SetImageIO(_sitk_io(path))
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     components = reader.GetNumberOfComponents()
@@ -227,29 +260,37 @@ def _sitk_type(words: str) -> str:
     return "complex" if "complex" in words else f"{kind}{bits}"
 
 
-def _header(
-    shape: Any, affine: np.ndarray, dtype: Any, path: Path, sform: Any = (None, 0), qform: Any = (None, 0)
-) -> Header:
-    """Assemble a Header; sform and qform are (affine or None, code)."""
+def _header(shape: Any, affine: np.ndarray, dtype: Any, path: Path) -> Header:
+    """Assemble a Header without forms."""
     sizes = tuple(int(n) for n in shape)
+    if any(n < 0 for n in sizes):
+        raise VolumeError(f"{path} has shape {sizes}, which cannot be, so its header is corrupt; {AGAIN}")
     affine = _usable(np.asarray(affine, float), path)
     a, b, c = (float(s) for s in voxel_sizes(affine))
     ndim = len(sizes)
     while ndim > 3 and sizes[ndim - 1] == 1:
         ndim -= 1
-    orientation = "".join(aff2axcodes(affine))
-    kept = [None if form is None else np.asarray(form, float) for form in (sform[0], qform[0])]
-    return Header(
-        sizes,
-        (a, b, c),
-        orientation,
-        affine,
-        kept[0],
-        kept[1],
-        int(sform[1]),
-        int(qform[1]),
-        str(dtype),
-        ndim,
+    sides = aff2axcodes(affine)
+    if None in sides:
+        raise VolumeError(f"{path} {_NOT_INVERTIBLE}")
+    return Header(sizes, (a, b, c), "".join(sides), affine, None, None, 0, 0, str(dtype), ndim)
+
+
+def _with_forms(found: Header, header: Any) -> Header:
+    """What only a NIfTI header knows: both forms and its units; all lengths in mm."""
+    forms = [header.get_sform(coded=True), header.get_qform(coded=True)]
+    sform, qform = (None if form is None else in_mm(np.asarray(form, float), header) for form, _ in forms)
+    affine = in_mm(found.affine, header)
+    a, b, c = (float(s) for s in voxel_sizes(affine))
+    return replace(
+        found,
+        affine=affine,
+        spacing=(a, b, c),
+        sform=sform,
+        qform=qform,
+        sform_code=int(forms[0][1]),
+        qform_code=int(forms[1][1]),
+        units=millimetres(header)[1],
     )
 
 
@@ -257,9 +298,7 @@ def _usable(affine: np.ndarray, path: Path) -> np.ndarray:
     """The affine, refused where it is not finite or squashes an axis."""
     affine = np.asarray(affine, float)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise VolumeError(
-            f"{path} has an affine that cannot be inverted, so its orientation is unknown; repair its header"
-        )
+        raise VolumeError(f"{path} {_NOT_INVERTIBLE}")
     return affine
 
 

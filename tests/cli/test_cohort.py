@@ -182,6 +182,24 @@ def test_synth_passes_its_options_on(tmp_path, monkeypatch):
     }
 
 
+@pytest.mark.oddity("nan-background")
+def test_a_nan_background_is_cached_with_the_option_and_named_by_check_without_it(manifest, tmp_path):
+    path = Path(pd.read_csv(manifest)["image"].iloc[2])
+    path = path if path.is_absolute() else manifest.parent / path
+    data = np.random.default_rng(0).integers(0, 3, (6, 7, 5)).astype(np.float32)
+    data[data == 0] = np.nan
+    nib.save(nib.Nifti1Image(data, np.diag([4.0, 4.0, 4.0, 1.0])), path)
+    said = " ".join(medssl("check", manifest, "--quiet", status=1).output.split())
+    assert "set preprocessing.nan: zero" in said
+    store = ["--cache", tmp_path / "cache", "--quiet"]
+    failed = medssl("cache", manifest, *store, status=1)
+    assert isinstance(failed.exception, UserError)
+    assert "set preprocessing.nan: zero" in str(failed.exception)
+    assert "12 entries built, 0 were there" in medssl("cache", manifest, "--nan", "zero", *store).output
+    with pytest.raises(UserError, match='did you mean "zero"'):
+        raise medssl("cache", manifest, "--nan", "zeros", *store, status=1).exception
+
+
 @pytest.mark.parametrize("command", ["scan", "check", "synth", "split", "cache"])
 def test_every_command_has_help_with_an_example(command):
     output = medssl(command, "--help").output

@@ -160,6 +160,44 @@ def test_nan_infinite_constant_and_empty_scans_are_refused_by_name():
         assert "scan.nii.gz" in str(caught.value)
 
 
+@pytest.mark.oddity("nan-background")
+@pytest.mark.parametrize("recipe", [{}, {"mask": "otsu"}, {"intensity": "percentile", "spacing": 2}, {"shape": 30}])
+def test_a_nan_background_gives_what_a_background_of_zero_gives_where_it_is_asked_for(recipe):
+    zeros = brain()
+    nans = np.where(zeros == 0, np.nan, zeros)
+    given = volume(nans)
+    with pytest.raises(VolumeError, match=r"voxels that are NaN; set preprocessing\.nan: zero, or"):
+        Preprocessing(**recipe).apply(given)
+    out = Preprocessing(**recipe, nan="zero").apply(given)
+    np.testing.assert_array_equal(out, Preprocessing(**recipe).apply(volume(zeros)))
+    assert np.isnan(given.data).any(), "the caller's voxels were changed"
+
+
+@pytest.mark.oddity("nan-background")
+def test_infinite_voxels_and_scans_of_nothing_but_nan_stay_errors():
+    bad = brain()
+    bad[0, 0, :3] = np.nan, np.inf, -np.inf
+    with pytest.raises(VolumeError, match=r"3 voxels that are NaN or infinite \(2 are infinite\); replace"):
+        Preprocessing(nan="zero").apply(volume(bad))
+    bad[0, 0, 0] = 0
+    with pytest.raises(VolumeError, match="2 voxels that are infinite; replace"):
+        Preprocessing(nan="zero").apply(volume(bad))
+    with pytest.raises(VolumeError, match="constant"):
+        Preprocessing(nan="zero").apply(volume(np.full((4, 4, 4), np.nan)))
+
+
+def test_the_option_for_nan_is_written_only_where_it_is_set_so_that_digests_and_caches_stay():
+    assert Preprocessing().digest == "d8c267a7d47bf1b550c75ab2b4b47cb1d0692d187209455d4d66cb05a7ed980c"
+    four = Preprocessing(spacing=4, shape=(40, 48, 40))
+    assert four.digest == "c66443f38a3d3d6f9445536a1b3bcc635e998139e34b8d3612c3e253d74e8278"
+    assert "nan" not in four.to_dict()
+    asked = Preprocessing(spacing=4, shape=(40, 48, 40), nan="zero")
+    assert asked.to_dict()["nan"] == "zero"
+    assert asked.digest != four.digest
+    assert Preprocessing.from_dict(asked.to_dict()) == asked
+    assert Preprocessing.from_dict({**four.to_dict(), "nan": "error"}) == four
+
+
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_the_zscore_does_not_depend_on_the_unit(scale):
     one, two = Preprocessing().apply(volume(brain())), Preprocessing().apply(volume(brain() * scale))
@@ -179,6 +217,8 @@ def test_the_zscore_does_not_depend_on_the_unit(scale):
         ({"intensity": "zscor"}, 'did you mean "zscore"'),
         ({"mask": "brain"}, "nonzero, otsu, none"),
         ({"spacin": 2}, 'did you mean "spacing"'),
+        ({"nan": "zeros"}, 'did you mean "zero"'),
+        ({"nan": 0}, "error, zero"),
     ],
 )
 def test_impossible_recipes_are_refused_with_the_rule(recipe, words):
