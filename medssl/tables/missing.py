@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 WORDS = frozenset(
@@ -38,7 +39,7 @@ def cell_text(value: object) -> str:
     """
     if is_missing(value):
         return ""
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, Real) and not isinstance(value, Integral) and float(value).is_integer():
         value = int(value)
     return str(value).strip()
 
