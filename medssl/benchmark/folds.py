@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from medssl.ages import refuse_other_unit
+from medssl.assemble import say
 from medssl.benchmark.preset import Preset
 from medssl.config import load_recipe
 from medssl.data.columns import chosen_columns
@@ -21,10 +22,11 @@ BIN_YEARS = 2.0
 """SupCon's classes: ages rounded up to even years, as in the published code (openbhb.md, section 4.2)."""
 
 
-def fold_manifests(manifest: Path, preset: Preset, out: Path) -> dict[tuple[str, int], Path]:
+def fold_manifests(manifest: Path, preset: Preset, out: Path, progress: bool = True) -> dict[tuple[str, int], Path]:
     """Write OUT/folds/DESIGN-K.csv for every design and fold; (design, fold) -> path. Same input, same folds."""
     columns = load_recipe(preset.recipe, preset.changes).data.columns
     cohort = Cohort.read(manifest, images=columns is None)
+    say(cohort.notes, progress)
     _refuse_ages(cohort)
     table = cohort.table.copy()
     if columns is not None:  # what no cell reads would be parsed by each, and carried through every batch

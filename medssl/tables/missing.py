@@ -126,6 +126,8 @@ def sidecar_codes(entry: Any) -> list[str]:
 
 def _means_missing(word: Any) -> bool:
     text = str(word).strip().lower()
+    if text in ("none", "nil", "-"):  # "none" of a symptom or a drug is an answer
+        return False
     return bool(text) and (text in WORDS or text in ("no data", "refused", "not collected", "missing value"))
 
 
