@@ -68,7 +68,7 @@ def test_rows_without_a_split_beside_others_are_noted(people):
 def test_missing_and_impossible_ages_are_warnings(people):
     people.loc[1, "age"] = np.nan
     people.loc[2, "age"] = -1
-    people.loc[3, "age"] = 999
+    people.loc[3, "age"] = 640
     report = run(people)
     assert {finding.level for finding in report} <= {"warning", "info"}
     assert only(report, "age-missing").row == 3
