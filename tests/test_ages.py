@@ -63,7 +63,9 @@ def no_scan(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("method", ["exponential", "simclr"])
 def test_ages_in_months_are_refused_before_a_scan_is_read(method: str, rewritten: Rewrite, monkeypatch):
     no_scan(monkeypatch)
-    with pytest.raises(ManifestError, match=r"manifest\.csv: \d+ ages.* look like months.* divide them by 12") as caught:
+    with pytest.raises(
+        ManifestError, match=r"manifest\.csv: \d+ ages.* look like months.* divide them by 12"
+    ) as caught:
         assemble(recipe(rewritten(in_months), method), progress=False)
     assert "medssl cohort scan" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -90,7 +92,9 @@ def test_one_data_set_in_months_beside_a_large_one_in_years_is_found(rewritten: 
 )
 def test_a_method_that_reads_age_refuses_an_impossible_one(method: str, more, rewritten: Rewrite, monkeypatch):
     no_scan(monkeypatch)
-    with pytest.raises(ManifestError, match=r"manifest\.csv row \d+ \(.+\): age -3 is not between 0 and 120 years") as said:
+    with pytest.raises(
+        ManifestError, match=r"manifest\.csv row \d+ \(.+\): age -3 is not between 0 and 120 years"
+    ) as said:
         assemble(recipe(rewritten(one_age("-3")), method, *more), progress=False)
     assert f"but {method} reads age; correct it, or leave it empty" in str(said.value)
 

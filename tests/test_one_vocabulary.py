@@ -20,7 +20,9 @@ def vocabularies(source: str) -> list[int]:
     """Lines of sets, tuples, lists and dicts (their keys) that hold two or more words for "missing"."""
     found = []
     tree = ast.parse(source)
-    narrower = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == NARROWER}
+    narrower = {
+        id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == NARROWER
+    }
     for node in ast.walk(tree):
         if id(node) in narrower:
             continue
@@ -45,7 +47,12 @@ def test_no_file_has_its_own_words_for_missing(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ['A = {"", "n/a", "na", "nan"}', 'if x in ("NA", "None"): pass', 'B = frozenset(["null", "x", "N/A"])', 'C = {"nan": 0, "na": 0}'],
+    [
+        'A = {"", "n/a", "na", "nan"}',
+        'if x in ("NA", "None"): pass',
+        'B = frozenset(["null", "x", "N/A"])',
+        'C = {"nan": 0, "na": 0}',
+    ],
 )
 def test_another_vocabulary_would_be_found(source: str) -> None:
     assert vocabularies(source) == [1]

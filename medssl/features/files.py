@@ -22,7 +22,6 @@ from medssl.tables.missing import said_missing, without_missing
 from medssl.tables.text import decoded, separator_of
 
 
-
 def write_table(table: FeatureTable, path: Path) -> Path:
     """Write ``table`` in the format of the suffix; see ``FeatureTable.write``."""
     suffix = _suffix(path)
@@ -244,8 +243,8 @@ def _read_npz(path: Path) -> FeatureTable:
         ) from error
     lists = {name: a.astype(object) if a.dtype.kind in "US" else a for name, a in meta.items()}
     notes: list[str] = []
-    meta = tidy(pd.DataFrame(lists), path.name, notes)
-    return FeatureTable(meta, values, provenance, tuple(notes))
+    tidied = tidy(pd.DataFrame(lists), path.name, notes)
+    return FeatureTable(tidied, values, provenance, tuple(notes))
 
 
 def _json(content: dict[str, Any], path: Path | None) -> bytes:

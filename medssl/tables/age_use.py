@@ -45,6 +45,6 @@ def _remedy(unit: str) -> str:
     if unit not in PER_YEAR:
         return "write ages in years in the table (year of the scan less year of birth)"
     return (
-        f"divide them by {PER_YEAR[unit]:g} in the table, or give participants.json the \"Units\": \"{unit}\" of age "
+        f'divide them by {PER_YEAR[unit]:g} in the table, or give participants.json the "Units": "{unit}" of age '
         "and write the manifest anew with `medssl cohort scan`, which converts them"
     )

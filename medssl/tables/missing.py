@@ -40,7 +40,7 @@ def cell_text(value: object) -> str:
     if is_missing(value):
         return ""
     if isinstance(value, Real) and not isinstance(value, Integral) and float(value).is_integer():
-        value = int(value)
+        value = int(float(value))
     return str(value).strip()
 
 

@@ -122,12 +122,18 @@ def test_zeros_among_adults_are_empty_and_newborns_stay_per_data_set(tmp_path):
 def test_a_manifest_in_any_encoding_is_read_and_the_unusual_ones_are_said(tmp_path, encoding, name):
     cohort = read(tmp_path, "participant_id,image,site\n1,a,Zürich\n2,b,Besançon\n".encode(encoding))
     assert cohort.table["site"].tolist() == ["Zürich", "Besançon"]
-    assert cohort.digest == read(tmp_path, "participant_id,image,site\n1,a,Zürich\n2,b,Besançon\n", "manifest.csv").digest
-    assert cohort.notes == ((f"manifest.csv was read as {name} text; save it as UTF-8 where names look wrong",) if name else ())
+    assert (
+        cohort.digest == read(tmp_path, "participant_id,image,site\n1,a,Zürich\n2,b,Besançon\n", "manifest.csv").digest
+    )
+    assert cohort.notes == (
+        (f"manifest.csv was read as {name} text; save it as UTF-8 where names look wrong",) if name else ()
+    )
 
 
 @pytest.mark.oddity("separator")
-@pytest.mark.parametrize(("mark", "said"), [("\t", "tabs"), (";", "semicolons"), (" ", "blanks"), ("   ", "blanks"), (",", "")])
+@pytest.mark.parametrize(
+    ("mark", "said"), [("\t", "tabs"), (";", "semicolons"), (" ", "blanks"), ("   ", "blanks"), (",", "")]
+)
 def test_a_manifest_with_any_separator_is_read_and_the_unusual_ones_are_said(tmp_path, mark, said):
     lines = [["participant_id", "image", "age", "site"], ["1", "a", "50.5", "Rome"], ["2", "b", "60", "Oslo"]]
     cohort = read(tmp_path, "".join(mark.join(line) + "\n" for line in lines))

@@ -268,7 +268,9 @@ def test_codes_stay_what_they_are_among_features(tmp_path: Path) -> None:
 @pytest.mark.oddity("age-with-unit")
 @pytest.mark.parametrize("suffix", [".csv", ".npz"])
 def test_ages_of_a_features_table_are_read_by_the_one_rule_and_said(tmp_path: Path, suffix: str) -> None:
-    meta = pd.DataFrame({"participant_id": list("abcde"), "age": ["35Y", "006M", "89+", "18-38", "-9999"]}, dtype=object)
+    meta = pd.DataFrame(
+        {"participant_id": list("abcde"), "age": ["35Y", "006M", "89+", "18-38", "-9999"]}, dtype=object
+    )
     table = FeatureTable(meta, np.ones((5, 2)))
     assert table.meta["age"].tolist()[:3] == [35.0, 0.5, 89.0]
     assert np.isnan(table.meta["age"].to_numpy()[3:]).all()

@@ -46,11 +46,13 @@ def test_a_stray_impossible_age_is_left_out_and_the_first_row_named(make_cohort:
 @pytest.mark.oddity("age-unit-in-use")
 def test_ages_in_another_unit_are_not_scored_but_refused(make_cohort: MakeCohort) -> None:
     table = make_cohort()
-    with pytest.raises(UserError, match=r"166 ages \(.*\) look like months, but ages are read as years; divide them by 12"):
+    with pytest.raises(
+        UserError, match=r"166 ages \(.*\) look like months, but ages are read as years; divide them by 12"
+    ):
         read_rows(table.meta.assign(age=table.meta["age"] * 12))
     with pytest.raises(UserError, match="look like days"):
         read_folds(table.meta.assign(age=table.meta["age"] * 365.25))
-    with pytest.raises(UserError, match="look like years of birth.*year of the scan less year of birth"):
+    with pytest.raises(UserError, match=r"look like years of birth.*year of the scan less year of birth"):
         read_rows(table.meta.assign(age=2020 - table.meta["age"].round()))
 
 

@@ -44,8 +44,9 @@ def tidy(
     columns: manifest name -> name in the table, for tables that use other words. Known other spellings
     (capitals, gender, session_id, subject_id, and of ages age_months, "Age (years)" and others) need none. sex: the
     table's code -> "M" or "F". A JSON file beside the table (participants.json) tells the unit of age, the levels of
-    sex, and codes of missing values; ages in months, weeks or days become years. Columns whose names mean something else in a manifest (weight, image_*, a split of other words) are renamed.
-    What was changed goes to ``notes``. Raises ManifestError where a named column is absent.
+    sex, and codes of missing values; ages in months, weeks or days become years. Columns whose names mean something
+    else in a manifest (weight, image_*, a split of other words) are renamed. What was changed goes to ``notes``.
+    Raises ManifestError where a named column is absent.
     """
     sidecar = read_sidecar(source, notes)
     table, origin = _named(table, source, columns or {}, sidecar, notes)
@@ -101,9 +102,7 @@ def _named(
         renamed |= {aged: "age"} | ({"age": "given_age"} if "age" in table.columns else {})
     named = table.rename(columns=renamed)
     before = {**{new: old for old, new in replaced.items()}, **columns}
-    return named, {
-        new: before.get(old, old) for old, new in zip(table.columns, map(str, named.columns), strict=True)
-    }
+    return named, {new: before.get(old, old) for old, new in zip(table.columns, map(str, named.columns), strict=True)}
 
 
 def _age_column(table: pd.DataFrame, source: Path, sidecar: Sidecar, notes: list[str]) -> str:
