@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from medssl.ages import usable_ages
 from medssl.catalog import add_regularizers, build_method
 from medssl.config import Recipe
 from medssl.data.batches import EpochBatches
@@ -83,6 +84,8 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     preprocessing = Preprocessing.from_dict(recipe.data.preprocessing.model_dump())
     refuse_leaks(cohort)
     _refuse_options(recipe)
+    table, said = usable_ages(cohort, rows, recipe)
+    say((*cohort.notes, *said), progress)
     stamps = Stamps()
     columns = None if recipe.data.columns is None else Columns.fit(cohort, rows, recipe.data.columns)
     if columns is None:
@@ -93,7 +96,8 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
             print(f"{columns.filled} empty cells of the training rows become the mean of their column", file=sys.stderr)
     policy = replace(build_policy(recipe.views.policy), dtype=getattr(torch, recipe.views.products))
     _refuse_places(policy, shape)
-    labels, meta = _columns(cohort, rows)
+    aged = replace(cohort, table=table)
+    labels, meta = _columns(aged, rows)
     facts = Facts(len(cohort.table), rows, recipe.data.batch_size * number, tuple(shape), labels)
     torch.manual_seed(recipe.trainer.seed)
     encoder = build_encoder(
@@ -121,7 +125,7 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
             "manifest": cohort.digest,
             "scans": _files_digest([dataset.images[int(row)] for row in rows], False, stamps),
         },
-        "training": _training(cohort, rows) | ({} if columns is None else columns.facts),
+        "training": _training(aged, rows) | ({} if columns is None else columns.facts),
         "views": policy.to_list(),
     }
     return Assembly(recipe, cohort, preprocessing, dataset, method, rows, info, columns, balance)
@@ -197,6 +201,13 @@ def _files_digest(groups: Iterable[Images], times: bool, stamps: Stamps) -> str:
         for path in group:
             sha.update(f"{summary(path, times, stamps)}\n".encode())
     return sha.hexdigest()
+
+
+def say(notes: Iterable[str], shown: bool = True) -> None:
+    """Print what was read otherwise than it stands there, in the first process alone."""
+    if shown and process_is_first():
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
 
 
 def process_is_first() -> bool:

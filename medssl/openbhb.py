@@ -111,7 +111,7 @@ def _with_folds(table: FeatureTable, n: int, seed: int) -> FeatureTable:
         raise UserError(f"the table has its own folds ({', '.join(there)}); leave out --folds, or drop these columns")
     made = challenge_folds(table.meta.assign(subject=people(table.meta)), n, seed=seed)
     meta = table.meta.drop(columns=[c for c in made if c in table.meta]).join(made)
-    return FeatureTable(meta, table.values, table.provenance)
+    return FeatureTable(meta, table.values, table.provenance, table.notes)
 
 
 def _watched(jobs: list[Job], progress: bool) -> Iterable[Job]:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from medssl.assemble import Assembly, assemble, run_views, scans_digest
+from medssl.assemble import Assembly, assemble, run_views, say, scans_digest
 from medssl.config import Recipe, load_recipe, parse_recipe
 from medssl.data.cache import VolumeCache
 from medssl.data.check import check
@@ -139,6 +139,7 @@ def embed(
         raise UserError("say where the features of this manifest go, such as -o features.csv")
     out = features_path(run, projection) if out is None else out
     cohort = Cohort.read(sources, images=network.columns is None)
+    say(cohort.notes, progress)
     accept = own_cohort if manifest is None else same_modality
     accept(Path(run), cohort)
     scans = scans_digest(cohort, range(len(cohort.table)), network.images, times=True)

@@ -7,23 +7,28 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from medssl.ages import refuse_other_unit
+from medssl.assemble import say
 from medssl.benchmark.preset import Preset
 from medssl.config import load_recipe
 from medssl.data.columns import chosen_columns
 from medssl.data.folds import challenge_folds
 from medssl.data.manifest import Cohort
-from medssl.errors import UserError
+from medssl.errors import ManifestError, UserError
 from medssl.files import write_atomic
+from medssl.tables.age_use import RULE, impossible
 from medssl.tables.people import groups_of
 
 BIN_YEARS = 2.0
 """SupCon's classes: ages rounded up to even years, as in the published code (openbhb.md, section 4.2)."""
 
 
-def fold_manifests(manifest: Path, preset: Preset, out: Path) -> dict[tuple[str, int], Path]:
+def fold_manifests(manifest: Path, preset: Preset, out: Path, progress: bool = True) -> dict[tuple[str, int], Path]:
     """Write OUT/folds/DESIGN-K.csv for every design and fold; (design, fold) -> path. Same input, same folds."""
     columns = load_recipe(preset.recipe, preset.changes).data.columns
     cohort = Cohort.read(manifest, images=columns is None)
+    say(cohort.notes, progress)
+    _refuse_ages(cohort)
     table = cohort.table.copy()
     if columns is not None:  # what no cell reads would be parsed by each, and carried through every batch
         named = preset.model_dump_json()
@@ -42,6 +47,14 @@ def fold_manifests(manifest: Path, preset: Preset, out: Path) -> dict[tuple[str,
                 write_atomic(path, text)
             written[design, fold] = path
     return written
+
+
+def _refuse_ages(cohort: Cohort) -> None:
+    """ManifestError for ages in another unit and for impossible ones, which every design would score."""
+    refuse_other_unit(cohort, cohort.rows())
+    for row in impossible(cohort.table["age"].to_numpy(dtype=float)):
+        age = cohort.table["age"].iloc[row]
+        raise ManifestError(f"{cohort.where(int(row))}: age {age:g} {RULE}; correct it, or leave it empty")
 
 
 def _splits(table: pd.DataFrame, design: str, folds: int, manifest: Path) -> list[pd.Series]:

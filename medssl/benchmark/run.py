@@ -52,7 +52,7 @@ def benchmark(
     make_folder(out)
     with exclusive(out / ".lock", str(out)):
         manifest = _cohort(chosen, out, data, progress)
-        folds = fold_manifests(manifest, chosen, out)
+        folds = fold_manifests(manifest, chosen, out, progress)
         results = _all_cells(chosen, folds, out, jobs or chosen.jobs or os.cpu_count() or 1, progress)
         return _write(chosen, results, out)
 

@@ -214,6 +214,8 @@ def split(
 
     free_to_write(out, overwrite)
     cohort = Cohort.read(manifest, images=False)
+    for note in cohort.notes:
+        typer.echo(f"note: {note}")
     sites = [name.strip() for name in external_sites.split(",") if name.strip()] if external_sites is not None else None
     given = read_table(manifest).rename(columns=known_name)
     table = cohort.table

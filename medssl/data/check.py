@@ -11,10 +11,11 @@ import numpy as np
 
 from medssl.data.check_columns import check_columns
 from medssl.data.check_files import FileFacts, duplicates, oddities, survey
-from medssl.data.check_table import Finding, check_table, confounding, possible
+from medssl.data.check_table import Finding, check_table, confounding
 from medssl.data.columns import chosen_columns
 from medssl.data.reference import parse
 from medssl.errors import UserError
+from medssl.tables.ages import possible
 
 if TYPE_CHECKING:
     from medssl.data.manifest import Cohort

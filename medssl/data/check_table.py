@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medssl.data.groups import about_families
+from medssl.tables.age_use import RULE
+from medssl.tables.ages import looks_like, possible
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from medssl.data.manifest import Cohort
 
-OLDEST = 120.0
 FEWEST_SUBJECTS = 10
+ROUNDING = 0.1  # two ages of one visit [years] that differ by no more are the same one
 CONFOUNDED = 0.14  # share of variance that Cohen (1988) calls a large effect
 
 
@@ -36,12 +39,15 @@ class Finding:
 
 
 def check_table(cohort: Cohort) -> Iterator[Finding]:
-    """Findings on splits, sites, ages and sexes of a cohort."""
+    """Findings on splits, sites, ages and sexes of a cohort, and on what was read otherwise than it stands there."""
+    for note in cohort.notes:
+        yield _overall(cohort, "info", _code(note), note)
     yield from _splits(cohort)
     for row, level, code, text in about_families(cohort):
         yield _about(cohort, row, level, code, text)
     yield from _ages(cohort)
     yield from _sexes(cohort)
+    yield from _visits(cohort)
     yield from _sites(cohort)
 
 
@@ -59,6 +65,13 @@ def _mixed(table: pd.DataFrame, column: str, by: str = "subject") -> Iterator[tu
     differs = table.groupby(by)[column].transform("nunique") > 1
     for name, rows in table[differs].groupby(by, sort=False):
         yield str(name), rows
+
+
+def _code(note: str) -> str:
+    """The kind of a note of reading, by its words."""
+    if " read as missing" in note:
+        return "read-as-missing"
+    return "age-read" if re.match(r"\d+ ages? of ", note) else "table-read"
 
 
 def _splits(cohort: Cohort) -> Iterator[Finding]:
@@ -143,7 +156,7 @@ def _ages(cohort: Cohort) -> Iterator[Finding]:
     groups = cohort.table.groupby(["manifest", "dataset", "site"], sort=False).indices
     for rows in groups.values():
         known = rows[~np.isnan(ages[rows])]
-        unit = _unit(ages[known])
+        unit = looks_like(ages[known])
         if unit:
             explained[known] = True
             low, high = ages[known].min(), ages[known].max()
@@ -161,25 +174,8 @@ def _ages(cohort: Cohort) -> Iterator[Finding]:
             int(row),
             "warning",
             "age-impossible",
-            f"age {ages[row]:g} is not between 0 and {OLDEST:g} years; correct it or leave it empty",
+            f"age {ages[row]:g} {RULE}; correct it or leave it empty",
         )
-
-
-def possible(ages: np.ndarray) -> np.ndarray:
-    """Which ages are known and between 0 and 120 years."""
-    return (ages >= 0) & (ages <= OLDEST)
-
-
-def _unit(ages: np.ndarray) -> str:
-    """What ages that are mostly far above 120 are likely to be; "" where they look like years."""
-    if len(ages) < 2 or not np.isfinite(ages).all():
-        return ""
-    middle = float(np.median(ages))
-    if middle <= OLDEST:
-        return ""
-    if ((ages >= 1900) & (ages <= 2100) & (ages == np.round(ages))).all():
-        return "years of birth"
-    return "months" if middle <= 12 * OLDEST else "days" if middle <= 366 * OLDEST else ""
 
 
 def _sexes(cohort: Cohort) -> Iterator[Finding]:
@@ -196,6 +192,28 @@ def _sexes(cohort: Cohort) -> Iterator[Finding]:
     if 0 < len(known) < len(table):
         row = int(np.flatnonzero((table["sex"] == "").to_numpy())[0])
         yield _about(cohort, row, "info", "sex-missing", f"{len(table) - len(known)} rows have no sex")
+
+
+def _visits(cohort: Cohort) -> Iterator[Finding]:
+    """Rows of one person and one session that say two ages (further apart than rounding) or two diagnoses."""
+    table = cohort.table.assign(visit=cohort.table["subject"] + "\x1f" + cohort.table["session"])
+    for name, kept in (("age", table["age"].notna()), ("diagnosis", table["diagnosis"] != "")):
+        for _, rows in _mixed(table[kept], name, by="visit"):
+            first = rows[name].iloc[0]
+            others = (rows[name] - first).abs() > ROUNDING if name == "age" else rows[name] != first
+            if not others.any():
+                continue
+            other = rows.index[others.to_numpy()][0]
+            here = rows[name].loc[other]
+            shown = (f"{first:g}", f"{here:g}") if name == "age" else (first, here)
+            session = rows["session"].iloc[0]
+            at = f"at session {session}" if session else "where no session tells the visits apart"
+            remedy = "correct one of them" if session else "correct one of them, or fill the column session"
+            text = (
+                f"{name} of subject {rows['subject'].iloc[0]} {at} is {shown[0]} at "
+                f"{cohort.where(int(rows.index[0]))} and {shown[1]} here; {remedy}"
+            )
+            yield _about(cohort, int(other), "warning", f"{name}-contradicts", text)
 
 
 def _sites(cohort: Cohort) -> Iterator[Finding]:

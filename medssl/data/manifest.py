@@ -33,9 +33,11 @@ class Cohort:
     missing; row: line number in its manifest, the header being line 1. Other columns are kept: image_<modality> as
     absolute path, mask as absolute path where the image is a part that needs one (see medssl.data.reference),
     columns of plain numbers as float with NaN, everything else as text. Text columns have dtype object.
+    notes: what was read otherwise than it stands in the file, or as missing, and how often.
     """
 
     table: pd.DataFrame
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, source: Source | Sequence[Source], require: Iterable[str] = (), *, images: bool = True) -> Cohort:
@@ -50,15 +52,16 @@ class Cohort:
         if not sources:
             raise ManifestError("the list of manifests is empty; give at least one path")
         tables: list[pd.DataFrame] = []
+        notes: list[str] = []
         for number, one in enumerate(sources, start=1):
             path, weight = _entry(one)
-            table = read_table(path, images)
+            table = read_table(path, images, notes)
             table["weight"] *= weight
             prefix = f"manifest{number}/" if len(sources) > 1 else ""
             named = np.where(table["dataset"] != "", table["dataset"] + "/", prefix) + table["participant_id"]
             table["subject"] = np.where(table["subject"] != "", table["subject"], named)
             tables.append(table)
-        cohort = cls(_joined(tables))
+        cohort = cls(_joined(tables), tuple(dict.fromkeys(notes)))
         cohort._refuse_duplicates()
         cohort.require(require)
         return cohort
@@ -187,7 +190,7 @@ class Cohort:
 
     def subset(self, rows: Sequence[int] | np.ndarray) -> Cohort:
         """The cohort of some rows, numbered anew."""
-        return Cohort(self.table.iloc[np.asarray(rows)].reset_index(drop=True))
+        return Cohort(self.table.iloc[np.asarray(rows)].reset_index(drop=True), self.notes)
 
     def check_files(self, stamps: Stamps | None = None) -> None:
         """Check that every named image exists. Errors: ManifestError naming up to 5 rows.

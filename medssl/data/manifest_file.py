@@ -1,18 +1,16 @@
-"""One manifest file as a checked table: encoding, separator, columns, and the meaning of every cell."""
+"""One manifest file as a checked table: its columns and the meaning of every cell."""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from medssl.data.cells import raw_cells, years
 from medssl.data.reference import parse
 from medssl.errors import ManifestError
 
@@ -21,7 +19,6 @@ TEXT = ("participant_id", "session", "image", "sex", "site", "dataset", "split",
 """Columns that are text whatever they look like."""
 _ORDER = (*TEXT[:3], "age", *TEXT[3:], "weight")
 _RESERVED = ("manifest", "row")
-_ABSENT = ("", "n/a", "na", "nan")
 _ALIASES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(
@@ -46,15 +43,15 @@ def known_name(name: str) -> str:
     return name.lower() if name.lower() in _ORDER else name
 
 
-def read_table(path: Path, images: bool = True) -> pd.DataFrame:
+def read_table(path: Path, images: bool = True, notes: list[str] | None = None) -> pd.DataFrame:
     """All rows of a manifest, as ``Cohort`` describes them; ``subject`` only where the file has that column.
 
-    images: whether every row needs an image (a table of features has none; ``image`` is then "").
+    images: whether every row needs an image (a table of features has none; ``image`` is then ""). notes: takes
+    sentences on what was read otherwise than it stands there (ages with units, decimal commas) or as missing.
     Errors: ManifestError naming the file and, where there is one, the row (line number, the header is line 1).
     """
-    text = _decoded(path)
-    separator, header = _header(path, text)
-    raw = _cells(path, text, separator, header)
+    said: list[str] = []
+    raw, header = raw_cells(path, {name: name for name in _ORDER}, said)
     needed = ("participant_id", "image") if images else ("participant_id",)
     missing = [name for name in needed if name not in header]
     if missing:
@@ -70,7 +67,7 @@ def read_table(path: Path, images: bool = True) -> pd.DataFrame:
     table = pd.DataFrame(index=raw.index)
     for name in _ORDER:
         table[name] = raw[name] if name in header else pd.Series("", index=raw.index, dtype=object)
-    table["age"] = _numbers(path, raw, "age", np.nan, "write years such as 62.5, or n/a")
+    table["age"] = years(path, raw, said)
     table["weight"] = _numbers(path, raw, "weight", 1.0, "write a sampling weight such as 1 or 0.5")
     _refuse(path, raw, table["weight"] < 0, "weight", "is negative; write a sampling weight of at least 0")
     table["sex"] = _translated(path, raw, "sex", _SEXES, "write M or F, or n/a")
@@ -86,6 +83,8 @@ def read_table(path: Path, images: bool = True) -> pd.DataFrame:
         table["mask"] = [_mask_path(folder, *cells) for cells in zip(table["image"], table["mask"], strict=True)]
     table["manifest"] = pd.Series(os.path.abspath(path), index=table.index, dtype=object)
     table["row"] = raw["row"]
+    if notes is not None:
+        notes += said
     return table.reset_index(drop=True)
 
 
@@ -99,92 +98,6 @@ def _mask_path(folder: str, image: str, mask: Any) -> Any:
 def few(names: list[str], most: int = 12) -> str:
     """The first names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _decoded(path: Path) -> str:
-    """Text of the file."""
-    if path.is_dir():
-        raise ManifestError(
-            f"{path} is a folder, not a manifest; write one with `medssl cohort scan {path} -o manifest.csv`"
-        )
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise ManifestError(f"manifest {path} does not exist; correct the path") from error
-    except OSError as error:
-        raise ManifestError(f"manifest {path} cannot be read ({error.strerror}); check its permissions") from error
-    if not content.strip():
-        raise ManifestError(f"{path} is empty; it needs a header line and one row per scan")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ManifestError(
-            f"{path} row {line} is not UTF-8 text (byte 0x{content[error.start]:02x}); save the table as CSV in UTF-8"
-        ) from error
-    if "\x00" in text:
-        raise ManifestError(f"{path} is not a text file; save the table as CSV in UTF-8")
-    return text
-
-
-def _header(path: Path, text: str) -> tuple[str, list[str]]:
-    """Separator (suffix first, then whichever the header line holds most of) and the names of the columns."""
-    line = text.splitlines()[0]
-    preferred = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
-    counts = {mark: line.count(mark) for mark in (preferred, ",", "\t", ";")}
-    separator = preferred if counts[preferred] else max(counts, key=lambda mark: counts[mark])
-    if not counts[separator]:
-        separator = preferred
-    names = [name.strip() for name in next(csv.reader([line], delimiter=separator))]
-    names = [known_name(name) for name in names]
-    while names and not names[-1]:
-        names.pop()
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice or "" in names:
-        wrong = f'the column "{twice[0]}" twice' if twice else "a column without a name"
-        raise ManifestError(f"{path} row 1 has {wrong}; give every column its own name")
-    return separator, names
-
-
-def _cells(path: Path, text: str, separator: str, header: list[str]) -> pd.DataFrame:
-    """Every cell as stripped text, "" when missing, and the line number as column ``row``; blank lines are dropped."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", pd.errors.ParserWarning)  # surplus cells are reported below
-            raw = pd.read_csv(
-                io.StringIO(text),
-                sep=separator,
-                header=None,
-                skiprows=1,
-                names=[*header, "\x00more"],
-                dtype=object,
-                na_filter=False,
-                skip_blank_lines=False,
-                index_col=False,
-            )
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame({name: pd.Series(dtype=object) for name in [*header, "row"]})
-    except (pd.errors.ParserError, ValueError) as error:
-        reason = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
-        raise ManifestError(
-            f"{path} cannot be parsed ({reason}); check the number of cells and the quotes in that line"
-        ) from error
-    raw = raw.fillna("").astype(object)
-    row = np.arange(len(raw)) + 2
-    if '"' in text:  # quoted cells may hold line breaks
-        breaks = sum(raw[name].str.count("\n").astype(int) for name in raw.columns)
-        row = row + np.concatenate([[0], np.cumsum(np.asarray(breaks))[:-1]])
-    cells: dict[str, Any] = {}
-    for name in raw.columns:
-        words = ["" if len(v) < 4 and v.lower() in _ABSENT else v for v in map(str.strip, raw[name].tolist())]
-        cells[name] = pd.Series(words, index=raw.index, dtype=object)
-    more = cells.pop("\x00more")
-    raw = pd.DataFrame({**cells, "row": row}, index=raw.index)
-    rule = f"stands behind the last of {len(header)} columns; quote cells that hold the separator"
-    if (more != "").any():
-        _refuse(path, raw.assign(value=more), more != "", "value", rule)
-    blank = raw[header[0]] == ""  # most tables name every person
-    return raw[(raw[header] != "").any(axis=1)] if blank.any() else raw
 
 
 def _numbers(path: Path, raw: pd.DataFrame, name: str, default: float, remedy: str) -> pd.Series:

@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 
 from medssl.errors import StaleError, UserError
-from medssl.features.table import META, SUFFIXES, FeatureTable, feature_columns, known_names, text, tidy
+from medssl.features.table import ID_LIKE, META, SUFFIXES, FeatureTable, feature_columns, known_names, tidy
 from medssl.files import write_atomic
-
-_ID_LIKE = ("id", "subject", "session", "run")
+from medssl.tables.missing import cell_text as text
+from medssl.tables.missing import said_missing, without_missing
+from medssl.tables.text import decoded, separator_of
 
 
 def write_table(table: FeatureTable, path: Path) -> Path:
@@ -69,8 +70,8 @@ def read_table(path: Path, prefix: str | None = None) -> FeatureTable:
             frame = pd.read_parquet(path, engine="pyarrow")
         except (OSError, ValueError) as error:
             raise UserError(f"{path} is not a readable parquet file ({error}); write it again") from error
-        return FeatureTable.from_frame(frame, provenance, prefix=prefix)
-    return _read_text(path, "\t" if suffix == ".tsv" else ",", prefix, provenance)
+        return FeatureTable.from_frame(frame, provenance, prefix=prefix, source=path.name)
+    return _read_text(path, prefix, provenance)
 
 
 def record_of(path: Path) -> Path:
@@ -140,37 +141,52 @@ def _cell(value: object) -> str:
     return "" if value is None or value is pd.NA or value is pd.NaT else str(value)
 
 
-def _read_text(path: Path, separator: str, prefix: str | None, provenance: dict[str, Any]) -> FeatureTable:
+def _read_text(path: Path, prefix: str | None, provenance: dict[str, Any]) -> FeatureTable:
+    """A CSV or TSV, whatever its encoding and separator; numbers of a table with semicolons may have commas."""
     cells: list[list[str]] = []
     values: list[np.ndarray] = []
+    notes: list[str] = []
+    content = decoded(path, notes)
+    separator = separator_of(path, content, notes)
+    if separator == " ":
+        content = "\n".join(" ".join(line.split()) for line in content.splitlines())
+    commas = False
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=separator)
-            header = known_names([name.strip() for name in next(reader, [])])
-            if len(set(header)) < len(header):
-                twice = next(name for i, name in enumerate(header) if name in header[:i])
-                raise UserError(f"{path} has two columns called {twice!r}; rename one of them")
-            chosen = set(feature_columns(header, prefix=prefix, source=str(path)))
-            meta_at = [i for i, name in enumerate(header) if name not in chosen]
-            feature_at = [i for i, name in enumerate(header) if name in chosen]
-            for row in reader:
-                if row and len(row) != len(header):
-                    raise UserError(
-                        f"{path} row {reader.line_num} has {len(row)} cells but the header has {len(header)}; "
-                        "quote text that holds the separator, or write the file again if it was cut off"
-                    )
-                if row:
-                    cells.append([row[i] for i in meta_at])
-                    values.append(_numbers(path, reader.line_num, header, row, feature_at))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator)
+        header = known_names([name.strip() for name in next(reader, [])])
+        if len(set(header)) < len(header):
+            twice = next(name for i, name in enumerate(header) if name in header[:i])
+            raise UserError(f"{path} has two columns called {twice!r}; rename one of them")
+        chosen = set(feature_columns(header, prefix=prefix, source=str(path)))
+        meta_at = [i for i, name in enumerate(header) if name not in chosen]
+        feature_at = [i for i, name in enumerate(header) if name in chosen]
+        for row in reader:
+            if row and len(row) != len(header):
+                raise UserError(
+                    f"{path} row {reader.line_num} has {len(row)} cells but the header has {len(header)}; "
+                    "quote text that holds the separator, or write the file again if it was cut off"
+                )
+            if row:
+                cells.append([row[i] for i in meta_at])
+                if separator == ";" and any("," in row[i] for i in feature_at):
+                    commas = True
+                    row = [cell.replace(",", ".") if i in feature_at else cell for i, cell in enumerate(row)]
+                values.append(_numbers(path, reader.line_num, header, row, feature_at))
+    except csv.Error as error:
         raise UserError(f"{path} cannot be read as a table ({error}); write it as UTF-8 CSV or TSV") from error
     if not values:
         raise UserError(f"{path} has a header but no row; a feature table needs at least one scan")
+    if commas:
+        notes.append(f"features of {path.name} were read with decimal commas")
     meta = pd.DataFrame(cells, columns=[header[i] for i in meta_at], dtype=object)
+    counts = {}
     for name in meta.columns:
         if name not in (*META, "subject"):
-            meta[name] = _numbers_if_all(name, meta[name])
-    return FeatureTable(tidy(meta, str(path)), np.stack(values), provenance)
+            column = "participant_id" if name.lower().endswith(ID_LIKE) or name in ("row", "manifest") else name
+            kept, counts[name] = without_missing(meta[name].tolist(), column)
+            meta[name] = _numbers_if_all(name, pd.Series(kept, dtype=object))
+    meta = tidy(meta, path.name, notes)
+    return FeatureTable(meta, np.stack(values), provenance, (*notes, *said_missing(path.name, counts)))
 
 
 def _numbers(path: Path, line: int, header: list[str], row: list[str], feature_at: list[int]) -> np.ndarray:
@@ -194,7 +210,7 @@ def _numbers_if_all(name: str, column: pd.Series) -> Any:
     cells = [text(v) for v in column.tolist()]
     given = [c for c in cells if c]
     padded = any(len(c) > 1 and c.lstrip("+-")[:1] == "0" and c.lstrip("+-")[1:2].isdigit() for c in given)
-    if not given or padded or name.lower().endswith(_ID_LIKE):
+    if not given or padded or name.lower().endswith(ID_LIKE):
         return np.array(cells, dtype=object)
     numbers = pd.to_numeric(pd.Series([c or "nan" for c in cells], dtype=object), errors="coerce")
     if int(numbers.notna().sum()) != len(given):
@@ -226,7 +242,9 @@ def _read_npz(path: Path) -> FeatureTable:
             f"{path} is not a feature table in npz ({error}); write it again with `medssl embed`"
         ) from error
     lists = {name: a.astype(object) if a.dtype.kind in "US" else a for name, a in meta.items()}
-    return FeatureTable(pd.DataFrame(lists), values, provenance)
+    notes: list[str] = []
+    tidied = tidy(pd.DataFrame(lists), path.name, notes)
+    return FeatureTable(tidied, values, provenance, tuple(notes))
 
 
 def _json(content: dict[str, Any], path: Path | None) -> bytes:

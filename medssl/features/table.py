@@ -8,6 +8,7 @@ so that a table that was edited afterwards is refused and not scored under a wro
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +19,16 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from medssl.errors import UserError
+from medssl.tables.ages import read_ages
+from medssl.tables.missing import cell_text as text
+from medssl.tables.missing import codes_among, said_missing, without_missing
 
 META = ("participant_id", "session", "age", "sex", "site", "dataset", "split", "diagnosis")
 FOLDS = ("fold0", "fold1", "fold2")
 """Optional columns of the official cross-validation: train, internal_test, external_test or empty."""
 SUFFIXES = (".csv", ".tsv", ".npz", ".parquet")
-MISSING = frozenset({"", "n/a", "na", "nan", "<na>"})
+ID_LIKE = ("id", "subject", "session", "run")
+"""Ends of names of columns whose numbers are names."""
 _PATTERNS = (re.compile(r"f\d+"), re.compile(r"e\d+"))
 _SEX = {"m": "M", "male": "M", "f": "F", "female": "F"}
 
@@ -34,13 +39,14 @@ class FeatureTable:
 
     meta: DataFrame with RangeIndex and the columns of ``META`` (text with "" where missing; age in years as
     float with NaN where missing), "subject" where it was given, then any others. values: (N, F) float32.
-    provenance: JSON values that name the encoder, the manifest and the recipe. Raises UserError where the two
-    parts do not fit.
+    provenance: JSON values that name the encoder, the manifest and the recipe. notes: what of the meta data was read
+    otherwise than it was given, or as missing, and how often. Raises UserError where the two parts do not fit.
     """
 
     meta: pd.DataFrame
     values: np.ndarray
     provenance: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         values = np.ascontiguousarray(self.values, dtype=np.float32)
@@ -51,7 +57,9 @@ class FeatureTable:
                 f"{len(self.meta)} rows of meta data but {len(values)} rows of features; "
                 "row i of both must be the same scan"
             )
-        object.__setattr__(self, "meta", tidy(self.meta))
+        said: list[str] = []
+        object.__setattr__(self, "meta", tidy(self.meta, notes=said))
+        object.__setattr__(self, "notes", tuple(dict.fromkeys([*self.notes, *said])))
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "provenance", dict(self.provenance))
 
@@ -74,20 +82,33 @@ class FeatureTable:
     def subset(self, rows: ArrayLike) -> FeatureTable:
         """The rows with these numbers (or this mask), in this order, with the same provenance."""
         chosen = np.arange(len(self))[np.asarray(rows)]
-        return FeatureTable(self.meta.iloc[chosen], self.values[chosen], self.provenance)
+        part = FeatureTable(self.meta.iloc[chosen], self.values[chosen], self.provenance)
+        object.__setattr__(part, "meta", self.meta.iloc[chosen].reset_index(drop=True))  # few rows are not judged anew
+        object.__setattr__(part, "notes", self.notes)
+        return part
 
     @classmethod
     def from_frame(
-        cls, frame: pd.DataFrame, provenance: Mapping[str, Any] | None = None, *, prefix: str | None = None
+        cls,
+        frame: pd.DataFrame,
+        provenance: Mapping[str, Any] | None = None,
+        *,
+        prefix: str | None = None,
+        source: str = "the table",
     ) -> FeatureTable:
-        """Split a DataFrame into meta data and features; ``feature_columns`` says which is which."""
+        """Split a DataFrame into meta data and features; ``feature_columns`` says which is which.
+
+        source: what notes and errors call the table.
+        """
         frame = frame.set_axis(known_names([str(c) for c in frame.columns]), axis=1)
-        chosen = feature_columns(list(frame.columns), prefix=prefix)
+        chosen = feature_columns(list(frame.columns), prefix=prefix, source=source)
         try:
             values = frame[chosen].to_numpy(dtype=np.float32)
         except (TypeError, ValueError) as error:
             raise UserError(f"a feature is not a number ({error}); features must be numeric columns") from error
-        return cls(frame.drop(columns=chosen), values, dict(provenance or {}))
+        notes: list[str] = []
+        meta = tidy(frame.drop(columns=chosen), source, notes)
+        return cls(meta, values, dict(provenance or {}), tuple(notes))
 
     def write(self, path: Path | str) -> Path:
         """Write .csv, .tsv, .npz or .parquet by the suffix, atomically; returns the path.
@@ -159,52 +180,53 @@ def _group(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]} ({len(names)} columns)"
 
 
-def tidy(meta: pd.DataFrame, source: str = "the table") -> pd.DataFrame:
-    """Meta data with the columns of ``META`` first, ids as text, age as float; UserError for an age in words."""
+def tidy(meta: pd.DataFrame, source: str = "the table", notes: list[str] | None = None) -> pd.DataFrame:
+    """Meta data with the columns of ``META`` first, ids as text, age in years, missing values and codes emptied.
+
+    notes: takes what was read otherwise or emptied (see ``medssl.tables``). source: what notes call the table.
+    """
     meta = meta.reset_index(drop=True)
     meta = meta.set_axis([str(c) for c in meta.columns], axis=1)
     order = [*META, *(["subject"] if "subject" in meta.columns else [])]
-    others = [c for c in meta.columns if c not in order]
     columns: dict[str, Any] = {}
+    counts: dict[str, Counter[str]] = {}
+    said: list[str] = []
     for name in order:
-        if name == "age":
-            columns[name] = _ages(meta, source)
+        if name == "age" and name in meta.columns:
+            groups = meta["dataset"].tolist() if "dataset" in meta.columns else None
+            read = read_ages(meta["age"].tolist(), source, groups=groups)
+            columns[name], said = read.years, list(read.notes)
+        elif name == "age":
+            columns[name] = np.full(len(meta), np.nan)
         elif name in meta.columns:
-            cells = [text(v) for v in meta[name].tolist()]
+            cells, counts[name] = without_missing(_texts(meta[name]), name)
             columns[name] = [_SEX.get(c.lower(), c) for c in cells] if name == "sex" else cells
         else:
             columns[name] = [""] * len(meta)
-    tidied = pd.DataFrame({**columns, **{c: meta[c] for c in others}}, index=pd.RangeIndex(len(meta)))
+    for name in meta.columns:
+        if name not in order:
+            columns[name], counts[name] = _without_codes(name, meta[name])
+    if notes is not None:
+        notes += [*said_missing(source, counts), *said]
+    tidied = pd.DataFrame(columns, index=pd.RangeIndex(len(meta)))
     return tidied.astype({name: object for name in order if name != "age"})
 
 
-def text(value: object) -> str:
-    """A cell as text: "" where missing, whole numbers without ".0", outer blanks removed.
-
-    >>> text(3.0), text("007"), text("n/a")
-    ('3', '007', '')
-    """
-    if value is None or (isinstance(value, float | np.floating) and np.isnan(value)):
-        return ""
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        value = int(value)
-    cell = str(value).strip()
-    return "" if cell.lower() in MISSING else cell
+def _texts(column: pd.Series) -> list[str]:
+    """Cells as text; words for "missing" stay, so that they can be counted."""
+    return [v.strip() if isinstance(v, str) else text(v) for v in column.tolist()]
 
 
-def _ages(meta: pd.DataFrame, source: str) -> np.ndarray:
-    """Ages as float64, NaN where missing."""
-    ages = np.full(len(meta), np.nan)
-    if "age" not in meta.columns:
-        return ages
-    for i, value in enumerate(meta["age"].tolist()):
-        cell = text(value)
-        try:
-            ages[i] = float(value) if not isinstance(value, str) and cell else float(cell or "nan")
-        except ValueError as error:
-            who = text(meta["participant_id"].iloc[i]) if "participant_id" in meta.columns else ""
-            raise UserError(
-                f"{source} row {i + 2}{f' ({who})' if who else ''}: age {cell!r} is not a number; "
-                "write years, or leave it empty"
-            ) from error
-    return ages
+def _without_codes(name: str, column: pd.Series) -> tuple[pd.Series, Counter[str]]:
+    """A further column with missing values emptied, and how often each code was; ids and numbers of rows stay."""
+    if name in ("row", "weight", "manifest") or name.lower().endswith(ID_LIKE) or column.dtype == bool:
+        return column, Counter()
+    if pd.api.types.is_numeric_dtype(column):
+        gone = column.isin(codes_among(column.dropna().tolist()))
+        counts = Counter(f"{code:g}" for code in column[gone].tolist())
+        return (column.where(~gone) if gone.any() else column), counts
+    given = column.tolist()
+    if not all(isinstance(cell, str) for cell in given):
+        return column, Counter()
+    cells, counts = without_missing(given, name)
+    return pd.Series(cells if cells != given else given, index=column.index, dtype=object), counts

@@ -11,9 +11,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from medssl.errors import UserError
+from medssl.tables.missing import cell_text, is_missing
 
 FloatArray = NDArray[np.float64]
-_MISSING = frozenset({"", "n/a", "na", "nan", "<na>", "none"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ def column(name: str, values: ArrayLike, rows: int) -> NDArray[Any]:
         gaps = np.flatnonzero(~np.isfinite(numbers))
     else:
         numbers = np.array([str(v).strip() for v in given.tolist()], dtype=object)
-        gaps = np.flatnonzero([v.lower() in _MISSING for v in numbers])
+        gaps = np.flatnonzero([is_missing(v) for v in numbers])
     if gaps.size:
         raise UserError(
             f"covariate '{name}' of row {gaps[0]} ({gaps.size} such) is missing; fill it, leave these rows out, or "
@@ -113,16 +113,9 @@ def site_names(site: ArrayLike, rows: int, *, missing: bool = False) -> NDArray[
     given = np.asarray(site, dtype=object)
     if given.ndim != 1 or len(given) != rows:
         raise UserError(f"site has shape {given.shape} for {rows} rows; give one site per row")
-    names = [_name(v) for v in given.tolist()]
+    names = [cell_text(v) for v in given.tolist()]
     if not missing and "" in names:
         raise UserError(
             f"row {names.index('')} ({names.count('')} such) has no site; fill the site, or leave these rows out"
         )
     return np.array(names, dtype=str)
-
-
-def _name(value: Any) -> str:
-    if isinstance(value, float):
-        value = "" if value != value else int(value) if value.is_integer() else value
-    text = "" if value is None else str(value).strip()
-    return "" if text.lower() in _MISSING else text

@@ -88,7 +88,7 @@ def challenge_board(
         lines=result,
         scored=tuple(features),
         folds=[_about(fold) for fold in folds],
-        notes=(*_notes(folds, lines, said), *drawn.values()),
+        notes=(*getattr(table, "notes", ()), *_notes(folds, lines, said), *drawn.values()),
         reduced=tuple(reduced),
         protocol={
             "age": "GridSearchCV(Ridge(), alpha 1e-2..1e2, cv=5 KFold without shuffling, r2)",

@@ -16,7 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medssl.errors import UserError, count
-from medssl.probes.rows import EXTERNAL, INTERNAL, MISSING, SPLITS, Rows, read_rows
+from medssl.probes.rows import EXTERNAL, INTERNAL, SPLITS, Rows, read_rows
+from medssl.tables.missing import cell_text
 
 HELD_OUT, TEST = "held_out", "test"
 TITLES = {
@@ -52,7 +53,7 @@ class Fold:
 def fold_columns(meta: pd.DataFrame) -> list[str]:
     """Names fold0, fold1, ... of the columns that hold anything, by number."""
     names = [str(c) for c in meta.columns if _FOLD.fullmatch(str(c))]
-    return sorted((n for n in names if any(_cell(v) for v in meta[n].tolist())), key=lambda n: int(n[4:]))
+    return sorted((n for n in names if any(cell_text(v) for v in meta[n].tolist())), key=lambda n: int(n[4:]))
 
 
 def read_folds(meta: pd.DataFrame) -> list[Fold]:
@@ -62,7 +63,7 @@ def read_folds(meta: pd.DataFrame) -> list[Fold]:
     split keeps for testing is in a fold.
     """
     columns = fold_columns(meta)
-    split = [_cell(v).lower() for v in meta["split"].tolist()] if "split" in meta.columns else [""] * len(meta)
+    split = [cell_text(v).lower() for v in meta["split"].tolist()] if "split" in meta.columns else [""] * len(meta)
     if not columns:
         if not any(split):
             raise UserError(
@@ -75,7 +76,7 @@ def read_folds(meta: pd.DataFrame) -> list[Fold]:
 
 
 def _fold(meta: pd.DataFrame, name: str, split: list[str], tested: NDArray[np.bool_]) -> Fold:
-    given = [_cell(v) for v in meta[name].tolist()]
+    given = [cell_text(v) for v in meta[name].tolist()]
     both = np.flatnonzero(tested & (np.array(given, dtype=object) != ""))
     if both.size:
         i = int(both[0])
@@ -105,8 +106,3 @@ def _unseen(rows: Rows) -> Rows:
             "use `medssl score`, which says so in a note"
         )
     return rows
-
-
-def _cell(value: object) -> str:
-    cell = "" if value is None else str(value).strip()
-    return "" if cell.lower() in MISSING else cell

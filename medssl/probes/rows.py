@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from medssl.errors import UserError
+from medssl.errors import UserError, count
+from medssl.tables.age_use import RULE, impossible, other_unit
+from medssl.tables.ages import read_ages
+from medssl.tables.missing import cell_text, without_missing
 from medssl.tables.people import families_of, groups_of, torn
 
 INTERNAL, EXTERNAL = "internal_test", "external_test"
@@ -20,7 +22,6 @@ SPLITS = {
     **dict.fromkeys((INTERNAL, "internal", "val", "validation", "test", "internal_val"), INTERNAL),
     **dict.fromkeys((EXTERNAL, "external", "external_val"), EXTERNAL),
 }
-MISSING = frozenset({"", "n/a", "na", "nan", "<na>"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,14 +96,14 @@ def read_rows(meta: pd.DataFrame, *, unseen_scored: bool = False) -> Rows:
     participant = text_column(meta, "participant_id")
     split = _splits(text_column(meta, "split"), participant)
     train, internal, external = split == "train", split == INTERNAL, split == EXTERNAL
-    site, age = text_column(meta, "site"), _ages(meta, participant)
+    site, (age, said) = text_column(meta, "site"), _ages(meta, participant)
     subject, anonymous = _subjects(meta, participant)
     _no_leak(subject, split, participant)
     people = meta.assign(subject=subject)
     group = groups_of(people)
     _no_torn_family(group, families_of(people), split, participant)
     sites = tuple(sorted(set(site[train]) - {""}))
-    notes = _notes(split, site, age, sites, unseen_scored)
+    notes = said + _notes(split, site, age, sites, unseen_scored)
     if anonymous:
         notes.append(f"{anonymous} rows have no participant_id; each is taken as another person")
     session = text_column(meta, "session")
@@ -246,34 +247,27 @@ def _notes(
 
 
 def text_column(meta: pd.DataFrame, name: str) -> NDArray[np.object_]:
-    """A column as text, "" where missing or absent; 3.0 reads as 3."""
+    """A column as text, "" where missing (words and codes, see ``medssl.tables.missing``) or absent; 3.0 reads as 3."""
     out = np.full(len(meta), "", dtype=object)
     if name in meta.columns:
-        out[:] = [_cell(value) for value in meta[name].tolist()]
+        out[:] = without_missing([cell_text(value) for value in meta[name].tolist()], name)[0]
     return out
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, float | np.floating):
-        if np.isnan(value):
-            return ""
-        value = int(value) if float(value).is_integer() else value
-    cell = "" if value is None else str(value).strip()
-    return "" if cell.lower() in MISSING else cell
-
-
-def _ages(meta: pd.DataFrame, participant: NDArray[np.object_]) -> NDArray[np.float64]:
-    age = np.full(len(meta), np.nan)
-    if "age" in meta.columns:
-        age[:] = [_years(value, i, participant) for i, value in enumerate(meta["age"].tolist())]
-    age[~np.isfinite(age)] = np.nan
-    return age
-
-
-def _years(value: Any, row: int, participant: NDArray[np.object_]) -> float:
-    try:
-        return float(_cell(value) or "nan") if isinstance(value, str) else float(value)
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"{where(row, participant)}: age {value!r} is not a number; write years or leave it empty"
-        ) from error
+def _ages(meta: pd.DataFrame, participant: NDArray[np.object_]) -> tuple[NDArray[np.float64], list[str]]:
+    """Ages in years, NaN where missing or impossible, and what is to be said of them; refused in another unit."""
+    if "age" not in meta.columns:
+        return np.full(len(meta), np.nan), []
+    dataset = text_column(meta, "dataset").tolist()
+    read = read_ages(meta["age"].tolist(), "the table", groups=dataset)
+    age, notes = read.years.copy(), list(read.notes)
+    if wrong := other_unit(age, dataset):
+        raise UserError(wrong)
+    odd = impossible(age)
+    if odd.size:
+        notes.append(
+            f"{count(odd.size, 'age')} {'are' if odd.size > 1 else 'is'} left out: age {age[odd[0]]:g} of "
+            f"{where(int(odd[0]), participant)} {RULE}; correct the table"
+        )
+    age[odd] = np.nan
+    return age, notes

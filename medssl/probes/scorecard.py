@@ -102,7 +102,12 @@ def scorecard(
     main = lines.pop(ENCODER)
     absent = {name: {"missing": "not given to this scorecard"} for name in expected if name not in predictions}
     notes = dict.fromkeys(
-        [*(made.notes if made else ()), *rows.notes, *(note for p in predictions.values() for note in p.notes)]
+        [
+            *getattr(table, "notes", ()),
+            *(made.notes if made else ()),
+            *rows.notes,
+            *(note for p in predictions.values() for note in p.notes),
+        ]
     )
     drawn = resampling([rows]) if resamples else None
     if drawn:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from medssl.errors import UserError
+from medssl.tables.missing import is_missing
 
 
 def read_text(path: Path) -> str | None:
@@ -70,7 +71,7 @@ def numbers(path: Path, column: pd.Series) -> pd.Series:
 
     Raises UserError naming file, line and column of the first cell that is no number.
     """
-    empty = column.str.strip().str.lower().isin(["", "n/a", "na", "nan", "none", "null"])
+    empty = column.map(is_missing).astype(bool)
     values = pd.to_numeric(column.where(~empty), errors="coerce")
     wrong = np.flatnonzero((values.isna() & ~empty).to_numpy())
     if wrong.size:

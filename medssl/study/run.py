@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from medssl import stages
+from medssl.ages import usable_ages
+from medssl.assemble import say
 from medssl.benchmark.processes import gpus, spread
 from medssl.config import load_recipe
 from medssl.data.manifest import Cohort
@@ -50,6 +52,8 @@ def _prepared(chosen: Study, out: Path, progress: bool) -> Place:
     cohort = Cohort.read(recipe.data.sources, images=recipe.data.columns is None)
     place = Place(chosen, out, chosen.identity(cohort.digest))
     _refuse_another(place)
+    _, said = usable_ages(cohort, cohort.rows("train"), recipe)
+    say((*cohort.notes, *said), progress)
     hold_out(cohort, chosen, out)
     if chosen.search is not None:
         open_journal(place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 WORDS = frozenset(
@@ -38,8 +39,8 @@ def cell_text(value: object) -> str:
     """
     if is_missing(value):
         return ""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
+    if isinstance(value, Real) and not isinstance(value, Integral) and float(value).is_integer():
+        value = int(float(value))
     return str(value).strip()
 
 
@@ -101,7 +102,8 @@ def said_missing(source: str, counts: Mapping[str, Mapping[str, int]]) -> list[s
     names = [name for name, words in counts.items() if any(w.lower() in ("na", "none", "unknown") for w in words)]
     kept = [name for name in names if name in ("site", "dataset", "diagnosis")]
     rename = f"; where NA or none is a name there, write another one, such as {kept[0]}-NA" if kept else ""
-    return [f"{total} cell{'s' if total != 1 else ''} of {source} were read as missing: {shown}{rename}"]
+    many = f"{total} cells of {source} were" if total != 1 else f"1 cell of {source} was"
+    return [f"{many} read as missing: {shown}{rename}"]
 
 
 def sidecar_codes(entry: Any) -> list[str]:
@@ -125,6 +127,8 @@ def sidecar_codes(entry: Any) -> list[str]:
 
 def _means_missing(word: Any) -> bool:
     text = str(word).strip().lower()
+    if text in ("none", "nil", "-"):  # "none" of a symptom or a drug is an answer
+        return False
     return bool(text) and (text in WORDS or text in ("no data", "refused", "not collected", "missing value"))
 
 

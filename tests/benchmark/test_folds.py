@@ -10,7 +10,7 @@ import pytest
 from medssl.benchmark.folds import _every_site_once, fold_manifests
 from medssl.benchmark.preset import load_preset
 from medssl.data.manifest import Cohort
-from medssl.errors import UserError
+from medssl.errors import ManifestError, UserError
 
 
 def measures(path: Path, people: int = 120, sites: int = 6) -> Path:
@@ -90,3 +90,18 @@ def test_a_family_is_on_one_side_of_every_fold_and_without_families_folds_are_as
         assert set(found["split"]) >= {"train", "internal_test", "external_test"}
     torn = pd.Series(plain[: len(table)])[kin.notna()].groupby(kin[kin.notna()]).nunique()
     assert (torn > 1).any()  # else this test says nothing
+
+
+@pytest.mark.oddity("age-impossible-in-use")
+@pytest.mark.parametrize(
+    ("factor", "odd", "words"), [(12, None, "look like months"), (1, "-3", "age -3 is not between")]
+)
+def test_a_benchmark_refuses_ages_that_cannot_be_years(tmp_path: Path, factor: int, odd: str, words: str):
+    table = pd.read_csv(measures(tmp_path / "m.csv"), dtype=str, keep_default_na=False)
+    table["age"] = [f"{factor * float(age):.1f}" for age in table["age"]]
+    if odd:
+        table.loc[7, "age"] = odd
+    table.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(ManifestError, match=words):
+        fold_manifests(tmp_path / "t.csv", preset(designs={"sites": 3}), tmp_path / "b")
+    assert not (tmp_path / "b").exists()

@@ -199,7 +199,7 @@ def test_capped_ages_are_read_and_words_are_left_empty(tmp_path):
     found = scan_folder(tmp_path)
     assert found["age"].tolist()[::2] == [89.0, 38.5]
     assert np.isnan(found["age"][1])
-    assert "1 ages of participants.tsv are not numbers and are left empty: old" in notes(found)
+    assert "1 age of participants.tsv was left empty, being ranges or no numbers: old" in notes(found)
 
 
 def test_the_data_set_is_named_after_its_description(tmp_path):

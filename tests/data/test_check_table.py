@@ -68,7 +68,7 @@ def test_rows_without_a_split_beside_others_are_noted(people):
 def test_missing_and_impossible_ages_are_warnings(people):
     people.loc[1, "age"] = np.nan
     people.loc[2, "age"] = -1
-    people.loc[3, "age"] = 999
+    people.loc[3, "age"] = 640
     report = run(people)
     assert {finding.level for finding in report} <= {"warning", "info"}
     assert only(report, "age-missing").row == 3
@@ -189,3 +189,65 @@ def test_one_person_across_splits_is_no_torn_family_and_everybody_is_no_family(p
     finding = only(run(people.assign(family=["yes"] * 12 + ["no"] * 4, split="train")), "family-large")
     assert finding.level == "warning"
     assert "family yes, with others that share people with it, holds 11 of 15 people" in finding.text
+
+
+@pytest.mark.oddity("two-ages-of-one-visit")
+def test_two_ages_of_one_person_at_one_session_are_named_with_both_values(people):
+    people.loc[3, ["participant_id", "session", "age"]] = ["s02", "1", 31.0]
+    people.loc[2, ["session", "age"]] = ["1", 25.0]
+    finding = only(run(people), "age-contradicts")
+    assert (finding.level, finding.row) == ("warning", 5)
+    assert "age of subject s02 at session 1 is 25 at manifest.csv row 4 (s02) and 31 here" in finding.text
+
+
+@pytest.mark.oddity("two-ages-of-one-visit")
+def test_ages_of_two_visits_and_rounded_ones_do_not_contradict(people):
+    people.loc[3, ["participant_id", "session", "age"]] = ["s02", "2", 31.0]
+    people.loc[2, ["session", "age"]] = ["1", 25.0]
+    people.loc[5, ["participant_id", "age"]] = ["s04", 30.04]
+    people.loc[4, "age"] = 30.0
+    assert not [f for f in run(people) if f.code.endswith("contradicts")]
+    people.loc[3, "session"] = ""
+    people.loc[2, "session"] = ""
+    assert "where no session tells the visits apart" in only(run(people), "age-contradicts").text
+
+
+@pytest.mark.oddity("two-diagnoses-of-one-visit")
+def test_two_diagnoses_of_one_person_at_one_session_are_named_with_both_values(people):
+    people = people.assign(diagnosis="HC")
+    people.loc[3, ["participant_id", "session", "age", "diagnosis"]] = ["s02", "1", people["age"][2], "AD"]
+    people.loc[2, "session"] = "1"
+    finding = only(run(people), "diagnosis-contradicts")
+    assert "diagnosis of subject s02 at session 1 is HC at manifest.csv row 4 (s02) and AD here" in finding.text
+    people.loc[3, "diagnosis"] = ""
+    assert not [f for f in run(people) if f.code == "diagnosis-contradicts"]
+
+
+@pytest.mark.oddity("two-sexes-of-one-person")
+def test_two_sexes_of_one_person_are_named_with_both_values(people):
+    people.loc[3, ["participant_id", "session", "sex"]] = ["s02", "2", "M"]
+    assert "sex of subject s02 is F at manifest.csv row 4 (s02) and M here" in only(run(people), "sex-odd").text
+
+
+@pytest.mark.oddity("words-for-missing")
+def test_what_was_read_otherwise_or_as_missing_is_a_finding_with_its_number(people):
+    people = people.assign(age=people["age"].astype(object), volume=1500.0)
+    people.loc[0, "age"], people.loc[1, "age"], people.loc[2, "volume"] = "35Y", "18-38", -999.0
+    report = run(people)
+    assert only(report, "read-as-missing").text.startswith("1 cell of manifest.csv was read as missing: volume")
+    assert sorted(f.text.split(" of ")[0] for f in report if f.code == "age-read") == ["1 age", "1 age"]
+    assert {f.level for f in report if f.code in ("age-read", "read-as-missing")} == {"info"}
+
+
+@pytest.mark.oddity("encoding")
+def test_how_a_table_was_decoded_is_a_finding(people, tmp_path):
+    made = cohort(people)
+    path = made.paths[0]
+    path.write_bytes(path.read_text().encode("utf-16"))
+    assert "was read as UTF-16 text" in only(list(check_table(Cohort.read(path))), "table-read").text
+
+
+@pytest.mark.oddity("age-unit-doubtful")
+def test_a_few_ages_that_can_only_be_months_make_a_finding_of_the_unit(people):
+    people["age"] = np.linspace(60, 150, 16)
+    assert "(60 to 150) look like months" in only(run(people.assign(site="A")), "age-unit").text

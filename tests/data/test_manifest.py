@@ -216,8 +216,6 @@ def test_has_and_require_look_at_values_and_name_the_nearest_column(tmp_path):
         ("participant_id,image,age", ["header but no rows"]),
         ("participant_id,age\n1,5\n", ['no column "image"', "medssl cohort scan"]),
         ("image,age\na,5\n", ['no column "participant_id"']),
-        ("participant_id,image,age\n1,a,5\n2,b,62y\n", ["row 3 (2)", '"62y"', "not a number", "years"]),
-        ("participant_id,image,age\n1,a,inf\n", ["row 2 (1)", "not a number"]),
         (
             "participant_id,image,split\n1,a,holdout\n",
             ["row 2", '"holdout"', "train, internal_test, external_test"],
@@ -231,8 +229,8 @@ def test_has_and_require_look_at_values_and_name_the_nearest_column(tmp_path):
         ("participant_id,,image\n1,x,a\n", ["row 1", "without a name"]),
         ("participant_id,image\n1,a\n2,b,surplus\n", ["row 3 (2)", "surplus", "last of 2 columns"]),
         ('participant_id,image\n1,"a\n', ["cannot be parsed"]),
-        ("participant_id,image,site\n1,a,Z\xfcrich\n".encode("latin-1"), ["row 2", "UTF-8", "0xfc"]),
-        (b"PK\x03\x04\x00\x00binary\n", ["not a text file"]),
+        (b"participant_id,image\n1,\x01\x02\xff\n", ["not a text file"]),
+        (b"PK\x03\x04\x00\x00binary\n", ["an Excel workbook", "CSV in UTF-8"]),
     ],
 )
 def test_what_is_wrong_with_a_manifest_is_said_with_file_row_and_remedy(tmp_path, text, parts):

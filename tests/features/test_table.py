@@ -151,12 +151,11 @@ def test_feature_columns_are_f_then_e_then_the_given_prefix() -> None:
     ("content", "message"),
     [
         ("participant_id,f0\na,1\nb,high\n", r"row 3: f0 is 'high', not a number"),
-        ("participant_id,age,f0\na,old,1\n", r"row 2 \(a\): age 'old' is not a number"),
         ("participant_id,f0,f0\na,1,2\n", "two columns called 'f0'"),
         ("participant_id,f0\na,1,2\n", "row 2 has 3 cells but the header has 2"),
         ("participant_id,f0,f1\na,1,2\nb,1\n", "row 3 has 2 cells"),
         ("participant_id,f0\n", "no row"),
-        ("", "no feature column"),
+        ("", "is empty; it needs a header line"),
     ],
 )
 def test_a_broken_table_is_one_clear_sentence(tmp_path: Path, content: str, message: str) -> None:
@@ -242,3 +241,93 @@ def test_columns_with_a_meaning_are_known_in_any_case(tmp_path):
     assert read["Note"] == "x"
     frame = FeatureTable.from_frame(pd.DataFrame({"Age": [30], "age": [31], "Sex": ["f"], "f0": [1.0]}))
     assert frame.meta[["age", "sex", "Age"]].iloc[0].tolist() == [31.0, "F", 30]
+
+
+@pytest.mark.oddity("words-for-missing")
+def test_words_for_missing_are_empty_in_the_meta_data_and_said(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("participant_id,age,site,iq,f0\na,.,NA,-9,1\nb,unknown,-,101,2\nc,31,Oslo,99,3\n")
+    table = FeatureTable.read(path)
+    assert np.isnan(table.meta["age"].to_numpy()[:2]).all()
+    assert table.meta["site"].tolist() == ["", "", "Oslo"]
+    assert np.isnan(table.meta["iq"].to_numpy(float)[0])
+    assert any('site "NA" (1), site "-" (1)' in note for note in table.notes)
+    assert any('iq "-9" (1)' in note for note in table.notes)
+    assert FeatureTable.read(table.write(tmp_path / "clean.csv")).notes == ()
+
+
+@pytest.mark.oddity("codes-among-features")
+def test_codes_stay_what_they_are_among_features(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("participant_id,f0,f1\na,-999,999\nb,1,2\nc,2,3\n")
+    table = FeatureTable.read(path)
+    assert table.values[0].tolist() == [-999.0, 999.0]
+    assert table.notes == ()
+
+
+@pytest.mark.oddity("age-with-unit")
+@pytest.mark.parametrize("suffix", [".csv", ".npz"])
+def test_ages_of_a_features_table_are_read_by_the_one_rule_and_said(tmp_path: Path, suffix: str) -> None:
+    meta = pd.DataFrame(
+        {"participant_id": list("abcde"), "age": ["35Y", "006M", "89+", "18-38", "-9999"]}, dtype=object
+    )
+    table = FeatureTable(meta, np.ones((5, 2)))
+    assert table.meta["age"].tolist()[:3] == [35.0, 0.5, 89.0]
+    assert np.isnan(table.meta["age"].to_numpy()[3:]).all()
+    assert len(table.notes) == 4
+    again = FeatureTable.read(table.write(tmp_path / f"t{suffix}"))
+    assert again.meta["age"].tolist()[:3] == [35.0, 0.5, 89.0]
+    assert again.notes == (), "what is written is clean"
+
+
+@pytest.mark.oddity("age-zero")
+def test_the_age_of_a_newborn_stays_in_a_part_of_its_table() -> None:
+    meta = pd.DataFrame({"participant_id": list("abc"), "age": [0.0, 40.0, 2.0]})
+    table = FeatureTable(meta, np.ones((3, 1)))
+    assert table.subset([0, 1]).meta["age"].tolist() == [0.0, 40.0]
+    alone = FeatureTable(meta.iloc[:2], np.ones((2, 1)))
+    assert np.isnan(alone.meta["age"][0])
+    assert alone.notes == ("1 age of the table was left empty, being 0 where nobody else is under 15",)
+
+
+@pytest.mark.oddity("codes-for-missing")
+def test_codes_in_columns_of_numbers_are_empty_unless_they_are_ids() -> None:
+    meta = pd.DataFrame({"participant_id": list("abc"), "tiv": [1500.0, -999.0, 1400.0], "scan_id": [-9, 1, 2]})
+    table = FeatureTable(meta, np.ones((3, 1)))
+    assert np.isnan(table.meta["tiv"][1])
+    assert table.meta["scan_id"].tolist() == [-9, 1, 2]
+    assert table.notes == ('1 cell of the table was read as missing: tiv "-999" (1)',)
+
+
+@pytest.mark.oddity("encoding")
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_a_features_table_in_any_encoding_is_read(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes("participant_id,site,f0\r\na,Zürich,1.5\r\n".encode(encoding))
+    table = FeatureTable.read(path)
+    assert table.meta["site"].tolist() == ["Zürich"]
+    assert table.values.tolist() == [[1.5]]
+    assert bool(table.notes) == (encoding != "utf-8-sig")
+
+
+@pytest.mark.oddity("separator")
+@pytest.mark.parametrize("mark", ["\t", ";", "  "])
+def test_a_features_table_with_any_separator_is_read_and_that_is_said(tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("".join(mark.join(line) + "\n" for line in (["participant_id", "f0", "f1"], ["a", "1.5", "2"])))
+    table = FeatureTable.read(path)
+    assert table.values.tolist() == [[1.5, 2.0]]
+    assert "is separated by" in table.notes[0]
+
+
+@pytest.mark.oddity("decimal-comma")
+def test_features_with_decimal_commas_are_read_between_semicolons(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("participant_id;age;f0;f1\na;35,5;1,5;-2\nb;40;0,25;3,0e-1\n")
+    table = FeatureTable.read(path)
+    assert np.allclose(table.values, [[1.5, -2], [0.25, 0.3]])
+    assert table.meta["age"].tolist() == [35.5, 40.0]
+    assert "features of t.csv were read with decimal commas" in table.notes
+    path.write_text('participant_id,f0\na,"1,5"\n')
+    with pytest.raises(UserError, match=r"row 2: f0 is '1,5', not a number"):
+        FeatureTable.read(path)

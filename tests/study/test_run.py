@@ -8,11 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from medssl import stages
 from medssl.config import load_recipe
-from medssl.errors import UserError
+from medssl.errors import ManifestError, UserError
 from medssl.features.table import FeatureTable
 from medssl.probes.scorecard import scorecard
 from medssl.study import run as running
@@ -199,3 +200,24 @@ def test_a_damaged_record_is_named_with_what_to_do(tmp_path: Path, measures: Pat
             call()
     (out / "study.json").unlink()
     assert prepare(study, out, measures).identity == place.identity
+
+
+@pytest.mark.oddity("age-unit-in-use")
+def test_a_study_refuses_ages_in_months_before_its_folder_is_made(measures: Path, tmp_path: Path):
+    table = pd.read_csv(measures, dtype=str, keep_default_na=False)
+    table["age"] = [f"{12 * float(age):.0f}" for age in table["age"]]
+    table.to_csv(tmp_path / "months.csv", index=False)
+    study = write(tmp_path / "s.yaml")
+    with pytest.raises(ManifestError, match=r"months\.csv: \d+ ages \(.*\) look like months"):
+        prepare(study, tmp_path / "out", tmp_path / "months.csv")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.oddity("age-impossible-in-use")
+def test_a_study_refuses_an_impossible_age_that_its_method_reads(measures: Path, tmp_path: Path):
+    table = pd.read_csv(measures, dtype=str, keep_default_na=False)
+    row = table.index[table["split"] == "train"][0]
+    table.loc[row, "age"] = "-3"
+    table.to_csv(tmp_path / "odd.csv", index=False)
+    with pytest.raises(ManifestError, match=rf"odd\.csv row {row + 2} \(.*\): age -3 is not between 0 and 120 years"):
+        prepare(write(tmp_path / "s.yaml"), tmp_path / "out", tmp_path / "odd.csv")
