@@ -17,7 +17,7 @@ from medssl.data.manifest import Cohort
 from medssl.data.manifest_file import TEXT
 from medssl.errors import ManifestError, UserError
 
-_NO_FEATURES = frozenset({*TEXT, "age", "weight", "manifest", "row", "mask"})
+_NO_FEATURES = frozenset({*TEXT, "age", "weight", "manifest", "row", "mask", "unlike"})
 _SAME = 1e-12
 
 
