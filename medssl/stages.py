@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.progress import track
 
 from medssl.assemble import Assembly, assemble, scans_digest
 from medssl.config import Recipe, load_recipe, parse_recipe
@@ -27,7 +30,7 @@ from medssl.finish import draw_map, finish
 from medssl.harmonize.build import build_harmonizer
 from medssl.lineage import continued, note, origin_of, own_cohort, same_modality, same_parents, seen_in_training
 from medssl.network import network_of
-from medssl.probes.scorecard import Scores, scorecard
+from medssl.probes.scorecard import Line, Scores, scorecard
 from medssl.references import reference_features
 from medssl.report.build import build_report
 from medssl.training.checkpoints import how_to_continue, list_checkpoints, newest_checkpoint
@@ -220,12 +223,26 @@ def score(
         raise UserError(f"{target} does not exist; give a run folder or a features table")
     table = embed(target, progress=progress) if target.is_dir() else FeatureTable.read(target, prefix=prefix)
     extra = reference_features(table, progress) if references else {}
-    result = scorecard(table, extra, seed=seed, scale=scale, resamples=resamples, n_jobs=-1, harmonize=harmonizer)
+    result = scorecard(
+        table,
+        extra,
+        seed=seed,
+        scale=scale,
+        resamples=resamples,
+        n_jobs=-1,
+        harmonize=harmonizer,
+        watch=lambda lines: _watched(lines, progress),
+    )
     overlap = seen_in_training(table)
     told = said_of(table, features_path(target) if target.is_dir() else target)
     result = replace(result, notes=(*([overlap] if overlap else []), *told, *result.notes))
     result.write(Path(out) if out else (target if target.is_dir() else target.parent))
     return result
+
+
+def _watched(lines: list[Line], progress: bool) -> Iterable[Line]:
+    """The rows of a scorecard with a bar on stderr, where that is a terminal."""
+    return track(lines, "scoring", disable=not (progress and os.isatty(2)), console=Console(stderr=True))
 
 
 def report(run: str | Path, out: str | Path | None = None) -> Path:

@@ -40,7 +40,7 @@ FLOORS = {
 _WAYS = "RLAPSI"
 _MOST = 40_000
 """Voxels that geometry and contrast are judged on; of finer grids every second, third, ... along each axis."""
-_SLAB = 40
+_SLAB = 28
 """Side [voxels] of the block in the middle that sharpness is judged on, never thinned out."""
 
 
@@ -115,7 +115,8 @@ def _channel(x_DHW: np.ndarray, spacing: np.ndarray) -> dict[str, float]:
     small = np.ascontiguousarray(x_DHW[::step, ::step, ::step], np.float32)
     mm = spacing * step
     faces = _faces(small)
-    mask = _inside(small, faces)
+    filled = _is_filled(faces)
+    mask = _inside(small, faces) if filled else small != 0
     n = int(mask.sum())
     found = {
         "filled": float(np.count_nonzero(small) / small.size),
@@ -124,12 +125,13 @@ def _channel(x_DHW: np.ndarray, spacing: np.ndarray) -> dict[str, float]:
     }
     if n < 64:
         return found
-    values = small[mask].astype(np.float64)
+    values = small[mask]
     centre, shaped = _shape(mask, mm)
     found |= shaped
     found |= _intensities(values)
-    depth = _depth(mask, max(2, min(6, round(18.0 / float(mm.mean())))))[mask]
-    found["depth"] = _correlation(depth, values)
+    depth = _depth(mask, max(2, min(6, round(18.0 / float(mm.mean())))))
+    # air belongs to it where it was not cut out: it is dark, whatever scalp and skull are
+    found["depth"] = _correlation(depth.ravel(), small.ravel()) if filled else _correlation(depth[mask], values)
     found["mirror"] = _mirror(mask.astype(np.float32), centre[0])
     found["sharpness"] = _sharpness(x_DHW, (centre * step).astype(int))
     return found
@@ -140,12 +142,14 @@ def _faces(x: np.ndarray) -> list[np.ndarray]:
     return [x[0], x[-1], x[:, 0], x[:, -1], x[:, :, 0], x[:, :, -1]]
 
 
+def _is_filled(faces: list[np.ndarray]) -> bool:
+    """Whether most of the border is not 0: a scan with its air, or with a background that became bright."""
+    return sum(int(np.count_nonzero(face)) for face in faces) > 0.5 * sum(face.size for face in faces)
+
+
 def _inside(x: np.ndarray, faces: list[np.ndarray]) -> np.ndarray:
-    """Head or brain: what is not 0; where the border is filled too (noise, an inverted background), what stands out."""
-    border = np.concatenate([face.ravel() for face in faces])
-    if np.count_nonzero(border) <= 0.5 * border.size:
-        return x != 0
-    away = np.abs(x - np.median(border))
+    """What stands out from a background that is not 0."""
+    away = np.abs(x - np.median(np.concatenate([face.ravel() for face in faces])))
     top = float(away.max())
     return away > otsu_threshold(away) if top > 0 else np.ones(x.shape, bool)
 
@@ -170,14 +174,17 @@ def _shape(mask: np.ndarray, mm: np.ndarray) -> tuple[np.ndarray, dict[str, floa
 
 def _intensities(values: np.ndarray) -> dict[str, float]:
     """Level, spread and form of the intensities in the mask."""
-    low, middle, high = np.percentile(values, [5, 50, 95])
-    sd = max(float(values.std()), 1e-12)
-    z = (values - values.mean()) / sd
+    n = len(values)
+    ordered = np.partition(values, [n // 20, n // 2, n - 1 - n // 20])
+    low, middle, high = (float(ordered[k]) for k in (n // 20, n // 2, n - 1 - n // 20))
+    mean, sd = float(values.mean(dtype=np.float64)), max(float(values.std(dtype=np.float64)), 1e-12)
+    z = (values - np.float32(mean)) / np.float32(sd)
+    square = z * z
     return {
-        "level": float(middle),
+        "level": middle,
         "spread": float(np.log(max(high - low, 1e-9))),
-        "skewness": float((z**3).mean()),
-        "tails": float(np.log((z**4).mean())),
+        "skewness": float(np.dot(square, z)) / n,
+        "tails": float(np.log(max(float(np.dot(square, square)) / n, 1e-9))),
     }
 
 
@@ -210,14 +217,17 @@ def _sharpness(x: np.ndarray, centre: np.ndarray) -> float:
     near = far = 1e-12
     for axis in range(3):
         if block.shape[axis] > 2:
-            line = np.moveaxis(block, axis, 0)
-            near += float(np.square(line[1:] - line[:-1]).mean())
-            far += float(np.square(line[2:] - line[:-2]).mean())
+            ahead = np.diff(block, axis=axis)
+            n = ahead.shape[axis]
+            over = np.take(ahead, range(1, n), axis) + np.take(ahead, range(n - 1), axis)
+            near += float(np.vdot(ahead, ahead)) / ahead.size
+            far += float(np.vdot(over, over)) / over.size
     return float(np.log(near / far))
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Pearson's r; 0 where one of them is constant."""
-    a, b = a - a.mean(dtype=np.float64), b - b.mean(dtype=np.float64)
+    a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
+    a, b = a - a.mean(), b - b.mean()
     norm = float(np.sqrt(np.dot(a, a) * np.dot(b, b)))
     return float(np.dot(a, b)) / norm if norm > 0 else 0.0

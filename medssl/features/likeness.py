@@ -106,7 +106,7 @@ class Likeness:
         return out
 
     def unlike(self, distances_NK: Floats) -> Floats:
-        """How unlike the training scans, (N,) from 0 to 1: about the share of held-out training rows that are nearer."""
+        """How unlike the training scans, (N,) 0 to 1: about the share of held-out training rows that are nearer."""
         reach_N = (distances_NK / self.limits).max(1)
         low, high = 1 / (self.rows + 1), self.rows / (self.rows + 1)
         share_N = np.interp(reach_N, self.ranks, np.linspace(low, high, len(self.ranks)))

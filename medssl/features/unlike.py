@@ -110,14 +110,21 @@ def _explained(likeness: Likeness, looks_NJ: Floats, distances_NK: Floats) -> di
     inverted = _inverted(likeness, looks_NJ)
     larger = likeness.worst(looks_NJ, "stripping")[1] > 0
     head, less = named["stripping"] & larger, named["stripping"] & ~larger
-    named["field"] &= ~head | (far["field"] > far["stripping"])
-    named["stripping"] = (head & ~named["field"]) | (less & ~named["field"])
+    named["field"] &= ~head | _worst_is(likeness, looks_NJ, "field", ("fov_x", "fov_y", "fov_z"))
+    named["stripping"] = head | (less & ~named["field"])
     named["turned"] &= ~head & ~(named["field"] & (less | (far["field"] > far["turned"])))
+    blurred = _worst_is(likeness, looks_NJ, "resolution", ("sharpness",))
+    named["resolution"] &= ~(blurred & (head | (named["contrast"] & inverted)))
     named["contrast"] &= inverted | ~(head | less | named["field"] | named["turned"] | named["resolution"])
     known = head | less | np.any([named[kind] for kind in ("contrast", "turned", "resolution", "field")], axis=0)
     named["intensities"] &= ~known
     named[FEATURES] &= ~(known | named["intensities"])
     return named
+
+
+def _worst_is(likeness: Likeness, looks_NJ: Floats, kind: str, names: Sequence[str]) -> NDArray[np.bool_]:
+    """Scans whose worst measure of a kind is one of these, (N,)."""
+    return np.array([MEASURES[k % len(MEASURES)] in names for k in likeness.worst(looks_NJ, kind)[0]], dtype=bool)
 
 
 def _inverted(likeness: Likeness, looks_NJ: Floats) -> NDArray[np.bool_]:
@@ -151,7 +158,7 @@ _WORDS = {
         "contrast inverted, as in another sequence",
         "give images of the sequence that the encoder was trained on",
     ),
-    ("contrast", False): ("another contrast between rim and core", "look at their sequence and their bias field"),
+    ("contrast", False): ("another contrast between rim and core", "look at their sequence, bias field and smoothness"),
     ("turned", False): ("head turned or flipped", "look at them and at the orientation in their headers"),
     ("resolution", False): ("another resolution", "expect other features, or give scans of the training's voxel size"),
     ("field", False): ("another field of view, or cut off", "look at whether the whole brain is inside"),
