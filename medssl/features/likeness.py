@@ -27,9 +27,10 @@ LEAST_ROWS = 20
 MOST_ROWS = 256
 """Training rows that are looked at, evenly spread."""
 _FOLDS = 5
-MARGIN = 1.6
+MARGIN, FAR = 1.6, 2.0
 _LEAST, _ORDINARY = 4.0, 0.98
-"""A scan is named where a distance is beyond MARGIN x what _ORDINARY of the held-out rows have, and _LEAST at least."""
+"""A scan is named where a distance is beyond MARGIN x what _ORDINARY of the held-out rows have, and _LEAST at least; for
+the features beyond FAR x that, because an encoder has seen the held-out rows too, and new people lie farther off."""
 _POINTS = 65
 _VERSION = 1
 
@@ -74,9 +75,9 @@ class Likeness:
             held_NK[out] = _distances(measures_NJ[out], *_middle(measures_NJ[rest]))
             if cloud is not None and features_NE is not None:
                 held_NK[out, -1] = cloud.distance(features_NE[out])
-        limits = MARGIN * np.quantile(held_NK, _ORDINARY, axis=0)
-        limits[:-1] = np.maximum(limits[:-1], _LEAST)
-        limits[-1] = max(limits[-1], 1e-9)
+        usual_K = np.quantile(held_NK, _ORDINARY, axis=0)
+        limits = np.maximum(MARGIN * usual_K, _LEAST)
+        limits[-1] = max(FAR * usual_K[-1], 1e-9)
         return cls(
             len(people),
             len(names),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from medssl.data.likeness import MEASURES, orientation_of
 from medssl.errors import count
-from medssl.features.likeness import FEATURES, MARGIN, NAMES, Floats, Likeness, measures, orientations
+from medssl.features.likeness import FAR, FEATURES, NAMES, Floats, Likeness, measures, orientations
 
 ORIENTATION = "orientation"
 UNLIKE = "unlike"
@@ -144,7 +144,11 @@ def _sentence(likeness: Likeness, looks_NJ: Floats, kind: str, rows: NDArray[np.
     elif kind == "stripping":
         variant = bool(likeness.worst(looks_NJ[rows[:1]], kind)[1][0] > 0)
     what, remedy = _WORDS[kind, variant]
-    scans = "this scan looks" if len(looks_NJ) == 1 else f"{len(rows)} of {count(len(looks_NJ), 'scan')} look"
+    scans = (
+        "this scan looks"
+        if len(looks_NJ) == 1
+        else f"{len(rows)} of {count(len(looks_NJ), 'scan')} {'looks' if len(rows) == 1 else 'look'}"
+    )
     return f"{scans} unlike the {likeness.rows} training scans ({what}: {first}); {remedy}"
 
 
@@ -170,7 +174,7 @@ _WORDS = {
 def _detail(likeness: Likeness, looks_NJ: Floats, far: float, kind: str, row: int) -> str:
     """The worst measure of a scan beside the range of the training rows."""
     if kind == FEATURES:
-        held_out = likeness.limits[-1] / MARGIN
+        held_out = likeness.limits[-1] / FAR
         return f"which lies {far:.2g} away, where nearly all held-out training scans lie below {held_out:.2g}"
     place = int(likeness.worst(looks_NJ[row : row + 1], kind)[0][0])
     what, form, logarithm = _SAID[MEASURES[place % len(MEASURES)]]
