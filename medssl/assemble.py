@@ -40,7 +40,7 @@ from medssl.types import Facts
 from medssl.views.pair import ViewMaker
 from medssl.views.policies import WITHOUT_PLACE, Policy, build_policy
 
-_NOT_LABELS = frozenset({"participant_id", "session", "split", "weight", "manifest", "row", "subject"})
+_NOT_LABELS = frozenset({"participant_id", "session", "split", "weight", "manifest", "row", "subject", "unlike"})
 _CODES = ("sex", "site", "dataset", "diagnosis", "subject")
 
 

@@ -35,6 +35,10 @@ class StoppedByHand(TrainingStopped):
     """Ctrl-C in a training, with the sentence that says how to go on."""
 
 
+class ScanWarning(UserWarning):
+    """Something about scans that must be known and stops nothing: they look unlike the training's, or were skipped."""
+
+
 def count(number: int, one: str, many: str | None = None) -> str:
     """A number with its noun.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from medssl.data.columns import Columns
+from medssl.data.likeness import look_at
 from medssl.data.preprocess import Preprocessing
 from medssl.data.volume import read_volume
 from medssl.encoders.file import load_encoder, read_card, weights_digest
-from medssl.errors import StaleError, UserError, count
+from medssl.errors import ScanWarning, StaleError, UserError, count
+from medssl.features.likeness import Likeness
+from medssl.features.unlike import NO_LIKENESS, judge
 from medssl.heads.file import load_head
 from medssl.training.run import Run
 from medssl.views.policies import build_policy
@@ -36,17 +40,41 @@ class Network:
     seed: int
     columns: Columns | None = None
     cache_dtype: str = "float32"
+    likeness: Likeness | None = None
 
-    def prepare(self, *images: str | Path) -> Tensor:
+    def prepare(self, *images: str | Path, strict: bool = False) -> Tensor:
         """One scan as the encoder's input (1, C, D, H, W): read, turned to RAS, resampled, normalised as in training.
 
-        images: one file per channel. Raises UserError where the number of files differs, VolumeError for a bad file.
+        images: one file per channel. Warns (ScanWarning) in one sentence per kind where the scan looks unlike the
+        training scans; strict: raises it as UserError. Its features are judged by ``medssl embed`` alone.
+        Raises UserError where the number of files differs, VolumeError for a bad file.
         """
         if self.columns is not None or len(images) != len(self.images):
             what = "columns of a table" if self.columns is not None else f"{count(len(self.images), 'image')} per scan"
             raise UserError(f"this encoder reads {what}, but was given {count(len(images), 'image')}; see its card")
         parts = [self.preprocessing.apply(read_volume(image)) for image in images]
-        return self.clean(torch.from_numpy(np.concatenate(parts).astype(np.float32)))[None]
+        x_CDHW = np.concatenate(parts).astype(np.float32)
+        self._compare(x_CDHW, images, strict)
+        return self.clean(torch.from_numpy(x_CDHW))[None]
+
+    def known(self, name: str | Path, strict: bool) -> bool:
+        """Whether scans can be compared with the training scans; says so, or with ``strict`` refuses, where not."""
+        if self.likeness is None and strict:
+            raise UserError(f"{name}: {NO_LIKENESS}; leave out --strict (strict)")
+        if self.likeness is None:
+            warnings.warn(f"{name}: {NO_LIKENESS}", ScanWarning, stacklevel=3)
+        return self.likeness is not None
+
+    def _compare(self, x_CDHW: np.ndarray, images: tuple[str | Path, ...], strict: bool) -> None:
+        """Say, or refuse, what looks unlike the training scans."""
+        if not self.known(images[0], strict) or self.likeness is None:
+            return
+        looks = look_at(x_CDHW, images, self.preprocessing).ravel()[None]
+        verdict = judge(self.likeness, looks, None, lambda _: str(images[0]))
+        if strict and verdict.refusal:
+            raise UserError(verdict.refusal)
+        for sentence in verdict.sentences:
+            warnings.warn(sentence, ScanWarning, stacklevel=3)
 
 
 def load_network(run: str | Path, projection: bool = False) -> Network:
@@ -95,4 +123,5 @@ def network_of(path: Path, projection: bool) -> Network:
         int(recipe.get("trainer", {}).get("seed", 0)),
         Columns.from_dict(card["columns"]) if card.get("columns") else None,
         data.get("cache_dtype", "float32"),
+        Likeness.from_dict(card["likeness"]) if isinstance(card.get("likeness"), dict) else None,
     )

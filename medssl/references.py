@@ -18,6 +18,7 @@ from medssl.encoders.file import weights_digest
 from medssl.errors import UserError
 from medssl.features.embed import embed_cohort
 from medssl.features.table import FeatureTable
+from medssl.features.unlike import UNLIKE
 from medssl.lineage import sources_of
 from medssl.network import Network, network_of
 
@@ -37,6 +38,8 @@ def reference_features(table: FeatureTable, progress: bool) -> dict[str, np.ndar
     if cohort.digest != source.get("manifest"):
         names = ", ".join(str(path) for path in cohort.paths)
         raise UserError(f"{names} changed since the features were made; run `medssl embed` again")
+    if lost := set(source.get("skipped_rows", ())):
+        cohort = cohort.subset([row for row in range(len(cohort.table)) if row not in lost])
     network = network_of(run, False) if run.exists() else None
     if network is None or network.digest != source.get("encoder"):
         return {}  # another encoder stands there now, so its untrained twin is no reference
@@ -52,13 +55,14 @@ def reference_features(table: FeatureTable, progress: bool) -> dict[str, np.ndar
         volumes = (cache.load(cohort.images(int(r), network.images), preprocessing) for r in rows)
     clean = (network.clean(torch.from_numpy(np.array(v, np.float32)))[None] for v in volumes)
     plain = untrained_encoder(network, batched(clean, 32))
+    parents = {name: value for name, value in source.items() if name != UNLIKE}
     beside = run / "features-untrained.csv" if run.is_dir() else run.with_name(f"{run.stem}-untrained.csv")
     untrained = embed_cohort(
         plain,
         cohort,
         preprocessing,
         beside,
-        provenance=source | {"encoder": weights_digest(plain), "features": "untrained"},
+        provenance=parents | {"encoder": weights_digest(plain), "features": "untrained"},
         clean=network.clean,
         images=network.images,
         columns=network.columns,

@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
+from rich.console import Console
+from rich.progress import track
 
-from medssl.assemble import Assembly, assemble, run_views, say, scans_digest
+from medssl.assemble import Assembly, assemble, say, scans_digest
 from medssl.config import Recipe, load_recipe, parse_recipe
 from medssl.data.cache import VolumeCache
 from medssl.data.check import check
 from medssl.data.cohorts.synthetic import synthesize
 from medssl.data.manifest import Cohort
-from medssl.encoders.base import recalibrate_
-from medssl.encoders.file import load_encoder, read_card, save_encoder, weights_digest
-from medssl.errors import TrainingStopped, UserError
+from medssl.encoders.file import load_encoder, read_card
+from medssl.errors import ScanWarning, UserError
 from medssl.features.embed import embed_cohort
+from medssl.features.scans import rows_with_images, said_of
 from medssl.features.table import FeatureTable
 from medssl.files import exclusive
+from medssl.finish import draw_map, finish
 from medssl.harmonize.build import build_harmonizer
 from medssl.lineage import continued, note, origin_of, own_cohort, same_modality, same_parents, seen_in_training
 from medssl.network import network_of
-from medssl.probes.scorecard import Scores, scorecard
-from medssl.references import batched, reference_features
+from medssl.probes.scorecard import Line, Scores, scorecard
+from medssl.references import reference_features
 from medssl.report.build import build_report
-from medssl.report.figures import save_figure, scatter_map
 from medssl.training.checkpoints import how_to_continue, list_checkpoints, newest_checkpoint
 from medssl.training.device import announce
-from medssl.training.run import Run, now, process_rank
+from medssl.training.run import Run, process_rank
 
 DEMO = (600, 30, 24)  # people, scanners (a fifth of them unseen in training), epochs
 
@@ -106,13 +109,13 @@ def _train(recipe: Recipe, parts: Assembly, run: Run, checkpoint: Path | None, p
         optim=recipe.optim,
         trainer=recipe.trainer,
         monitors=recipe.monitors,
-        draw=_draw_map,
+        draw=draw_map,
         balance=parts.balance,
         resume=checkpoint,
         progress=progress,
     )
     if process_rank() == 0:
-        _finish(replace(parts, method=trained), run, page)
+        finish(replace(parts, method=trained), run, page)
 
 
 def embed(
@@ -126,11 +129,18 @@ def embed(
     batch: int = 32,
     workers: int = 0,
     progress: bool = True,
+    strict: bool = False,
+    on_error: str = "stop",
 ) -> FeatureTable:
     """Features of every scan of a manifest (default: the run's own manifests, into RUN/features.csv).
 
-    run: a run folder or an encoder file. projection: z of the projector instead of the encoder's h.
+    run: a run folder or an encoder file. projection: z of the projector instead of the encoder's h. The column
+    "unlike" (0 to 1) says how far a scan is from the encoder's training scans, and a ScanWarning for every kind of
+    difference how many are; strict: refuse these instead. on_error: "stop" at scans that cannot be read, or "skip" them
+    and list them in OUT.failures.csv.
     """
+    if on_error not in ("stop", "skip"):
+        raise UserError(f"on_error is '{on_error}'; use stop, or skip to leave out scans that cannot be read")
     network = network_of(Path(run), projection)
     sources = network.manifests if manifest is None else manifest
     if not sources:
@@ -142,7 +152,8 @@ def embed(
     say(cohort.notes, progress)
     accept = own_cohort if manifest is None else same_modality
     accept(Path(run), cohort)
-    scans = scans_digest(cohort, range(len(cohort.table)), network.images, times=True)
+    named = rows_with_images(cohort, network.images)[0] if on_error == "skip" else range(len(cohort.table))
+    scans = scans_digest(cohort, named, network.images, times=True)
     provenance = {
         "run": str(Path(run).resolve()),
         "encoder": network.digest,
@@ -157,7 +168,8 @@ def embed(
         raise UserError(f"device '{device}' is not to be had here; use auto, cpu, or cuda where there is a GPU")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return embed_cohort(
+    network.known(run, strict)
+    table = embed_cohort(
         network.encoder,
         cohort,
         network.preprocessing,
@@ -172,7 +184,13 @@ def embed(
         batch=batch,
         workers=workers,
         progress=progress,
+        likeness=network.likeness,
+        strict=strict,
+        on_error=on_error,
     )
+    for sentence in said_of(table, Path(out)):
+        warnings.warn(sentence, ScanWarning, stacklevel=2)
+    return table
 
 
 def features_path(run: str | Path, projection: bool = False) -> Path:
@@ -206,11 +224,26 @@ def score(
         raise UserError(f"{target} does not exist; give a run folder or a features table")
     table = embed(target, progress=progress) if target.is_dir() else FeatureTable.read(target, prefix=prefix)
     extra = reference_features(table, progress) if references else {}
-    result = scorecard(table, extra, seed=seed, scale=scale, resamples=resamples, n_jobs=-1, harmonize=harmonizer)
-    if overlap := seen_in_training(table):
-        result = replace(result, notes=(overlap, *result.notes))
+    result = scorecard(
+        table,
+        extra,
+        seed=seed,
+        scale=scale,
+        resamples=resamples,
+        n_jobs=-1,
+        harmonize=harmonizer,
+        watch=lambda lines: _watched(lines, progress),
+    )
+    overlap = seen_in_training(table)
+    told = said_of(table, features_path(target) if target.is_dir() else target)
+    result = replace(result, notes=(*([overlap] if overlap else []), *told, *result.notes))
     result.write(Path(out) if out else (target if target.is_dir() else target.parent))
     return result
+
+
+def _watched(lines: list[Line], progress: bool) -> Iterable[Line]:
+    """The rows of a scorecard with a bar on stderr, where that is a terminal."""
+    return track(lines, "scoring", disable=not (progress and os.isatty(2)), console=Console(stderr=True))
 
 
 def report(run: str | Path, out: str | Path | None = None) -> Path:
@@ -259,42 +292,6 @@ def _recipe(recipe: Recipe | str | Path | Mapping[str, Any] | None, overrides: S
     if isinstance(recipe, Mapping):
         return parse_recipe(recipe)
     return load_recipe(recipe, overrides)
-
-
-def _finish(parts: Assembly, run: Run, page: bool) -> None:
-    """Save the encoder with its card, sample views and the report."""
-    if not all(bool(torch.isfinite(p).all()) for p in parts.method.parameters()):
-        raise TrainingStopped(
-            f"the weights are NaN or Inf after the last step, so no encoder was written; train again with a lower "
-            f"optim.lr (it was {parts.recipe.optim.lr:g}) or trainer.clip=1"
-        )
-    rows = parts.train_rows[: max(64, 4 * parts.recipe.data.batch_size)]
-    clean = (parts.dataset.clean(parts.dataset.volume(int(r)))[None] for r in rows)  # type: ignore[misc]
-    encoder = parts.method.encoder.cpu().eval()
-    recalibrate_(encoder, batched(clean, parts.recipe.data.batch_size))
-    card = {
-        "method": parts.recipe.method.name,
-        "recipe": parts.recipe.to_dict(),
-        "preprocessing": parts.preprocessing.to_dict(),
-        "images": [] if parts.columns is not None else list(parts.recipe.data.images),
-        "columns": None if parts.columns is None else parts.columns.to_dict(),
-        "training": parts.info["training"],
-        "hashes": parts.info["hashes"],
-        "versions": parts.info["versions"],
-        "licence": "not stated",
-    }
-    save_encoder(encoder, run.encoder, card)
-    parts.save_projection(run.projection)
-    run_views(parts, run.views)
-    hashes = run.read_info()["hashes"] | {"encoder": weights_digest(encoder)}
-    run.update({"finished": now(), "state": "finished", "hashes": hashes})
-    if page:
-        build_report(run.folder)
-
-
-def _draw_map(frame: pd.DataFrame, title: str, path: Path) -> None:
-    points = frame[["x", "y"]].to_numpy(float)
-    save_figure(scatter_map(points, frame["age"].to_numpy(), frame["site"], frame["sex"], title), path)
 
 
 __all__ = ["embed", "load_encoder", "pretrain", "read_card", "report", "score", "synthetic_cohort"]

@@ -142,6 +142,15 @@ def test_the_projection_is_another_table(trained: Path, cohort: Path, tmp_path: 
     assert (h.provenance["features"], z.provenance["features"]) == ("encoder", "projection")
 
 
+def test_the_card_says_what_the_training_scans_looked_like(trained: Path, cohort: Path):
+    card = stages.read_card(trained)
+    train = (table_of(cohort)["split"] == "train").sum()
+    assert (card["likeness"]["rows"], card["likeness"]["people"]) == (train, train)
+    table = stages.embed(trained, progress=False)
+    assert table.meta["unlike"].between(0, 1).all()
+    assert len(json.dumps(card["likeness"])) < 300_000
+
+
 def test_an_encoder_file_embeds_like_its_run(trained: Path, cohort: Path, tmp_path: Path):
     (tmp_path / "alone.safetensors").write_bytes((trained / "encoder.safetensors").read_bytes())
     alone = stages.embed(tmp_path / "alone.safetensors", cohort, tmp_path / "a.csv", progress=False)

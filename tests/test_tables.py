@@ -15,8 +15,10 @@ from medssl.config import load_recipe
 from medssl.data.blocks import reading_as
 from medssl.data.cohorts.openbhb import scan_openbhb
 from medssl.data.cohorts.tables import write_manifest
+from medssl.data.columns import chosen_columns
+from medssl.data.manifest import Cohort
 from medssl.encoders.file import read_card
-from medssl.errors import ManifestError, RecipeError, UserError
+from medssl.errors import ManifestError, RecipeError, ScanWarning, UserError
 from medssl.features.table import FeatureTable
 from tests.data import openbhb_lookalike as fake
 
@@ -179,3 +181,27 @@ def test_masked_volumes_of_openbhb_train_a_network(tmp_path: Path):
         assert stages.embed(run, progress=False).values.shape[0] == 19
         info = json.loads((run / "run.json").read_text())
         assert info["training"]["scans"] == 12
+
+
+@pytest.mark.oddity("measures-unlike-training")
+def test_measures_unlike_those_of_the_training_are_said(trained: tuple[Path, Path], tmp_path: Path):
+    manifest, run = trained
+    own = stages.embed(run, progress=False)
+    assert own.meta["unlike"].between(0, 1).all()
+    assert (own.meta["unlike"] > 0.95).mean() < 0.2
+    assert "unlike" not in own.provenance
+    table = pd.read_csv(manifest, dtype={"participant_id": str})
+    volumes = [name for name in table if name.endswith("_volume")]
+    table[volumes] = table[volumes] * 1000
+    table.to_csv(tmp_path / "other.csv", index=False)
+    with pytest.warns(ScanWarning, match="90 of 90 scans look unlike the .*far off in the encoder's features"):
+        other = stages.embed(run, tmp_path / "other.csv", tmp_path / "f.csv", progress=False)
+    assert other.meta["unlike"].min() > 0.97
+    with pytest.raises(ManifestError, match="unlike is a label, not a feature"):
+        chosen_columns(Cohort.read(own_table(other, tmp_path / "own.csv"), images=False), ["unlike"])
+
+
+def own_table(table: FeatureTable, path: Path) -> Path:
+    """The meta columns of a features table as a manifest."""
+    table.meta.drop(columns="subject").to_csv(path, index=False)
+    return path

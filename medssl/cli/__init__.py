@@ -13,6 +13,7 @@ from medssl.cli.cohort import app as cohort
 from medssl.cli.demo import demo
 from medssl.cli.methods import methods
 from medssl.cli.openbhb import app as openbhb
+from medssl.cli.parse import notes_aloud
 from medssl.cli.run import embed, pretrain, report, score
 from medssl.cli.study import app as study
 
@@ -61,7 +62,8 @@ def main() -> None:
     if debug:
         sys.argv.remove("--debug")
     try:
-        status = app(prog_name="medssl", standalone_mode=False)
+        with notes_aloud():
+            status = app(prog_name="medssl", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         status = _STOPPED
     except Exception as problem:

@@ -105,6 +105,12 @@ def check(
         None, metavar="A,B", help="Check these columns of a table as features: '*_thickness,*_volume'."
     ),
     sample: int = typer.Option(500, min=0, help="Read the voxels of this many scans; headers are read of all."),
+    encoder: Path | None = typer.Option(
+        None,
+        "--encoder",
+        metavar="RUN",
+        help="Also compare scans with those that this encoder was trained on.",
+    ),
     everything: bool = typer.Option(False, "--all", help="Print every finding, not the first few of each kind."),
     workers: int | None = typer.Option(None, min=1, help="Processes that read scans; default all cores."),
     quiet: bool = typer.Option(False, "--quiet", help="No progress bar."),
@@ -118,6 +124,7 @@ def check(
     Examples:
       medssl cohort check manifest.csv
       medssl cohort check manifest.csv --json check.json --all
+      medssl cohort check clinic.csv --encoder runs/wide
       medssl cohort check regions.csv --columns '*_thickness,*_volume'
     """
     from medssl.cli.findings import print_report
@@ -127,6 +134,10 @@ def check(
     globs = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
     cohort = Cohort.read([str(path) for path in manifest], images=globs is None)
     report = check_cohort(cohort, sample=sample, progress=not quiet, workers=workers, columns=globs)
+    if encoder is not None:
+        from medssl.compare import with_encoder
+
+        report = with_encoder(report, cohort, encoder, sample, progress=not quiet)
     if json_file is not None:
         import json
 

@@ -1,11 +1,16 @@
-"""Values of options that need more than a type: pairs, triples."""
+"""What options and messages need beyond typer: values that are pairs or triples, notes about scans."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import typer
+
+from medssl.errors import ScanWarning
 
 
 def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
@@ -41,3 +46,20 @@ def free_to_write(path: Path, overwrite: bool) -> None:
     """Refuse to replace a file (perhaps mended by hand) that nobody said may go."""
     if path.is_file() and not overwrite:
         raise typer.BadParameter(f"{path} exists; name another file, or add --overwrite", param_hint="-o")
+
+
+@contextmanager
+def notes_aloud() -> Iterator[None]:
+    """Warnings about scans become plain notes on stderr, every time."""
+    with warnings.catch_warnings():
+        plain = warnings.showwarning
+
+        def show(message: Any, category: Any, *where: Any, **more: Any) -> None:
+            if issubclass(category, ScanWarning):
+                typer.echo(f"note: {' '.join(str(message).split())}", err=True)
+            else:
+                plain(message, category, *where, **more)
+
+        warnings.simplefilter("always", ScanWarning)
+        warnings.showwarning = show
+        yield

@@ -66,13 +66,21 @@ def embed(
     cache: Path | None = typer.Option(None, help="Folder of the volume cache."),
     batch: int = typer.Option(32, min=1, help="Scans per forward pass."),
     workers: int = typer.Option(0, min=0, help="Threads that read volumes; 0 is one."),
+    strict: bool = typer.Option(False, "--strict", help="Refuse scans that look unlike the training scans."),
+    on_error: str = typer.Option(
+        "stop", "--on-error", metavar="stop|skip", help="Of scans that cannot be read: stop, or list them and go on."
+    ),
     quiet: bool = typer.Option(False, "--quiet", help="No progress bars."),
 ) -> None:
     """Features of every scan of a manifest, as a table with participant, age, sex, site and split.
 
+    The column unlike (0 to 1) says how far a scan is from what the encoder was trained on; beyond 0.95 is rare. One
+    note per kind of difference says how many scans are named and why: not skull-stripped, inverted, turned, ...
+
     \b
-    Example:
+    Examples:
       medssl embed runs/wide clinic/manifest.csv -o clinic/features.csv
+      medssl embed runs/wide clinic/manifest.csv -o clinic/features.csv --on-error skip --strict
     """
     from medssl import stages
 
@@ -87,6 +95,8 @@ def embed(
         batch=batch,
         workers=workers,
         progress=not quiet,
+        strict=strict,
+        on_error=on_error,
     )
     typer.echo(
         f"{len(table)} scans x {table.values.shape[1]} features -> {out or stages.features_path(run, projection)}"

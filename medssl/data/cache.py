@@ -17,7 +17,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
-from medssl.data.entries import DTYPES, by, layout, memory_map, same_shape
+from medssl.data.entries import (
+    DTYPES,
+    BuildCounts,
+    CacheUsage,
+    by,
+    few_bad,
+    layout,
+    memory_map,
+    same_shape,
+    usual_shape,
+)
 from medssl.data.parts import content_digest, is_grid
 from medssl.data.pool import in_order
 from medssl.data.preprocess import Preprocessing
@@ -29,23 +39,6 @@ from medssl.files import TEMPORARY_SUFFIX, is_abandoned, write_atomic
 Images = tuple[Path | str, ...]
 _REMEDY = "point $MEDSSL_CACHE (data.cache) to another disk"
 _HALF_MOST = float(np.finfo(np.float16).max)
-_LISTED = 10
-"""Bad scans that a message names before it only counts."""
-
-
-class BuildCounts(NamedTuple):
-    """Entries written by this build, and entries that were there already."""
-
-    built: int
-    present: int
-
-
-class CacheUsage(NamedTuple):
-    """Finished entries, the bytes of all files, and leftovers of killed processes."""
-
-    entries: int
-    bytes: int
-    temporaries: int
 
 
 class Prepared(NamedTuple):
@@ -134,22 +127,29 @@ class VolumeCache:
         progress: bool = True,
         where: Sequence[str] | None = None,
         stamps: Stamps | None = None,
+        failed: dict[int, str] | None = None,
     ) -> Prepared:
         """``build`` and ``common_shape`` in one pass over the files; stamps: what is known of them already.
 
-        Errors: those of both.
+        failed: takes place -> reason of scans that cannot be used, or whose shape is not that of most, which are then
+        left out (keys are those of the others) instead of raised.
+        Errors: those of both; VolumeError where no scan can be used.
         """
         scans = [tuple(group) for group in images]
         names = where if where is not None else [""] * len(scans)
         shapes: dict[str, tuple[int, int, int, int]] = {}
-        counts, keys = self._filled(scans, prep, workers, progress, names, shapes, stamps or Stamps())
-        for key in dict.fromkeys(keys):
-            if key not in shapes:
-                found = layout(self.path(key), self.dtype)
-                if found is None:
-                    raise UserError(f"{self.path(key)} was removed meanwhile; leave the cache alone while it is used")
-                shapes[key] = found.shape
+        counts, keys = self._filled(scans, prep, workers, progress, names, shapes, stamps or Stamps(), failed)
+        for key in dict.fromkeys(keys).keys() - shapes.keys():
+            found = layout(self.path(key), self.dtype)
+            if found is None:
+                raise UserError(f"{self.path(key)} was removed meanwhile; leave the cache alone while it is used")
+            shapes[key] = found.shape
         said = where if where is not None else [str(group[0]) for group in scans]
+        if failed is not None:
+            good = [k for k in range(len(scans)) if k not in failed]
+            usual, odd = usual_shape([shapes[key] for key in keys], [scans[k][0] for k in good])
+            failed.update((good[k], text) for k, text in odd.items())
+            return Prepared([key for k, key in enumerate(keys) if k not in odd], usual, counts)
         return Prepared(keys, same_shape([shapes[key] for key in keys], said), counts)
 
     def _filled(
@@ -161,9 +161,10 @@ class VolumeCache:
         names: Sequence[str],
         shapes: dict[str, tuple[int, int, int, int]],
         stamps: Stamps,
+        failed: dict[int, str] | None = None,
     ) -> tuple[BuildCounts, list[str]]:
-        """``build``, and the key of every scan; ``shapes`` takes the shapes of the entries that were there."""
-        bad: list[str] = []
+        """``build``, and all keys; ``shapes`` takes the shapes of entries that were there. failed: see ``prepare``."""
+        bad: dict[int, str] = {}
         jobs: dict[str, int] = {}
         recipe, root = self._recipe(prep), str(self.root)
         keys: list[str] = []
@@ -171,7 +172,8 @@ class VolumeCache:
             try:
                 key = self._key(group, recipe, stamps)
             except VolumeError as error:
-                bad.append(_named(names[k], error))
+                bad[k] = str(error)
+                keys.append("")
                 continue
             keys.append(key)
             if key not in jobs and key not in shapes:
@@ -189,11 +191,15 @@ class VolumeCache:
                 f"a process that filled the cache {self.root} was stopped from outside, most often for lack of memory; "
                 "run it again with fewer workers (finished entries are kept)"
             ) from error
-        bad += [_named(names[k], text) for k, text in zip(order, said, strict=True) if text]
-        if bad:
-            more = f"; and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
-            raise VolumeError(f"{len(bad)} of {len(scans)} scans cannot be used: {'; '.join(bad[:_LISTED])}{more}")
-        return BuildCounts(len(order), present), keys
+        wrong = {keys[k]: text for k, text in zip(order, said, strict=True) if text}
+        bad |= {k: wrong[key] for k, key in enumerate(keys) if key in wrong and (failed is not None or k == jobs[key])}
+        if bad and (failed is None or len(bad) == len(scans)):
+            ordered = sorted(bad, key=lambda k: (bool(keys[k]), k))  # what is absent first
+            raise VolumeError(few_bad([_named(names[k], bad[k]) for k in ordered], len(scans)))
+        if failed is not None:
+            failed |= bad
+            keys = [key for k, key in enumerate(keys) if k not in bad]
+        return BuildCounts(len(order) - len(wrong), present), keys
 
     def common_shape(
         self, images: Iterable[Sequence[Path | str]], prep: Preprocessing, where: Sequence[str] | None = None

@@ -18,7 +18,7 @@ from medssl.data.manifest_file import TEXT
 from medssl.errors import ManifestError, UserError
 from medssl.tables.people import GROUP, group_column
 
-_NO_FEATURES = frozenset({*TEXT, "age", "weight", "manifest", "row", "mask", GROUP})
+_NO_FEATURES = frozenset({*TEXT, "age", "weight", "manifest", "row", "mask", "unlike", GROUP})
 _SAME = 1e-12
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -20,8 +21,25 @@ if TYPE_CHECKING:
 
 DTYPES = {"float32": "<f4", "float16": "<f2"}
 """Types of entries, and how their files spell them."""
+_LISTED = 10
+"""Bad scans that a message names before it only counts."""
 _HEAD = 128
 """Bytes of the header of every entry: numpy pads to 64, and four numbers never need more."""
+
+
+class BuildCounts(NamedTuple):
+    """Entries written by this build, and entries that were there already."""
+
+    built: int
+    present: int
+
+
+class CacheUsage(NamedTuple):
+    """Finished entries, the bytes of all files, and leftovers of killed processes."""
+
+    entries: int
+    bytes: int
+    temporaries: int
 
 
 class Layout(NamedTuple):
@@ -143,3 +161,22 @@ class MappedEntries:
         empty = torch.empty(0, dtype=getattr(torch, self.dtype))
         x = empty.set_(storage, found.offset // found.dtype.itemsize, found.shape)  # type: ignore[call-overload]
         return x, x._version
+
+
+def usual_shape(
+    shapes: Sequence[tuple[int, int, int, int]], images: Sequence[Path | str]
+) -> tuple[tuple[int, int, int, int], dict[int, str]]:
+    """The shape (C, D, H, W) of most scans, and what is wrong with those that have another one (place -> sentence)."""
+    usual = Counter(shapes).most_common(1)[0][0]
+    return usual, {
+        k: f"{images[k]} has {by(shape)} channels and voxels after preprocessing, but most scans have {by(usual)}; set "
+        "preprocessing.spacing and .shape, or drop it"
+        for k, shape in enumerate(shapes)
+        if shape != usual
+    }
+
+
+def few_bad(bad: Sequence[str], scans: int) -> str:
+    """What is said of bad scans: all of a few, else the first ones and how many more there are."""
+    more = f"; and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
+    return f"{len(bad)} of {scans} scans cannot be used: {'; '.join(bad[:_LISTED])}{more}"

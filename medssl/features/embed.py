@@ -23,10 +23,15 @@ from medssl.data.manifest import Cohort
 from medssl.data.preprocess import Preprocessing
 from medssl.errors import StaleError, UserError
 from medssl.features.files import check_target
+from medssl.features.likeness import Likeness
+from medssl.features.looking import LookingDataset
+from medssl.features.scans import failures_path, read_scans
 from medssl.features.table import FOLDS, FeatureTable
+from medssl.features.unlike import UNLIKE, judge
 from medssl.files import exclusive, make_folder, write_atomic
 
 PART = 256
+_LOST = ("participant_id", "session")
 _META = ("participant_id", "session", "age", "sex", "site", "dataset", "split", "diagnosis", "subject", *FOLDS)
 
 
@@ -68,6 +73,9 @@ def embed_cohort(
     batch: int = 32,
     workers: int = 0,
     progress: bool = True,
+    likeness: Likeness | None = None,
+    strict: bool = False,
+    on_error: str = "stop",
 ) -> FeatureTable:
     """Embed every row of a cohort and write the table.
 
@@ -76,44 +84,73 @@ def embed_cohort(
     preprocessed volume (``Policy.clean``). provenance: names of the parents (encoder, manifest, recipe); parts of an
     interrupted run are reused only where they have the same parents, and a finished table of the same parents is
     returned as it is.
+    likeness: of the encoder's training scans; the table gets the column "unlike" and provenance what is to be said of
+    scans that look unlike them. strict: these are refused. on_error: "stop" or "skip", which leaves scans that cannot
+    be read out of the table, lists them in ``failures_path(out)``, and counts them in provenance.
     Raises UserError for a scan that cannot be read or that gives features that are no numbers.
     """
     check_target(out)
-    kept = _finished(out, provenance)
-    if kept is not None:
-        return kept
+    whole = _finished(out, provenance)
+    if whole is not None:
+        return _again(whole, out, strict)
+    failed: dict[int, str] = {}
     if columns is not None:
         dataset: ScanDataset = TableDataset(columns.matrix(cohort), {}, None, clean)
     else:
         cache = cache or VolumeCache(None)
-        everyone = cohort.rows()
-        files = cohort.files(everyone, images)
-        made = cache.prepare(files, preprocessing, workers=None, progress=progress, where=cohort.names(everyone))
-        dataset = ScanDataset(files, cache, preprocessing, {}, None, clean, made.keys)
+        dataset, failed = read_scans(cohort, images, cache, preprocessing, clean, progress, on_error == "skip")
+    lost = cohort.table.iloc[sorted(failed)].assign(reason=[failed[row] for row in sorted(failed)])
+    if failed:
+        cohort = cohort.subset([row for row in range(len(cohort.table)) if row not in failed])
+        provenance = {**provenance, "skipped": len(failed), "skipped_rows": sorted(failed)}
+        part = _finished(out, provenance)
+        if part is not None and failures_path(out).is_file():
+            return _again(part, out, strict)
     encoder = encoder.to(device).eval()
     head = head.to(device).eval() if head is not None else None
 
-    def forward(x: Tensor) -> Tensor:
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
         h = encoder(x).pooled
-        return h if head is None else head(h)
+        return h, h if head is None else head(h)
 
     with exclusive(out.with_name(f".{out.name}.lock"), str(out)):
-        matrix = _in_parts(forward, dataset, cohort, out, provenance, device, batch, workers, progress)
-        table = FeatureTable(cohort.table[_kept(cohort, columns)], matrix, dict(provenance))
+        matrix, looks = _in_parts(forward, dataset, cohort, out, provenance, device, batch, workers, progress, likeness)
+        meta, told = cohort.table[_kept(cohort, columns)], dict(provenance)
+        if likeness is not None:
+            verdict = judge(likeness, looks[:, :-1], looks[:, -1], cohort.where)
+            if strict and verdict.refusal:
+                shutil.rmtree(_parts(out))
+                raise UserError(verdict.refusal)
+            meta = meta.assign(unlike=verdict.unlike)
+            told |= {UNLIKE: verdict.sentences} if verdict.notices else {}
+        if failed:
+            write_atomic(failures_path(out), lost[[*_LOST, *images, "reason"]].to_csv(index=False, lineterminator="\n"))
+        table = FeatureTable(meta, matrix, told)
         table.write(out)
+        if not failed:
+            failures_path(out).unlink(missing_ok=True)
         shutil.rmtree(_parts(out))
+    return table
+
+
+def _again(table: FeatureTable, out: Path, strict: bool) -> FeatureTable:
+    """A finished table of the same parents; refused where ``strict`` would have kept it from being written."""
+    if strict and table.provenance.get(UNLIKE):
+        raise UserError(f"{out} is there already: {'; '.join(table.provenance[UNLIKE])}; leave out --strict (strict)")
+    if not table.provenance.get("skipped"):
+        failures_path(out).unlink(missing_ok=True)
     return table
 
 
 def _kept(cohort: Cohort, columns: Columns | None) -> list[str]:
     """Columns that travel into a features table: what is known of a scan, and the user's own, but no input."""
-    inputs = {"manifest", "row", "weight", "mask", *(columns.names if columns is not None else ())}
+    inputs = {"manifest", "row", "weight", "mask", UNLIKE, *(columns.names if columns is not None else ())}
     own = [str(c) for c in cohort.table if c not in (*_META, *inputs) and not str(c).startswith("image")]
     return [*(c for c in _META if c in cohort.table), *own]
 
 
 def _in_parts(
-    forward: Callable[[Tensor], Tensor],
+    forward: Callable[[Tensor], tuple[Tensor, Tensor]],
     dataset: ScanDataset,
     cohort: Cohort,
     out: Path,
@@ -122,43 +159,63 @@ def _in_parts(
     batch: int,
     workers: int,
     progress: bool,
-) -> np.ndarray:
-    """Features of every row (N, D), each part of which is on the disk as soon as it is made."""
+    likeness: Likeness | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features (N, D) of every row, each part of which is on the disk as soon as it is made.
+
+    With ``likeness`` also what the scans look like and how far their features lie, (N, J + 1), kept in the same way.
+    """
     parts = _open_parts(out, provenance)
     starts = range(0, len(cohort.table), PART)
-    lacking = [start for start in starts if not (parts / f"part-{start:08d}.npy").is_file()]
+    kinds = ("look", "part") if likeness is not None else ("part",)  # a part is there when its features are
+    lacking = [start for start in starts if not all(_part(parts, kind, start).is_file() for kind in kinds)]
     ranges = [np.arange(start, min(start + PART, len(cohort.table))) for start in lacking]
-    done = _embedded(forward, dataset, ranges, device, batch, workers)
+    done = _embedded(forward, dataset, ranges, device, batch, workers, likeness)
     quiet = not (progress and os.isatty(2))
-    for start, rows, values in track(
+    for start, rows, (values, looks) in track(
         zip(lacking, ranges, done, strict=True), "embedding", len(lacking), disable=quiet, console=_stderr()
     ):
-        part = parts / f"part-{start:08d}.npy"
         bad = rows[~np.isfinite(values.numpy()).all(1)]
         if len(bad):
             raise UserError(
                 f"{cohort.where(int(bad[0]))}: its features are not finite ({len(bad)} scans in all); run "
                 f"`medssl cohort check` and compare its preprocessing with the encoder's"
             )
-        write_atomic(part, partial(np.save, arr=values.numpy()))
-    return np.concatenate([np.load(parts / f"part-{s:08d}.npy", allow_pickle=False) for s in starts])
+        if likeness is not None:
+            write_atomic(_part(parts, "look", start), partial(np.save, arr=looks))
+        write_atomic(_part(parts, "part", start), partial(np.save, arr=values.numpy()))
+    read = [[np.load(_part(parts, kind, s), allow_pickle=False) for s in starts] for kind in kinds]
+    return np.concatenate(read[-1]), np.concatenate(read[0])
+
+
+def _part(parts: Path, kind: str, start: int) -> Path:
+    return parts / f"{kind}-{start:08d}.npy"
 
 
 def _embedded(
-    forward: Callable[[Tensor], Tensor],
+    forward: Callable[[Tensor], tuple[Tensor, Tensor]],
     dataset: ScanDataset,
     ranges: list[np.ndarray],
     device: str,
     batch: int,
     workers: int,
-) -> Iterator[Tensor]:
-    """Features of every range of rows, read ahead across them; no batch spans two."""
+    likeness: Likeness | None,
+) -> Iterator[tuple[Tensor, np.ndarray]]:
+    """Features of every range of rows and how these scans look, read ahead across ranges; no batch spans two."""
     batches = [rows[i : i + batch] for rows in ranges for i in range(0, len(rows), batch)]
-    with plain_batches(dataset, batches, workers) as items:
+    source = dataset if likeness is None else LookingDataset(dataset)
+    with plain_batches(source, batches, workers) as items:
         for rows in ranges:
-            with torch.no_grad():
-                out = [forward(next(items)["views"][0].to(device)).float().cpu() for _ in range(0, len(rows), batch)]
-            yield torch.cat(out)
+            out, looks = [], []
+            for _ in range(0, len(rows), batch):
+                item = next(items)
+                with torch.no_grad():
+                    h, values = forward(item["views"][0].to(device))
+                out.append(values.float().cpu())
+                if likeness is not None:
+                    far = likeness.far(h.float().cpu().numpy())
+                    looks.append(np.column_stack([item["meta"]["look"].numpy(), far]))
+            yield torch.cat(out), np.concatenate(looks) if looks else np.zeros((len(rows), 0))
 
 
 def _stderr() -> Any:
@@ -168,7 +225,9 @@ def _stderr() -> Any:
 
 
 def _key(provenance: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(dict(provenance), sort_keys=True, default=str).encode()).hexdigest()
+    """Of the parents; what was found in the scans is none."""
+    parents = {name: value for name, value in provenance.items() if name != UNLIKE}
+    return hashlib.sha256(json.dumps(parents, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _finished(out: Path, provenance: Mapping[str, Any]) -> FeatureTable | None:

@@ -7,8 +7,8 @@ site, and whatever the caller adds (voxels, the untrained encoder).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -48,6 +48,14 @@ class Table(Protocol):
         """Where the features come from."""
 
 
+class Line(NamedTuple):
+    """A row of the scorecard before it is fitted: features (N, F), None for the median of the site; usable rows."""
+
+    name: str
+    features: NDArray[np.float64] | None
+    usable: NDArray[np.bool_]
+
+
 def scorecard(
     table: Table,
     extra: Mapping[str, NDArray[Any]] | None = None,
@@ -57,6 +65,7 @@ def scorecard(
     resamples: int = 2000,
     n_jobs: int = 1,
     harmonize: Harmonizer | None = None,
+    watch: Callable[[list[Line]], Iterable[Line]] = iter,
 ) -> Scores:
     """Score a feature table by the protocol of the OpenBHB challenge (see ``fit_age``, ``fit_site``, ``challenge``).
 
@@ -71,6 +80,7 @@ def scorecard(
     is not the challenge's protocol and is recorded. resamples: bootstrap samples (0: no intervals). n_jobs: threads.
     harmonize: takes the site out of the table's features (not of ``extra``), fitted on the train rows; the features
     as they are become the row "unharmonised". One that was fitted on other rows is refused (see ``harmonized``).
+    watch: passes on the rows of the scorecard while they are fitted, such as a progress bar.
     Raises UserError without a split, where a person or a family is on both sides of it, and for features that are not
     finite.
     """
@@ -81,25 +91,24 @@ def scorecard(
             raise UserError(f"extra features are called {name!r}, the name of a built-in row; choose another name")
         matrices[name] = checked(name, values, rows)
     everyone = np.ones(len(rows.age), dtype=bool)
-    predictions: dict[str, Prediction] = {}
     made = None
     if harmonize is not None:
         made = harmonized(harmonize, matrices[ENCODER], rows, table.meta)
         raw, matrices[ENCODER] = matrices[ENCODER], made.values
-    predictions[ENCODER] = _probe(rows, matrices.pop(ENCODER), everyone, seed, scale, n_jobs)
+    lines = [Line(ENCODER, matrices.pop(ENCODER), everyone)]
     if made is not None:
-        predictions[RAW] = _probe(rows, raw, everyone, seed, scale, n_jobs)
-    predictions["constant"] = _probe(rows, np.ones((len(rows.age), 1)), everyone, seed, scale, n_jobs)
-    oracle = np.where(rows.aged, rows.age, 0.0)[:, None]
-    predictions["age_oracle"] = _probe(rows, oracle, rows.aged, seed, scale, n_jobs)
-    predictions["site_median"] = site_median(rows)
+        lines.append(Line(RAW, raw, everyone))
+    lines.append(Line("constant", np.ones((len(rows.age), 1)), everyone))
+    lines.append(Line("age_oracle", np.where(rows.aged, rows.age, 0.0)[:, None], rows.aged))
+    lines.append(Line("site_median", None, everyone))
     expected = TABLE_EXPECTED if table.provenance.get("columns") or "ridge_features" in matrices else EXPECTED
-    for name in [*(n for n in expected if n in matrices), *(n for n in matrices if n not in expected)]:
-        predictions[name] = _probe(rows, matrices[name], everyone, seed, scale, n_jobs)
+    given = [*(n for n in expected if n in matrices), *(n for n in matrices if n not in expected)]
+    lines += [Line(name, matrices[name], everyone) for name in given]
+    predictions = {line.name: _predict(rows, line, seed, scale, n_jobs) for line in watch(lines)}
     verdicts = {name: judge(rows, p, seed=seed, resamples=resamples) for name, p in predictions.items()}
     chance = 1.0 / len(rows.sites) if len(rows.sites) > 1 else None
-    lines = {name: _line(v, predictions[name], chance) for name, v in verdicts.items()}
-    main = lines.pop(ENCODER)
+    scored = {name: _line(v, predictions[name], chance) for name, v in verdicts.items()}
+    main = scored.pop(ENCODER)
     absent = {name: {"missing": "not given to this scorecard"} for name in expected if name not in predictions}
     notes = dict.fromkeys(
         [
@@ -116,7 +125,7 @@ def scorecard(
         notes["features were standardised inside the folds: not the challenge's protocol"] = None
     return Scores(
         main=main,
-        references={**lines, **absent},
+        references={**scored, **absent},
         differences={name: difference(verdicts[ENCODER], v) for name, v in verdicts.items() if name != ENCODER},
         per_site=_per_site(rows, predictions),
         n=rows.count(),
@@ -155,6 +164,13 @@ def checked(name: str, values: NDArray[Any], rows: Rows) -> NDArray[np.float64]:
             "embed these scans again or take them out of the table"
         )
     return features
+
+
+def _predict(rows: Rows, line: Line, seed: int, scale: bool, n_jobs: int) -> Prediction:
+    """What a row of the scorecard says of the test rows."""
+    if line.features is None:
+        return site_median(rows)
+    return _probe(rows, line.features, line.usable, seed, scale, n_jobs)
 
 
 def _probe(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from medssl.features.table import FeatureTable
 from medssl.probes import age as age_probe
 from medssl.probes import site as site_probe
 from medssl.probes.judge import METRICS
-from medssl.probes.scorecard import scorecard
+from medssl.probes.scorecard import Line, scorecard
 from medssl.probes.scores import COLUMNS, Scores
 
 MakeCohort = Callable[..., FeatureTable]
@@ -421,3 +421,23 @@ def test_the_printed_table_has_the_encoder_first_then_the_references(make_cohort
     assert text.splitlines()[2].startswith("| encoder |")
     assert "encoder minus untrained" in text
     assert "ridge voxels: not given" in text
+
+
+def test_every_row_is_watched_once_before_it_is_fitted(make_cohort: MakeCohort, quick: None):
+    table = make_cohort()
+    seen: list[str] = []
+
+    def watch(lines: list[Line]) -> Iterator[Line]:
+        for line in lines:
+            seen.append(line.name)
+            yield line
+
+    watched = scorecard(table, {"untrained": table.values[:, :2]}, resamples=20, watch=watch)
+    assert seen == ["encoder", "constant", "age_oracle", "site_median", "untrained"]
+    assert watched.to_dict() == scorecard(table, {"untrained": table.values[:, :2]}, resamples=20).to_dict()
+
+
+def test_how_unlike_a_scan_is_changes_no_score(make_cohort: MakeCohort, quick: None):
+    table = make_cohort()
+    told = with_meta(table, unlike=np.linspace(0, 1, len(table)))
+    assert short(told).to_dict() == short(table).to_dict()
