@@ -182,9 +182,10 @@ def _listed_id(path: Path, root: Path, ids: Mapping[str, str], people: People) -
     named = participant_in(path, root)
     inner = path.relative_to(root)
     if named:
-        label, _ = people.met(named)
-        if label:
-            return ids[label]
+        label, way = people.met(named)
+        if label:  # the table's word where it says the same, else the folder's
+            same = ids[label] in (label, f"sub-{label}") and (not way or label.isdigit())
+            return ids[label] if same else named
         words = {label: written for label, written in ids.items() if not label.isdigit()}
         return longest_id(stem(path), words) or longest_id(inner.parent.as_posix(), words)
     return longest_id(stem(path), ids) or longest_id(inner.parent.as_posix(), ids)

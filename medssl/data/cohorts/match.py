@@ -40,8 +40,8 @@ class People:
         self._numbers: dict[int, set[str]] = {}
         self._keys: dict[str, set[str]] = {}
         for label in self.labels - exact:
-            if label.isdigit():
-                self._numbers.setdefault(int(label), set()).add(label)
+            if (number := _number(label)) is not None:
+                self._numbers.setdefault(number, set()).add(label)
             self._keys.setdefault(person_key(label), set()).add(label)
 
     def met(self, written: str) -> tuple[str, str]:
@@ -49,12 +49,18 @@ class People:
         label = bare(written, "sub")
         if label in self.labels:
             return label, ""
-        number = re.fullmatch(r"(\d+)(?:\.0+)?", label)  # 7.0 where a spreadsheet took ids for numbers
-        ways = [("number", self._numbers.get(int(number.group(1)), set()))] if number else []
+        number = _number(label)
+        ways = [] if number is None else [("number", self._numbers.get(number, set()))]
         for way, found in [*ways, ("capitals", self._keys.get(person_key(label), set()))]:
             if len(found) == 1:
                 return next(iter(found)), way
         return "", ""
+
+
+def _number(label: str) -> int | None:
+    """The number that an id is: 7 of 007, and of 7.0 as a spreadsheet writes it."""
+    found = re.fullmatch(r"(\d+)(?:\.0+)?", label)
+    return int(found.group(1)) if found else None
 
 
 def met_people(written: Sequence[str], labels: Sequence[str], notes: list[str]) -> list[str]:

@@ -86,7 +86,7 @@ def rows_joined(
         if not rows:
             continue
         person = str(images["participant_id"].iloc[places[0]])
-        if len(rows) > 1:
+        if len(rows) > 1 or visits_R[rows[0]]:
             lives |= dict.fromkeys(places, (rows, person))
         chosen = _chosen(person, rows, visits_R, [visits_I[at] for at in places], sessions, said, unmet)
         for at, ones in zip(places, chosen, strict=True):

@@ -51,7 +51,8 @@ def scan_openbhb(
 
     masks: "vbm" and "quasiraw" -> file, where it is not in the folder or its resource/. Rows of arrays that need a
     mask name it in the column ``mask``. sessions: (in the table, in the folder), where spellings do not meet.
-    split holds the official train, internal_test and external_test; fold0 to fold2 those of the three cross-validation folds (train rows only), "" where a row is in none.
+    split holds the official train, internal_test and external_test; fold0 to fold2 those of the three
+    cross-validation folds (train rows only), "" where a row is in none.
     ``result.attrs["notes"]`` is a list of sentences. Errors: ManifestError, VolumeError (mask), naming the file.
     """
     root = Path(root).absolute()
