@@ -26,7 +26,9 @@ def test_a_table_of_sessions_meets_the_folder_in_any_spelling(tmp_path: Path):
 def test_tables_of_sessions_of_which_none_meets_are_refused_with_both_spellings(tmp_path: Path):
     bids(tmp_path, "01/A", "01/B")
     table(tmp_path / "sub-01", "session_id age\nfirst 70\nsecond 71\n", "sub-01_sessions.tsv")
-    with pytest.raises(ManifestError, match=r"sessions\.tsv: no session of sub-01 .*\(first, second\).*\(ses-A, ses-B\)"):
+    with pytest.raises(
+        ManifestError, match=r"sessions\.tsv: no session of sub-01 .*\(first, second\).*\(ses-A, ses-B\)"
+    ):
         scan_folder(tmp_path)
     found = scan_folder(tmp_path, sessions=[("first", "A"), ("second", "B")])
     assert found["age"].tolist() == [70.0, 71.0]
