@@ -96,13 +96,14 @@ class _Left:
             say_parts(self.parts, kept, notes)
 
 
-def _inside(folder: Path) -> list[Path]:
-    """Everything in a folder that is named like an image, in natural order."""
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if is_image_name(entry.name)]
-    return [folder / name for name in sorted(names, key=natural)]
+def _inside(folder: Path) -> dict[Path, bool]:
+    """Everything in a folder that is named like an image, in natural order, and whether it is a folder itself."""
+    try:
+        with os.scandir(folder) as entries:
+            found = {entry.name: entry.is_dir() for entry in entries if is_image_name(entry.name)}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return {folder / name: found[name] for name in sorted(found, key=natural)}
 
 
 def _files(place: Path, suffix: str, part: str, left: _Left) -> Iterator[Path]:
@@ -110,10 +111,10 @@ def _files(place: Path, suffix: str, part: str, left: _Left) -> Iterator[Path]:
     for subject in subjects_of(place):
         homes = [subject, *sorted(subject.glob("ses-*"), key=lambda path: natural(path.name))]
         for folder in (folder for home in homes for folder in (home, home / "anat")):
-            for path in _inside(folder):
+            for path, is_folder in _inside(folder).items():
                 if not stem(path).endswith(f"_{suffix}") or part not in f"{place.name}/{path.name}":
                     continue
-                if path.is_dir():
+                if is_folder:
                     left.folders.append(path)
                 elif any(rules.names(path) for rules in left.rules):
                     left.ignored.append(path)

@@ -94,12 +94,12 @@ def rows_joined(
             if len(ones) > 1:
                 many[at] = (ones, person)
     unmet.refuse()
-    out = extra.reindex(at_I).set_axis(images.index)
-    cells = {name: out[name].tolist() for name in out.columns}
+    given = {str(name): extra[name].tolist() for name in extra.columns}
+    cells = {name: [values[row] if row >= 0 else None for row in at_I] for name, values in given.items()}
     for at, (ones, person) in many.items():
-        _combine(cells, at, ones, extra, person, visits_R, visits_I[at], said)
+        _combine(cells, at, ones, given, person, visits_R, visits_I[at], said)
     for at, (ones, person) in lives.items():
-        _for_life(cells, at, ones, extra, person, said)
+        _for_life(cells, at, ones, given, person, said)
     _say(said, source, notes)
     columns = {}
     for name, values in cells.items():
@@ -155,7 +155,7 @@ def _combine(
     cells: dict[str, list[Any]],
     at: int,
     rows: Sequence[int],
-    extra: pd.DataFrame,
+    given: dict[str, list[Any]],
     person: str,
     visits_R: Sequence[str],
     visit: str,
@@ -166,7 +166,7 @@ def _combine(
     where = f"{person} ses-{visit}" if visit else person
     odd = []
     for name in cells:
-        value, different = _agreed([extra[name].iloc[row] for row in rows])
+        value, different = _agreed([given[name][row] for row in rows])
         cells[name][at] = value
         if different and name != "sex":
             odd.append(f"{name} {' and '.join(different)}")
@@ -181,13 +181,13 @@ def _combine(
 
 
 def _for_life(
-    cells: dict[str, list[Any]], at: int, rows: Sequence[int], extra: pd.DataFrame, person: str, said: _Said
+    cells: dict[str, list[Any]], at: int, rows: Sequence[int], given: dict[str, list[Any]], person: str, said: _Said
 ) -> None:
     """What holds for every visit: taken from the person's other rows where they agree; no sex where they do not."""
     for name in _FOR_LIFE:
         if name not in cells:
             continue
-        value, different = _agreed([extra[name].iloc[row] for row in rows])
+        value, different = _agreed([given[name][row] for row in rows])
         if different and name == "sex":
             cells[name][at] = None
             said.contradictions[f"{person} sex {' and '.join(different)}"] = None

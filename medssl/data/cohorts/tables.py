@@ -13,7 +13,7 @@ from medssl.data.reference import parse
 from medssl.errors import ManifestError
 from medssl.files import write_atomic
 from medssl.tables.ages import age_column
-from medssl.tables.missing import said_missing, without_missing
+from medssl.tables.missing import is_missing, said_missing, without_missing
 from medssl.tables.text import read_cells
 
 COLUMNS = ("participant_id", "session", "image", "age", "sex", "site", "dataset", "split", "diagnosis")
@@ -59,7 +59,7 @@ def without_words(
 ) -> pd.DataFrame:
     """The table with "" for every word and code that stands for a missing value, said in ``notes``.
 
-    Columns of ages keep their codes, which ``medssl.tables.ages`` knows; ids called NA or none are ids. columns:
+    Columns of ages keep their codes, which ``medssl.tables.ages`` knows; ids called NA or none become sub-NA. columns:
     manifest name -> name in this table. keep: words that are names, written as COLUMN-WORD (site-NA), since every
     reader of a manifest takes the word itself as missing.
     """
@@ -79,7 +79,8 @@ def without_words(
                 notes.append(f"{name} of {path.name}: a name that reads as missing is written as {', '.join(changed)}")
             cells = kept
         if name.lower() in _IDS or given.get("participant_id") == name:
-            out[name] = ["" if cell.lower() in _NO_ID else cell for cell in cells]
+            # Whoever is called NA or none is somebody; with sub- before it every reader takes it so.
+            out[name] = ["" if c.lower() in _NO_ID else f"sub-{c}" if is_missing(c) else c for c in cells]
             continue
         is_age = age_column(name) is not None or given.get("age") == name
         out[name], said[name] = without_missing(cells, "age" if is_age else name)

@@ -83,7 +83,7 @@ def test_a_folder_without_images_is_named_and_the_others_go_on(tmp_path: Path):
     assert f"{tmp_path / 'flairs'} was left out" in notes(found)
     assert "FLAIR (1)" in notes(found)
     assert f"{tmp_path / 'empty'} was left out" in notes(found)
-    with pytest.raises(ManifestError, match="none of 2 folders gave a scan; the first: .*FLAIR"):
+    with pytest.raises(ManifestError, match=r"none of 2 folders gave a scan; the first: .*FLAIR"):
         scan_folder([tmp_path / "flairs", tmp_path / "empty"])
     with pytest.raises(ManifestError, match="is not a folder"):
         scan_folder([*folders, tmp_path / "typo"])
