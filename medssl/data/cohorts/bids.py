@@ -87,11 +87,14 @@ def scan_folder(
         out, notes = _scan_each(folders, asked)
     else:
         out, notes = _scan(folders[0], asked)
+        if len(roots) == 1 and folders[0] != Path(roots[0]).absolute():
+            notes.insert(0, f"the BIDS folder in it was read: {folders[0]}")
         name = dataset_name(folders[0])
         if name and "dataset" not in out:
             out["dataset"] = name
     if left:
-        notes.append(f"folders without sub-* were left out: {listed([folder.name for folder in left])}")
+        names = listed([folder.name for folder in left])
+        notes.append(f"folders without sub-*, and those of derivatives, were left out: {names}")
     out = in_order(out)
     out.attrs["notes"] = notes
     return out
@@ -134,7 +137,8 @@ def _folders(roots: Sequence[Path], asked: _Asked) -> tuple[list[Path], list[Pat
     left: list[Path] = []
     for root in roots:
         inside: list[Path] = []
-        if asked.layout in ("auto", "bids") and not asked.derivative and _table_of(root) is None:
+        derived = asked.derivative and (root / "derivatives").is_dir()
+        if asked.layout in ("auto", "bids") and not derived and _table_of(root) is None:
             inside, others = children_of(root)
             left += others
         folders += inside or [root]

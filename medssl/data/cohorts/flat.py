@@ -25,7 +25,7 @@ from medssl.data.cohorts.match import People
 from medssl.data.cohorts.merge import merge_persons
 from medssl.data.cohorts.tables import listed
 from medssl.data.cohorts.visits import Named
-from medssl.data.image_files import find_images, stem
+from medssl.data.image_files import find_images, stem, suffix_of
 from medssl.errors import ManifestError, count
 from medssl.tables.people import bare, entity, id_and_session
 
@@ -50,7 +50,7 @@ def _images(root: Path, suffix: str, pattern: str | None, notes: list[str], echo
         raise NoImages(
             f"{root}: holds no .nii, .nii.gz, .npy, .mgz, .img, .nrrd or .mha file; give the folder of the scans"
         )
-    chosen = _fitting(root, found, suffix, pattern, notes)
+    chosen = _fitting(root, _without_templates(root, found, notes), suffix, pattern, notes)
     if not pattern or "part-" not in pattern:
         parts = chosen
         chosen = without_parts(chosen, notes)
@@ -61,6 +61,26 @@ def _images(root: Path, suffix: str, pattern: str | None, notes: list[str], echo
         raise NoImages(f"{root}: no image has echo-{echo} in its name; correct --echo")
     say_echoes(echoes.values(), echo, notes)
     return files
+
+
+def _without_templates(root: Path, found: list[Path], notes: list[str]) -> list[Path]:
+    """The images that are not of fsaverage, the template that FreeSurfer puts beside the people."""
+    kept = [path for path in found if not any(part.startswith("fsaverage") for part in path.relative_to(root).parts)]
+    if len(kept) < len(found):
+        notes.append(f"{count(len(found) - len(kept), 'image')} of fsaverage left out, which is nobody")
+    return kept
+
+
+def _refuse_freesurfer(root: Path, found: list[Path]) -> None:
+    """Refuse a folder of FreeSurfer, where a person has many volumes, most of them no scans. Errors: NoImages."""
+    volumes = [path for path in found if suffix_of(path) == ".mgz" and path.parent.name == "mri"]
+    kinds = Counter(path.name for path in volumes)
+    if len(kinds) > 1:
+        shown = listed([f"{name} ({n})" for name, n in kinds.most_common()], 8)
+        raise NoImages(
+            f"{root}: is a folder of FreeSurfer with {shown} in mri/; choose one of them with --pattern, such as "
+            f"'*/mri/{'brain.mgz' if 'brain.mgz' in kinds else next(iter(kinds))}'"
+        )
 
 
 def _fitting(root: Path, found: list[Path], suffix: str, pattern: str | None, notes: list[str]) -> list[Path]:
@@ -82,6 +102,7 @@ def _fitting(root: Path, found: list[Path], suffix: str, pattern: str | None, no
             "correct --suffix"
         )
     if not named and not pattern:
+        _refuse_freesurfer(root, found)
         return _of_bids_names(root, found, notes)
     if named and len(named) < len(found):
         others = [path.name for path in found if path not in set(named)]

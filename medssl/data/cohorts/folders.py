@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,19 +14,40 @@ from medssl.data.cohorts.tables import listed
 from medssl.data.image_files import find_images
 from medssl.errors import ManifestError, count
 
-_PARTS = ("derivatives", "sourcedata", "rawdata", "code", "stimuli", "phenotype", "anat", "func", "dwi", "fmap")
+_PARTS = re.compile(
+    r"derivatives|sourcedata|rawdata|code|stimuli|phenotype|anat|func|dwi|fmap"
+    r"|t[12]w?|pdw?|flair|mra|dti|swi|train(ing)?|val(idation)?|test(ing)?|(in|ex)ternal_test"
+    r"|(ses|session|visit|tp|timepoint|time|wave|month|year|[mvty])?[ _-]?\d+|baseline|bl|follow[ _-]?up[ _-]?\d*",
+    re.IGNORECASE,
+)
+"""Names of folders that hold a part of one data set: other files of the same people, not other people."""
 
 
 def children_of(root: Path) -> tuple[list[Path], list[Path]]:
-    """The BIDS folders in a folder that is none itself, and the other folders in it that hold images."""
-    if subjects_of(root) or (root / "rawdata").is_dir():
+    """The BIDS folders in a folder that is none itself, and the other folders in it that hold images.
+
+    Folders of derivatives, modalities, visits and splits hold scans of the same people; where one of them holds sub-*,
+    nothing is taken apart.
+    """
+    if subjects_of(root) or (root / "rawdata").is_dir() or root.name == "derivatives":
         return [], []
-    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith((".", "ses-"))]
-    folders = [path for path in folders if path.name.lower() not in _PARTS]
+    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
     found = [path for path in folders if any(subjects_of(place) for place in places_of(path))]
-    if not found:
+    if not found or any(_PARTS.fullmatch(path.name) for path in found if path.name != "derivatives"):
         return [], []
+    found = [path for path in found if path.name != "derivatives" and not _derived(path)]
     return found, [path for path in folders if path not in found and find_images(path)]
+
+
+def _derived(folder: Path) -> bool:
+    """Whether a folder holds what a pipeline made: by its description, or as FreeSurfer has it (sub-01/mri)."""
+    try:
+        described = json.loads((folder / "dataset_description.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        described = None
+    if isinstance(described, dict) and str(described.get("DatasetType")).lower() == "derivative":
+        return True
+    return any((subject / "mri").is_dir() for subject in subjects_of(folder))
 
 
 def names_of(folders: Sequence[Path]) -> dict[Path, str]:

@@ -6,6 +6,7 @@ import pytest
 
 from medssl.data.cohorts.bids import scan_folder
 from medssl.data.cohorts.flat import participant_in
+from medssl.errors import ManifestError
 from tests.data.cohorts.trees import annex_link, names, notes, scans, table
 
 
@@ -73,3 +74,22 @@ def test_folders_that_are_links_are_searched(tmp_path: Path):
     (tmp_path / "here" / "more").symlink_to(tmp_path / "elsewhere")
     annex_link(tmp_path / "here" / "c_T1w.nii.gz")
     assert names(scan_folder(tmp_path / "here")) == ["b_T1w.nii.gz", "c_T1w.nii.gz", "a_T1w.nii.gz"]
+
+
+@pytest.mark.oddity("freesurfer-folder")
+@pytest.mark.parametrize("listed", [True, False])
+def test_of_a_folder_of_freesurfer_the_volume_must_be_chosen(tmp_path: Path, listed: bool):
+    people = ("IXI012", "sub-02", "fsaverage")
+    scans(tmp_path, *[f"{name}/mri/{kind}.mgz" for name in people for kind in ("T1", "aseg", "brain")])
+    scans(tmp_path, *[f"{name}/mri/orig/001.mgz" for name in people])
+    if listed:
+        table(tmp_path, "participant_id age\nIXI012 30\nsub-02 40\n")
+    with pytest.raises(
+        ManifestError, match=r"FreeSurfer with T1\.mgz \(2\), aseg.*--pattern, such as '\*/mri/brain\.mgz'"
+    ):
+        scan_folder(tmp_path)
+    found = scan_folder(tmp_path, pattern="*/mri/brain.mgz")
+    assert len(found) == 2
+    assert "of fsaverage left out" in notes(found)
+    if listed:
+        assert found["age"].tolist() == [30.0, 40.0]

@@ -96,7 +96,7 @@ def test_other_folders_beside_bids_folders_are_named(tmp_path: Path):
     (tmp_path / "documents").mkdir()
     found = scan_folder(tmp_path)
     assert len(found) == 3
-    assert "folders without sub-* were left out: extra" in notes(found)
+    assert "folders without sub-*, and those of derivatives, were left out: extra" in notes(found)
 
 
 def test_errors_of_one_folder_are_not_passed_over(tmp_path: Path):
@@ -123,3 +123,29 @@ def test_one_folder_has_the_name_of_its_description_and_no_site(tmp_path: Path):
     assert found["dataset"].tolist() == ["Ageing"]
     assert "site" not in found
     assert names(found) == ["sub-01_T1w.nii.gz"]
+
+
+@pytest.mark.oddity("folders-of-the-same-people")
+@pytest.mark.parametrize("kinds", [("T1w", "FLAIR"), ("baseline", "followup1"), ("train", "test"), ("M00", "M12")])
+def test_folders_of_modalities_visits_and_splits_hold_the_same_people(tmp_path: Path, kinds: tuple[str, str]):
+    two(tmp_path, *kinds)
+    (tmp_path / kinds[0] / "participants.tsv").unlink()
+    found = scan_folder(tmp_path)
+    assert sorted(set(found["participant_id"])) == ["sub-01", "sub-02"]
+    assert "dataset" not in found
+    assert f"each taken as one person: sub-01 ({', '.join(sorted(kinds))})" in notes(found)
+
+
+@pytest.mark.oddity("folders-of-the-same-people")
+@pytest.mark.parametrize("kind", ["described", "freesurfer", "derivatives"])
+def test_what_a_pipeline_made_is_no_other_data_set(tmp_path: Path, kind: str):
+    one, other = two(tmp_path, "bids", "derivatives" if kind == "derivatives" else "made")
+    if kind == "described":
+        (other / "dataset_description.json").write_text('{"DatasetType": "derivative"}')
+    elif kind == "freesurfer":
+        scans(other, "sub-01/mri/brain.mgz")
+    found = scan_folder(tmp_path)
+    assert all(str(one) in image for image in found["image"])
+    assert found["participant_id"].tolist() == ["sub-01", "sub-02"]
+    assert f"the BIDS folder in it was read: {one}" in notes(found)
+    assert f"were left out: {other.name}" in notes(found)
