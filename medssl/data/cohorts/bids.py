@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -38,6 +38,7 @@ class _Asked:
     echo: int | None = None
     sessions: Named = ()
     keep: Keep = ()
+    several: bool = False
 
 
 def scan_folder(
@@ -84,7 +85,7 @@ def scan_folder(
     roots = [root] if isinstance(root, (str, Path)) else list(root)
     folders, left = _folders([Path(one).absolute() for one in roots], asked)
     if len(folders) > 1:
-        out, notes = _scan_each(folders, asked)
+        out, notes = _scan_each(folders, replace(asked, several=True))
     else:
         out, notes = _scan(folders[0], asked)
         if len(roots) == 1 and folders[0] != Path(roots[0]).absolute():
@@ -159,6 +160,8 @@ def _scan(root: Path, asked: _Asked) -> tuple[pd.DataFrame, list[str]]:
     if layout == "flat" and source is None:
         raise ManifestError(f"{root}: a flat folder needs participants.tsv or .csv; add one or use --table")
     persons = None if source is None or layout == "plain" else _persons(source, asked, notes)
+    if persons is None and asked.keep and not asked.several:
+        raise ManifestError(f"{root}: has no participants table, of which --keep speaks; leave it out or use --table")
     if layout != "bids":
         out = scan_files(root, asked.suffix, persons, asked.pattern, notes, asked.echo, asked.sessions)
     else:
@@ -174,7 +177,7 @@ def _scan(root: Path, asked: _Asked) -> tuple[pd.DataFrame, list[str]]:
 
 def _persons(source: Path, asked: _Asked, notes: list[str]) -> pd.DataFrame:
     """The participants table with the manifest's names. Errors: ManifestError where it has no ids."""
-    table = read_table(source, notes, asked.columns, asked.keep)
+    table = read_table(source, notes, asked.columns, asked.keep, lenient=asked.several)
     persons = tidy(table, source, notes, asked.columns, asked.sex)
     if "participant_id" not in persons:
         raise ManifestError(f"{source}: has no column participant_id; name it with --column participant_id=THEIRS")

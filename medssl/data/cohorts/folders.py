@@ -40,12 +40,14 @@ def children_of(root: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _derived(folder: Path) -> bool:
-    """Whether a folder holds what a pipeline made: by its description, or as FreeSurfer has it (sub-01/mri)."""
+    """Whether a folder holds what a pipeline made: by its description or name, or as FreeSurfer has it (sub-01/mri)."""
     try:
         described = json.loads((folder / "dataset_description.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         described = None
     if isinstance(described, dict) and str(described.get("DatasetType")).lower() == "derivative":
+        return True
+    if re.fullmatch(r"(fmri|smri|qsi|nibabies|dwi)prep|(free|fast)surfer|mriqc|cat12|mriprep", folder.name.lower()):
         return True
     return any((subject / "mri").is_dir() for subject in subjects_of(folder))
 

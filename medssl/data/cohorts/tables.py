@@ -31,13 +31,18 @@ def read_table(
     notes: list[str] | None = None,
     columns: Mapping[str, str] | None = None,
     keep: Keep = (),
+    lenient: bool = False,
 ) -> pd.DataFrame:
     """Rows of a TSV or CSV file as text, "" where a value is missing; see ``without_words`` for what counts as that.
 
-    notes: takes what was detected (encoding, separator) and what was emptied. Raises ManifestError where the file is
+    notes: takes what was detected (encoding, separator) and what was emptied. lenient: whether columns of ``keep`` may
+    be absent, of one of several tables. Raises ManifestError where the file is
     absent, unreadable, empty, names a column twice or where a row has more cells than the header.
     """
-    return without_words(raw_table(path, notes), path, notes, columns, keep)
+    table = raw_table(path, notes)
+    if lenient:
+        keep = [(column, word) for column, word in keep if _names_of(table, column, columns or {})]
+    return without_words(table, path, notes, columns, keep)
 
 
 def raw_table(path: Path, notes: list[str] | None = None) -> pd.DataFrame:
@@ -92,15 +97,19 @@ def without_words(
 
 def _column_of(table: pd.DataFrame, column: str, columns: Mapping[str, str], path: Path) -> str:
     """The table's own name of a column of the manifest."""
-    theirs = columns.get(column, column)
-    found = [name for name in table.columns if name == theirs] or [
-        name for name in table.columns if name.lower() == theirs.lower()
-    ]
+    found = _names_of(table, column, columns)
     if not found:
         raise ManifestError(
             f"{path}: has no column '{column}', of which --keep speaks; its columns are {', '.join(table.columns)}"
         )
-    return str(found[0])
+    return found[0]
+
+
+def _names_of(table: pd.DataFrame, column: str, columns: Mapping[str, str]) -> list[str]:
+    """Columns of the table that a manifest's name may mean, the best first."""
+    theirs = columns.get(column, column)
+    names = [str(name) for name in table.columns]
+    return [name for name in names if name == theirs] or [name for name in names if name.lower() == theirs.lower()]
 
 
 def listed(items: Sequence[str], most: int = 5) -> str:

@@ -61,10 +61,10 @@ def test_several_images_of_a_person_in_a_plain_folder_are_said(tmp_path: Path):
 
 @pytest.mark.oddity("sub-in-a-path")
 def test_a_person_without_a_row_is_not_mistaken_for_a_number_in_the_name(tmp_path: Path):
-    scans(tmp_path, "sub-99_visit-1_T1w.nii.gz", "sub-01_visit-2_T1w.nii.gz")
-    table(tmp_path, "participant_id age\n01 30\n02 40\n")
+    scans(tmp_path, "sub-99_visit-1_T1w.nii.gz", "sub-1_visit-2_T1w.nii.gz")
+    table(tmp_path, "participant_id age\n1 30\n2 40\n")
     found = scan_folder(tmp_path).set_index("participant_id")
-    assert found.loc["01", "age"] == 30.0
+    assert found.loc["1", "age"] == 30.0
     assert found["age"].isna().tolist() == [False, True]
 
 

@@ -137,9 +137,9 @@ def test_folders_of_modalities_visits_and_splits_hold_the_same_people(tmp_path: 
 
 
 @pytest.mark.oddity("folders-of-the-same-people")
-@pytest.mark.parametrize("kind", ["described", "freesurfer", "derivatives"])
+@pytest.mark.parametrize("kind", ["described", "freesurfer", "derivatives", "fmriprep"])
 def test_what_a_pipeline_made_is_no_other_data_set(tmp_path: Path, kind: str):
-    one, other = two(tmp_path, "bids", "derivatives" if kind == "derivatives" else "made")
+    one, other = two(tmp_path, "bids", kind if kind in ("derivatives", "fmriprep") else "made")
     if kind == "described":
         (other / "dataset_description.json").write_text('{"DatasetType": "derivative"}')
     elif kind == "freesurfer":

@@ -203,5 +203,5 @@ def test_a_combined_image_is_taken_rather_than_its_echoes(tmp_path: Path, layout
 
 def test_a_combined_image_of_another_name_is_taken_before_an_echo(tmp_path: Path):
     scans(tmp_path, "sub-01/anat/sub-01_echo-1_T1w.nii.gz", "sub-01/anat/sub-01_echo-2_T1w.nii.gz")
-    scans(tmp_path, "sub-01/anat/sub-01_rec-rms_T1w.nii.gz")
-    assert names(scan_folder(tmp_path)) == ["sub-01_rec-rms_T1w.nii.gz"]
+    scans(tmp_path, "sub-01/anat/sub-01_rec-rms_run-1_T1w.nii.gz")
+    assert names(scan_folder(tmp_path)) == ["sub-01_rec-rms_run-1_T1w.nii.gz"]

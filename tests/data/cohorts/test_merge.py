@@ -87,6 +87,8 @@ def test_one_row_without_a_session_serves_all_visits(tmp_path: Path):
     bids(tmp_path, "01/1", "01/2")
     table(tmp_path, "participant_id session age\nsub-01 n/a 70\n")
     assert scan_folder(tmp_path)["age"].tolist() == [70.0, 70.0]
+    table(tmp_path, "participant_id session age\nsub-01 n/a 70\nsub-01 later 80\n")
+    assert scan_folder(tmp_path)["age"].tolist() == [70.0, 70.0]
 
 
 @pytest.mark.oddity("image-without-a-session")

@@ -67,3 +67,13 @@ def test_other_files_than_tables_are_refused(tmp_path: Path):
     (tmp_path / "t.csv").write_bytes(b"PK\x03\x04")
     with pytest.raises(ManifestError, match="is an Excel workbook"):
         read_table(tmp_path / "t.csv")
+
+
+def test_words_are_kept_in_those_of_several_tables_that_have_the_column(tmp_path: Path):
+    one, other = bids(tmp_path / "a", "01"), bids(tmp_path / "b", "01")
+    table(one, "participant_id site\nsub-01 NA\n")
+    table(other, "participant_id age\nsub-01 30\n")
+    assert scan_folder([one, other], keep=[("site", "NA")])["site"].tolist() == ["site-NA", "b"]
+    (one / "participants.tsv").unlink()
+    with pytest.raises(ManifestError, match="has no participants table, of which --keep speaks"):
+        scan_folder(one, keep=[("site", "NA")])
