@@ -15,7 +15,6 @@ PAIRS = {".hdr": ".img", ".hdr.gz": ".img.gz"}
 NIBABEL = (".mgz", ".mgh", ".hdr", ".img", ".img.gz", ".hdr.gz", ".mnc")
 SITK = (".mha", ".mhd", ".nrrd", ".nhdr", ".gipl", ".gipl.gz")
 SUFFIXES = (*NIFTI, *NIBABEL, *SITK, ".npy")
-_LONGEST_FIRST = sorted(SUFFIXES, key=len, reverse=True)
 
 
 def suffix_of(path: str | os.PathLike[str]) -> str:
@@ -24,8 +23,9 @@ def suffix_of(path: str | os.PathLike[str]) -> str:
     >>> suffix_of("a/sub-01_T1w.NII.GZ"), suffix_of("notes.txt")
     ('.nii.gz', '.txt')
     """
-    name = os.path.basename(os.fspath(path)).lower()
-    return next((s for s in _LONGEST_FIRST if name.endswith(s)), os.path.splitext(name)[1])
+    name, dot, last = os.path.basename(os.fspath(path)).lower().rpartition(".")
+    both = f".{name.rpartition('.')[2]}.{last}" if last == "gz" else ""
+    return both if both in SUFFIXES else dot + last if dot else ""
 
 
 def is_hidden(name: str) -> bool:
@@ -53,6 +53,26 @@ def stem(path: Path) -> str:
     """
     suffix = suffix_of(path)
     return path.name[: -len(suffix)] if suffix in SUFFIXES else path.name
+
+
+def other_of_pair(path: Path) -> Path | None:
+    """The ``.img`` of a ``.hdr`` and the other way round, as they are on disk or as they should be; None for others.
+
+    >>> other_of_pair(Path("a/T1.hdr")), other_of_pair(Path("a/T1.IMG.GZ")), other_of_pair(Path("a/T1.nii"))
+    (PosixPath('a/T1.img'), PosixPath('a/T1.HDR.GZ'), None)
+    """
+    suffix = suffix_of(path)
+    other = {**PAIRS, **{image: header for header, image in PAIRS.items()}}.get(suffix)
+    if other is None:
+        return None
+    capitals = path.name[-len(suffix) :].isupper()
+    return path.with_name(stem(path) + (other.upper() if capitals else other))
+
+
+def data_file(path: Path) -> Path:
+    """The file that holds the voxels: of a pair the ``.img``, of all others the file itself."""
+    other = other_of_pair(path) if suffix_of(path) in PAIRS else None
+    return path if other is None else other
 
 
 def find_images(folder: Path) -> list[Path]:
