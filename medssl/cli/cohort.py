@@ -6,7 +6,8 @@ from pathlib import Path
 
 import typer
 
-from medssl.cli.parse import free_to_write, pairs, three
+from medssl.cli.parse import free_to_write, three
+from medssl.cli.scan import scan
 
 app = typer.Typer(
     help="Manifests: scan a folder, check it, split it by site and person, make a synthetic cohort, fill the cache.",
@@ -16,85 +17,7 @@ app = typer.Typer(
 )
 
 
-@app.command(short_help="Write a manifest from a folder of scans.")
-def scan(
-    root: Path = typer.Argument(..., metavar="ROOT", help="Folder of the scans (BIDS, flat or plain)."),
-    out: Path = typer.Option(Path("manifest.csv"), "-o", "--out", help="Manifest to write, .csv or .tsv."),
-    suffix: str = typer.Option("T1w", help="Which images: the last part of their names, such as T1w or FLAIR."),
-    derivative: str | None = typer.Option(
-        None, help="A folder below derivatives/, or a part of file names there, such as desc-brain."
-    ),
-    layout: str = typer.Option("auto", help="auto, bids, flat (files and a table), plain (files only) or openbhb."),
-    modality: str = typer.Option(
-        "vbm", help="Of OpenBHB: vbm, quasiraw, xhemi, vbm_roi, desikan_roi, destrieux_roi or raw."
-    ),
-    as_table: bool = typer.Option(
-        False, "--as-table", help="Of OpenBHB: write regional measures as columns, for data.columns."
-    ),
-    vbm_mask: Path | None = typer.Option(None, help="Mask of OpenBHB's vbm rows, where it is not in resource/."),
-    quasiraw_mask: Path | None = typer.Option(None, help="Mask of OpenBHB's quasiraw rows, likewise."),
-    table: Path | None = typer.Option(None, help="Participants table, where it is not ROOT/participants.tsv."),
-    column: list[str] = typer.Option(
-        None,
-        "--column",
-        metavar="NAME=THEIRS",
-        help="Name of a column in that table: age=AGE_AT_SCAN; repeatable.",
-    ),
-    sex: list[str] = typer.Option(
-        None, "--sex", metavar="CODE=M", help="What a code of sex means in that table: 0=F; repeatable."
-    ),
-    pattern: str | None = typer.Option(None, help="Which files of a flat or plain folder, such as '*_brain.nii.gz'."),
-    dataset: str | None = typer.Option(None, help="Fill the column dataset with this name."),
-    site: str | None = typer.Option(None, help="Fill the column site with this name."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing manifest."),
-) -> None:
-    """Write a manifest from a folder of scans.
-
-    Reads participants.tsv and sessions.tsv where they exist, and says which images have no row in them and
-    which rows have no image. Columns that look like names or birth dates are left out.
-
-    \b
-    Examples:
-      medssl cohort scan /data/bids -o manifest.csv
-      medssl cohort scan /data/bids --derivative desc-brain -o brains.csv
-      medssl cohort scan /data/scans --table pheno.csv --column participant_id=ID --column age=AGE -o manifest.csv
-      medssl cohort scan /data/openbhb --layout openbhb --modality quasiraw -o openbhb.csv
-    """
-    from medssl.data.cohorts.bids import scan_folder, write_manifest
-
-    free_to_write(out, overwrite)
-    if layout == "openbhb":
-        from medssl.data.cohorts.openbhb import scan_openbhb
-
-        given = {"vbm": vbm_mask, "quasiraw": quasiraw_mask}
-        found = scan_openbhb(root, modality, {name: path for name, path in given.items() if path is not None})
-        if as_table:
-            from medssl.data.cohorts.openbhb_measures import as_columns
-
-            found = as_columns(found, modality)
-    else:
-        found = scan_folder(
-            root,
-            suffix,
-            derivative,
-            layout,
-            table=table,
-            columns=pairs(column, "--column"),
-            sex=pairs(sex, "--sex"),
-            pattern=pattern,
-        )
-    notes = found.attrs["notes"]
-    for name, value in (("dataset", dataset), ("site", site)):
-        if value is not None:
-            found[name] = value
-    written = write_manifest(found, out, images="image" in found)
-    for note in notes:
-        typer.echo(f"note: {note}")
-    typer.echo(f"{len(found)} scans of {found['participant_id'].nunique()} participants -> {written}")
-    more = f" and {len(found.columns) - 40} more" if len(found.columns) > 40 else ""
-    typer.echo(f"columns: {', '.join(map(str, found.columns[:40]))}{more}")
-    tail = "" if "image" in found else f" --columns '{modality}_*'"
-    typer.echo(f"next: medssl cohort check {out}{tail}")
+app.command(short_help="Write a manifest from folders of scans.")(scan)
 
 
 @app.command(short_help="Find what would break a training.")

@@ -27,6 +27,11 @@ def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
     return found
 
 
+def pair_list(texts: list[str] | None, option: str) -> list[tuple[str, str]]:
+    """NAME=VALUE options in their order, where a name may come several times."""
+    return [next(iter(pairs([text], option).items())) for text in texts or []]
+
+
 def three(text: str | None, kind: type, option: str) -> Any:
     """Three numbers from "2" or "1,1,2"."""
     if text is None:

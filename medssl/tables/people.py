@@ -71,10 +71,12 @@ def session_key(label: object) -> str:
 
     >>> session_key("ses-M06") == session_key("m6"), session_key("ses-01") == session_key("1")
     (True, True)
+    >>> session_key("1.0")
+    '1'
     >>> session_key("BL") == session_key("ses-baseline"), session_key("M12") == session_key("12")
     (True, False)
     """
-    text = bare(cell_text(label), "ses").casefold()
+    text = re.sub(r"(?<=\d)\.0+$", "", bare(cell_text(label), "ses").casefold())
     if text in _BASELINE or re.fullmatch(r"(m|month|months)[ _-]?0+", text):
         return "baseline"
     found = _SESSION.fullmatch(text)

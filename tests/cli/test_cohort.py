@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,7 +72,45 @@ def test_scan_reads_a_table_with_other_words(bids, tmp_path):
     assert table["sex"].tolist()[:2] == ["F", "M"]
 
 
-@pytest.mark.parametrize("wrong", [["--column", "age"], ["--sex", "1=male"]])
+def test_scan_of_several_folders_keeps_their_people_apart(bids, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(bids, other)
+    result = medssl("scan", bids, other, "-o", tmp_path / "m.csv")
+    assert "24 scans of 24 participants" in result.output
+    table = pd.read_csv(tmp_path / "m.csv")
+    assert sorted(set(table["dataset"])) == ["bids", "other"]
+    refused = medssl("scan", bids, other, "-o", tmp_path / "n.csv", "--dataset", "all", status=1).exception
+    assert "would make one person of sub-00 in different data sets (bids, other)" in str(refused)
+    assert not (tmp_path / "n.csv").exists()
+    refused = medssl("scan", bids, other, "--layout", "openbhb", status=2).output
+    assert "OpenBHB is one folder" in " ".join(refused.split())
+
+
+def test_scan_names_sessions_echoes_and_words_that_are_names(tmp_path):
+    root = tmp_path / "visits"
+    for visit in ("A", "B"):
+        for echo in (1, 2):
+            path = root / f"sub-01/ses-{visit}/anat/sub-01_ses-{visit}_echo-{echo}_T1w.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+    lines = ["participant_id\tsession\tage\tsite\tgroup", "sub-01\t1\t70\tNA\tnone", "sub-01\t2\t72\tNA\tb"]
+    (root / "participants.tsv").write_text("\n".join(lines) + "\n")
+    out = tmp_path / "m.csv"
+    refused = str(medssl("scan", root, "-o", out, status=1).exception)
+    assert "(1, 2) meets one in the folder (ses-A, ses-B)" in refused
+    assert not out.exists()
+    named = ["--session", "1=ses-A", "--session", "2=ses-B", "--keep", "site=NA", "--keep", "group=none", "--echo", "2"]
+    assert "written as site-NA" in medssl("scan", root, "-o", out, *named).output
+    table = pd.read_csv(out, dtype=str)
+    assert table["age"].astype(float).tolist() == [70.0, 72.0]
+    assert table["site"].tolist() == ["site-NA", "site-NA"]
+    assert table["group"].tolist() == ["group-none", "b"]
+    assert all("_echo-2_" in image for image in table["image"])
+    nobody = medssl("scan", root, "-o", tmp_path / "n.csv", "--session", "none=A", "--session", "none=B")
+    assert "2 visits without a row" in nobody.output
+
+
+@pytest.mark.parametrize("wrong", [["--column", "age"], ["--sex", "1=male"], ["--session", "1"], ["--keep", "site"]])
 def test_scan_refuses_options_that_are_no_pairs(bids, wrong):
     result = medssl("scan", bids, *wrong, status=2)
     assert wrong[0] in result.output

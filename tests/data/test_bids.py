@@ -248,7 +248,7 @@ def test_a_manifest_in_a_linked_folder_still_finds_its_images(tmp_path):
         (["sub-1/anat/sub-1_T1w.nii.gz"], {"layout": "nested"}, "choose one of auto, bids, flat, plain"),
         (["a.nii"], {"layout": "flat"}, "needs participants.tsv"),
         (["a.nii"], {"pattern": "*.mgz"}, "no image fits the pattern"),
-        (["a.nii"], {"table": "absent.csv"}, "cannot be read"),
+        (["a.nii"], {"table": "absent.csv"}, "absent.csv does not exist"),
     ],
 )
 def test_folders_without_what_is_asked_for_are_refused(tmp_path, make, arguments, message):
@@ -262,7 +262,7 @@ def test_folders_without_what_is_asked_for_are_refused(tmp_path, make, arguments
     [
         ("subject age\n1 2\n", "no column participant_id"),
         ("participant_id\n", "has no rows"),
-        ("participant_id age age\n1 2 3\n", "names the column 'age' twice"),
+        ("participant_id age age\n1 2 3\n", 'row 1 has the column "age" twice'),
         ("participant_id age\nz 2\n", "no file name contains an id"),
     ],
 )

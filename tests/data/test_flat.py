@@ -138,7 +138,7 @@ def test_real_brains_meet_their_rows():
 def test_a_row_with_more_cells_than_columns_is_refused_by_its_line(tmp_path):
     touch(tmp_path, "01.nii.gz", "02.nii.gz")
     (tmp_path / "participants.csv").write_text("participant_id,name,age,sex\n02,Ada,30,F,,\n01,Smith, John,34,M\n")
-    with pytest.raises(ManifestError, match=r"participants\.csv row 3 \(01\): has 5 cells but .* 4 columns; quote"):
+    with pytest.raises(ManifestError, match=r"participants\.csv row 3 \(01\): has 5 cells, but .* 4 columns; quote"):
         scan_folder(tmp_path)
     (tmp_path / "participants.csv").write_text('participant_id,name,age,sex\n02,Ada,30,F,,\n01,"Smith, John",34,M\n')
     assert scan_folder(tmp_path)["age"].tolist() == [34.0, 30.0]

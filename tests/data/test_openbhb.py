@@ -279,3 +279,33 @@ def test_regional_measures_are_never_resampled(layouts, tmp_path: Path):
     cohort = cohort_of(layouts["tree"][0], "desikan_roi", tmp_path)
     with pytest.raises(VolumeError, match=r"preprocessing\.spacing=null"):
         VolumeCache(tmp_path).load(cohort.images(0), Preprocessing(spacing=2))
+
+
+@pytest.mark.oddity("table-not-fetched")
+def test_what_is_not_fetched_is_named(layouts, tmp_path: Path):
+    fake.write_tree(tmp_path, split=True)
+    path = sorted((tmp_path / "data").glob("*_preproc-cat12vbm_desc-gm_T1w.npy"))[0]
+    path.unlink()
+    path.symlink_to("../.git/annex/objects/x/y/z.npy")
+    found = scan_openbhb(tmp_path, "vbm")
+    assert len(found) == len(scan_openbhb(layouts["tree"][0], "vbm"))
+    assert f"fetch them with `datalad get {path}`" in " | ".join(found.attrs["notes"])
+    (tmp_path / "participants.tsv").unlink()
+    (tmp_path / "participants.tsv").symlink_to(".git/annex/objects/x/y/z.tsv")
+    with pytest.raises(ManifestError, match=r"participants\.tsv is a git-annex link .* `datalad get"):
+        scan_openbhb(tmp_path, "vbm")
+
+
+@pytest.mark.oddity("sessions-that-do-not-meet")
+def test_sessions_of_the_table_meet_those_of_the_folder_or_are_refused(tmp_path: Path):
+    fake.write_folder(tmp_path)
+    before = scan_openbhb(tmp_path, "vbm")
+    path = tmp_path / "participants.tsv"
+    table = pd.read_csv(path, sep="\t", dtype=str)
+    table.assign(session="01").to_csv(path, sep="\t", index=False)
+    assert scan_openbhb(tmp_path, "vbm")["age"].tolist() == before["age"].tolist()
+    table.assign(session="first").to_csv(path, sep="\t", index=False)
+    with pytest.raises(ManifestError, match=r"\(first\) meets one in the folder \(ses-1\)"):
+        scan_openbhb(tmp_path, "vbm")
+    found = scan_openbhb(tmp_path, "vbm", sessions=[("first", "ses-1")])
+    assert found["age"].tolist() == before["age"].tolist()

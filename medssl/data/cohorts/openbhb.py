@@ -14,10 +14,13 @@ from pathlib import Path
 import pandas as pd
 
 from medssl.data.blocks import Block, current, git_blob, read_mask
+from medssl.data.cohorts.found import say_absent
+from medssl.data.cohorts.merge import merge_persons
 from medssl.data.cohorts.openbhb_tables import array_rows, fold_columns, official_splits, persons_of
-from medssl.data.cohorts.tables import in_order, listed, merge_persons, read_table
+from medssl.data.cohorts.tables import in_order, listed, read_table
+from medssl.data.cohorts.visits import Named
 from medssl.data.parts import wide_array
-from medssl.data.reference import MASKED, Reference
+from medssl.data.reference import MASKED, Reference, parse
 from medssl.errors import ManifestError
 
 MODALITIES = ("vbm", "quasiraw", "xhemi", "vbm_roi", "desikan_roi", "destrieux_roi", "raw")
@@ -39,13 +42,17 @@ _SETS = ("train", "val")
 
 
 def scan_openbhb(
-    root: str | Path, modality: str = "vbm", masks: Mapping[str, str | Path] | None = None
+    root: str | Path,
+    modality: str = "vbm",
+    masks: Mapping[str, str | Path] | None = None,
+    sessions: Named = (),
 ) -> pd.DataFrame:
     """Manifest rows of every scan of one modality: participant_id, image, age, sex, site, split, fold0, fold1, fold2.
 
     masks: "vbm" and "quasiraw" -> file, where it is not in the folder or its resource/. Rows of arrays that need a
-    mask name it in the column ``mask``. split holds the official train, internal_test and external_test;
-    fold0 to fold2 those of the three cross-validation folds (train rows only), "" where a row is in none.
+    mask name it in the column ``mask``. sessions: (in the table, in the folder), where spellings do not meet.
+    split holds the official train, internal_test and external_test; fold0 to fold2 those of the three
+    cross-validation folds (train rows only), "" where a row is in none.
     ``result.attrs["notes"]`` is a list of sentences. Errors: ManifestError, VolumeError (mask), naming the file.
     """
     root = Path(root).absolute()
@@ -59,13 +66,14 @@ def scan_openbhb(
     if layout == "arrays":
         out = _scan_arrays(root, modality, masks or {}, notes)
     else:
-        out = _scan_files(root, layout, modality, notes)
+        out = _scan_files(root, layout, modality, notes, sessions)
     for name, column in fold_columns(root, out, notes).items():
         out[name] = column
     out["dataset"] = "OpenBHB"
     unsited = int((out["site"] == "").sum()) if "site" in out else len(out)
     if unsited:
         notes.append(f"{unsited} rows have no site; they stay, and no site is scored for them")
+    say_absent(sorted({str(parse(image).file) for image in out["image"]}), notes)
     out = in_order(out)
     out.attrs["notes"] = notes
     return out
@@ -141,9 +149,9 @@ def _mask_file(root: Path, block: Block, masks: Mapping[str, str | Path], notes:
     return file
 
 
-def _scan_files(root: Path, layout: str, modality: str, notes: list[str]) -> pd.DataFrame:
+def _scan_files(root: Path, layout: str, modality: str, notes: list[str], sessions: Named) -> pd.DataFrame:
     """One row per file of a scan, or per row of the tables of regional measures."""
-    found = list(_tree_files(root, modality) if layout == "tree" else _folder_files(root, modality))
+    found = list(_tree_files(root, modality) if layout == "tree" else _folder_files(root, modality, notes))
     if not found:
         ending = _ENDINGS[modality]
         other = f" and no {_TABLES[modality]}" if layout == "folder" and modality in _TABLES else ""
@@ -156,7 +164,7 @@ def _scan_files(root: Path, layout: str, modality: str, notes: list[str]) -> pd.
             f"{' and '.join(sorted(set(images['folder'])))}); remove one of them"
         )
     persons = persons_of(root, notes)
-    out = merge_persons(images.drop(columns="folder"), persons, notes)
+    out = merge_persons(images.drop(columns="folder"), persons, notes, sessions)
     out["split"] = official_splits(root, out, notes)
     outside = out["split"].isin(("internal_test", "external_test")) == (images["folder"] == "train")
     wrong = out[outside & (out["split"] != "") & (images["folder"] != "")]
@@ -177,7 +185,7 @@ def _tree_files(root: Path, modality: str) -> Iterator[tuple[str, str, str, str]
         yield label, "", str(Reference(path, modality)), ""
 
 
-def _folder_files(root: Path, modality: str) -> Iterator[tuple[str, str, str, str]]:
+def _folder_files(root: Path, modality: str, notes: list[str]) -> Iterator[tuple[str, str, str, str]]:
     """(participant, session, image, train or val) of the Hugging Face folder."""
     for name in _SETS:
         place = root / name / ("rawdata" if modality == "raw" else "derivatives")
@@ -188,7 +196,7 @@ def _folder_files(root: Path, modality: str) -> Iterator[tuple[str, str, str, st
             yield label, path.parent.name, image, name
         if not paths and modality in _TABLES and (place / _TABLES[modality]).is_file():
             file = place / _TABLES[modality]
-            rows = read_table(file)
+            rows = read_table(file, notes)
             sessions = rows["session"] if "session" in rows else pd.Series("1", index=rows.index)
             if "participant_id" not in rows:
                 raise ManifestError(f"{file}: has no column participant_id; take the table as published")

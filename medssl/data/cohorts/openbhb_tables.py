@@ -10,9 +10,11 @@ from typing import Any
 import pandas as pd
 
 from medssl.data.cohorts.persons import tidy
-from medssl.data.cohorts.tables import bare, read_table
+from medssl.data.cohorts.tables import read_table
 from medssl.data.manifest_file import SPLITS
 from medssl.errors import ManifestError
+from medssl.tables.people import bare
+from medssl.tables.pointers import stands_in
 
 FOLDS = ("fold0", "fold1", "fold2")
 _LABELS = ("train_site_labels_v1.tsv", "test_site_labels_v1.tsv")
@@ -24,7 +26,7 @@ def array_rows(path: Path, stem: str, count: int, notes: list[str]) -> pd.DataFr
     stem: train, internal_test, external_test, or test (then the table's column split decides). Errors:
     ManifestError where the table is absent, has another number of rows, or does not say the split of test rows.
     """
-    table = _with_site(_read(path), path, notes)
+    table = _with_site(_read(path, notes), path, notes)
     if len(table) != count:
         raise ManifestError(
             f"{path} has {len(table)} rows, but {path.with_suffix('.npy').name} has {count}; take both from the same "
@@ -49,7 +51,7 @@ def persons_of(root: Path, notes: list[str]) -> pd.DataFrame:
     path = root / "participants.tsv"
     if not path.is_file() and (root.parent / "participants.tsv").is_file():
         path = root.parent / "participants.tsv"
-    table = _read(path)
+    table = _read(path, notes)
     if "participant_id" not in table:
         raise ManifestError(f"{path}: has no column participant_id; take the table as published")
     labels = _site_labels(path.parent)
@@ -130,10 +132,10 @@ def _folds(path: Path, content: Any, keys: Mapping[Any, int], count: int) -> dic
     return columns
 
 
-def _read(path: Path) -> pd.DataFrame:
-    if not path.is_file():
+def _read(path: Path, notes: list[str]) -> pd.DataFrame:
+    if not path.is_file() and not stands_in(path):
         raise ManifestError(f"{path} does not exist; put the table of the release there")
-    return read_table(path)
+    return read_table(path, notes)
 
 
 def _with_site(table: pd.DataFrame, path: Path, notes: list[str]) -> pd.DataFrame:

@@ -1,11 +1,10 @@
-"""Participants tables in, manifests out: reading, merging with images, writing."""
+"""Participants tables in, manifests out: reading and writing."""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,122 +12,110 @@ import pandas as pd
 from medssl.data.reference import parse
 from medssl.errors import ManifestError
 from medssl.files import write_atomic
+from medssl.tables.ages import age_column
+from medssl.tables.missing import is_missing, said_missing, without_missing
+from medssl.tables.text import read_cells
 
 COLUMNS = ("participant_id", "session", "image", "age", "sex", "site", "dataset", "split", "diagnosis")
 """The columns of a manifest that have a meaning, in the order in which they are written."""
 
 TABLE_NAMES = ("participants.tsv", "participants.csv")
-_MISSING = {"", "n/a", "na", "nan"}
+_NO_ID = ("", "n/a", "#n/a", "<na>")
+_IDS = ("participant_id", "subject_id", "subject")
+Keep = Sequence[tuple[str, str]]
+"""(column, word): a word for "missing" that is a name in that column."""
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Rows of a TSV or CSV file as text, "" where a value is missing (n/a, NA, nan, empty).
+def read_table(
+    path: Path,
+    notes: list[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    keep: Keep = (),
+    lenient: bool = False,
+) -> pd.DataFrame:
+    """Rows of a TSV or CSV file as text, "" where a value is missing; see ``without_words`` for what counts as that.
 
-    Raises ManifestError where the file is absent, unreadable, empty, names a column twice or where a row has
-    more cells than the header.
+    notes: takes what was detected (encoding, separator) and what was emptied. lenient: whether columns of ``keep`` may
+    be absent, of one of several tables. Raises ManifestError where the file is
+    absent, unreadable, empty, names a column twice or where a row has more cells than the header.
     """
-    if path.suffix.lower() not in {".csv", ".tsv", ".txt"}:
+    table = raw_table(path, notes)
+    if lenient:
+        keep = [(column, word) for column, word in keep if _names_of(table, column, columns or {})]
+    return without_words(table, path, notes, columns, keep)
+
+
+def raw_table(path: Path, notes: list[str] | None = None) -> pd.DataFrame:
+    """All cells of a TSV or CSV file as stripped text, without empty rows. Errors: see ``read_table``."""
+    if path.suffix.lower() not in {".csv", ".tsv", ".tab", ".txt"}:
         raise ManifestError(f"{path}: tables are read from .tsv or .csv; save it in one of these forms")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ManifestError(f"{path}: cannot be read ({error.strerror}); give the path of a table") from error
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: is not UTF-8 text; save the table as CSV in UTF-8") from error
-    head = text.split("\n", 1)[0]
-    separator = max("\t;,", key=head.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    numbered = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    rows = [row for _, row in numbered]
-    if len(rows) < 2:
+    cells = read_cells(path, notes)
+    if not cells.rows:
         raise ManifestError(f"{path}: has no rows; it needs a header line and one line per participant")
-    header = [name.strip() for name in rows[0]]
-    for line, row in numbered[1:]:
-        if any(cell.strip() for cell in row[len(header) :]):
-            raise ManifestError(
-                f"{path} row {line} ({row[0].strip()}): has {len(row)} cells but the header names {len(header)} "
-                "columns; quote cells that hold the separator"
-            )
-    # Index columns of a spreadsheet carry no name; they are not data.
-    named = [k for k, name in enumerate(header) if name and not name.startswith("Unnamed:")]
-    twice = sorted({header[k] for k in named if header.count(header[k]) > 1})
-    if twice:
-        raise ManifestError(f"{path}: names the column '{twice[0]}' twice; keep one of them")
-    cells = [[row[k].strip() if k < len(row) else "" for k in named] for row in rows[1:]]
-    cells = [["" if cell.lower() in _MISSING else cell for cell in row] for row in cells]
-    return pd.DataFrame([row for row in cells if any(row)], columns=[header[k] for k in named], dtype=object)
+    return pd.DataFrame(cells.rows, columns=cells.header, dtype=object)
+
+
+def without_words(
+    table: pd.DataFrame,
+    path: Path,
+    notes: list[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    keep: Keep = (),
+) -> pd.DataFrame:
+    """The table with "" for every word and code that stands for a missing value, said in ``notes``.
+
+    Columns of ages keep their codes, which ``medssl.tables.ages`` knows; ids called NA or none become sub-NA. columns:
+    manifest name -> name in this table. keep: words that are names, written as COLUMN-WORD (site-NA), since every
+    reader of a manifest takes the word itself as missing.
+    """
+    given = columns or {}
+    said: dict[str, Counter[str]] = {}
+    names: dict[str, set[str]] = {}
+    for column, word in keep:
+        names.setdefault(_column_of(table, column, given, path), set()).add(word.strip().casefold())
+    out = {}
+    for name in table.columns:
+        cells = table[name].tolist()
+        if name in names:
+            shown = next(column for column, _ in keep if _column_of(table, column, given, path) == name)
+            kept = [f"{shown}-{cell}" if cell.casefold() in names[name] else cell for cell in cells]
+            changed = dict.fromkeys(new for new, old in zip(kept, cells, strict=True) if new != old)
+            if notes is not None and changed:
+                notes.append(f"{name} of {path.name}: a name that reads as missing is written as {', '.join(changed)}")
+            cells = kept
+        if name.lower() in _IDS or given.get("participant_id") == name:
+            # Whoever is called NA or none is somebody; with sub- before it every reader takes it so.
+            out[name] = ["" if c.lower() in _NO_ID else f"sub-{c}" if is_missing(c) else c for c in cells]
+            continue
+        is_age = age_column(name) is not None or given.get("age") == name
+        out[name], said[name] = without_missing(cells, "age" if is_age else name)
+    if notes is not None:
+        notes += said_missing(path.name, said)
+    found = pd.DataFrame(out, columns=list(table.columns), dtype=object)
+    return found[(found != "").any(axis=1)].reset_index(drop=True)
+
+
+def _column_of(table: pd.DataFrame, column: str, columns: Mapping[str, str], path: Path) -> str:
+    """The table's own name of a column of the manifest."""
+    found = _names_of(table, column, columns)
+    if not found:
+        raise ManifestError(
+            f"{path}: has no column '{column}', of which --keep speaks; its columns are {', '.join(table.columns)}"
+        )
+    return found[0]
+
+
+def _names_of(table: pd.DataFrame, column: str, columns: Mapping[str, str]) -> list[str]:
+    """Columns of the table that a manifest's name may mean, the best first."""
+    theirs = columns.get(column, column)
+    names = [str(name) for name in table.columns]
+    return [name for name in names if name == theirs] or [name for name in names if name.lower() == theirs.lower()]
 
 
 def listed(items: Sequence[str], most: int = 5) -> str:
     """The first few items as text: "a, b, c and 12 more"."""
     more = len(items) - most
     return ", ".join(items[:most]) + (f" and {more} more" if more > 0 else "")
-
-
-def bare(label: str, key: str) -> str:
-    """A BIDS label without its key: "sub-01" -> "01"."""
-    return str(label).strip().removeprefix(f"{key}-")
-
-
-def merge_persons(images: pd.DataFrame, persons: pd.DataFrame | None, notes: list[str]) -> pd.DataFrame:
-    """Images with the columns of the participants table, joined by id (with or without "sub-") and session.
-
-    Ids that lost their leading zeros in a spreadsheet are found where the number names one participant only.
-    """
-    if persons is None:
-        notes.append("no participants table was found: the manifest has no age, sex or site")
-        return images
-    labels = [bare(label, "sub") for label in images["participant_id"]]
-    sessions = [bare(session, "ses") for session in images["session"]]
-    rows, unseen = _rows_by_id(persons, set(labels), notes)
-    at = [rows.get(key, rows.get((key[0], ""), -1)) for key in zip(labels, sessions, strict=True)]
-    extra = persons.drop(columns=["participant_id", "session"], errors="ignore").astype(object)
-    extra = extra.reindex(at).set_axis(images.index)
-    for name in extra.columns:
-        extra[name] = extra[name].astype(float) if name == "age" else extra[name].fillna("")
-    lone = [str(label) for label, row in zip(images["participant_id"], at, strict=True) if row < 0]
-    if lone:
-        notes.append(
-            f"{len(lone)} images have no row in the participants table, so no age, sex or site: {listed(lone)}"
-        )
-    if unseen:
-        notes.append(f"{len(unseen)} rows of the participants table have no image: {listed(unseen)}")
-    return pd.concat([images, extra], axis=1)
-
-
-def _rows_by_id(
-    persons: pd.DataFrame, labels: set[str], notes: list[str]
-) -> tuple[dict[tuple[str, str], int], list[str]]:
-    """(bare id, bare session or "") -> row of the table, and the ids of the table that no image has."""
-    by_number: dict[int, list[str]] = {}
-    for label in labels:
-        if label.isdigit():
-            by_number.setdefault(int(label), []).append(label)
-    rows: dict[tuple[str, str], int] = {}
-    guessed, unseen, repeated = [], [], []
-    sessions = persons.get("session", [""] * len(persons))
-    for row, (written, session) in enumerate(zip(persons["participant_id"], sessions, strict=True)):
-        label = bare(written, "sub")
-        if label not in labels and label.isdigit() and len(by_number.get(int(label), [])) == 1:
-            guessed.append(str(written))
-            label = by_number[int(label)][0]
-        if label not in labels:
-            unseen.append(str(written))
-        elif (label, bare(session, "ses")) in rows:
-            repeated.append(str(written))
-        rows.setdefault((label, bare(session, "ses")), row)
-    for (label, _), row in list(rows.items()):  # a table by session also serves images without one
-        rows.setdefault((label, ""), row)
-    if guessed:
-        notes.append(
-            f"{len(guessed)} ids of the participants table lack the zeros in front and were matched by number: "
-            f"{listed(guessed)}"
-        )
-    if repeated:
-        notes.append(
-            f"{len(repeated)} rows of the participants table repeat an id; its first row counts: {listed(repeated)}"
-        )
-    return rows, list(dict.fromkeys(unseen))
 
 
 def in_order(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,240 @@
+"""The scans of a BIDS folder: one per person and session, of what is one; and the tables of sessions."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from medssl.data.cohorts.found import (
+    NoImages,
+    echo_of,
+    is_part,
+    is_unusual,
+    natural,
+    one_echo,
+    one_format,
+    say_echoes,
+    say_parts,
+    suffix_counts,
+    suffix_in,
+)
+from medssl.data.cohorts.ignore import Ignore
+from medssl.data.cohorts.merge import merge_persons
+from medssl.data.cohorts.sessions import merge_sessions
+from medssl.data.cohorts.tables import listed
+from medssl.data.cohorts.visits import Named
+from medssl.data.image_files import find_images, is_image_name, stem
+from medssl.errors import ManifestError, count
+from medssl.tables.people import entity
+
+SUFFIX = "T1w"
+"""The suffix where none is asked for; images of a flat or plain folder need not carry it."""
+INSTEAD = "UNIT1"
+"""The suffix taken where nobody has a T1w image: the combined image of an MP2RAGE."""
+_KINDS = ("anat", "func", "dwi", "fmap", "perf", "pet", "meg", "eeg")
+
+
+def places_of(root: Path, derivative: str | None = None) -> list[Path]:
+    """The folders that hold sub-* folders: the root, its rawdata, or derivatives."""
+    derived = root / "derivatives"
+    if derivative and derived.is_dir():
+        if (derived / derivative).is_dir():
+            return [derived / derivative]
+        return [derived, *sorted(folder for folder in derived.iterdir() if folder.is_dir() and folder.name[0] != ".")]
+    if not derivative and (root / "rawdata").is_dir() and not any(root.glob("sub-*/")):
+        return [root / "rawdata"]
+    return [root]
+
+
+def subjects_of(place: Path) -> list[Path]:
+    """The folders sub-* of a place, in natural order."""
+    if not place.is_dir():
+        return []
+    found = [path for path in place.glob("sub-*") if path.is_dir() and not is_image_name(path.name)]
+    return sorted(found, key=lambda path: natural(path.name))
+
+
+def looks_bids(root: Path, suffix: str) -> bool:
+    """Whether there are sub-* folders with such an image where BIDS has it, or with several kinds of images."""
+    places = places_of(root)
+    if any(True for place in places for _ in _files(place, suffix, "", _Left())):
+        return True
+    for subject in (subject for place in places for subject in subjects_of(place)):
+        homes = [subject, *(path for path in subject.glob("ses-*") if path.is_dir())]
+        if any((home / kind).is_dir() and find_images(home / kind) for home in homes for kind in _KINDS):
+            return True
+        names = [path for home in homes for path in _inside(home) if path.name.startswith(f"{subject.name}_")]
+        kinds = {(entity(path.name, "ses"), suffix_in(path)) for path in names}
+        if len(kinds) > len({session for session, _ in kinds}) or any("_inv-" in path.name for path in names):
+            return True
+    return False
+
+
+@dataclass
+class _Left:
+    """What was met on the way and is nobody's scan."""
+
+    ignored: list[Path] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+    parts: list[Path] = field(default_factory=list)
+    rules: Sequence[Ignore] = ()
+
+    def say(self, kept: Sequence[Path], notes: list[str]) -> None:
+        for paths, reason in (
+            (self.ignored, "named by .bidsignore"),
+            (self.folders, "named like an image, but a folder"),
+        ):
+            if paths:
+                notes.append(f"{count(len(paths), 'image')} left out, {reason}: {listed([p.name for p in paths])}")
+        if self.parts:
+            say_parts(self.parts, kept, notes)
+
+
+def _inside(folder: Path) -> dict[Path, bool]:
+    """Everything in a folder that is named like an image, in natural order, and whether it is a folder itself."""
+    try:
+        with os.scandir(folder) as entries:
+            found = {entry.name: entry.is_dir() for entry in entries if is_image_name(entry.name)}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return {folder / name: found[name] for name in sorted(found, key=natural)}
+
+
+def _files(place: Path, suffix: str, part: str, left: _Left) -> Iterator[Path]:
+    """Images <place>/sub-*/[ses-*/][anat/]*<part>*_<suffix>.<ending>, in natural order."""
+    for subject in subjects_of(place):
+        homes = [subject, *sorted(subject.glob("ses-*"), key=lambda path: natural(path.name))]
+        for folder in (folder for home in homes for folder in (home, home / "anat")):
+            for path, is_folder in _inside(folder).items():
+                if not stem(path).endswith(f"_{suffix}") or part not in f"{place.name}/{path.name}":
+                    continue
+                if is_folder:
+                    left.folders.append(path)
+                elif any(rules.names(path) for rules in left.rules):
+                    left.ignored.append(path)
+                elif is_part(path) and not is_part(Path(part)):
+                    left.parts.append(path)
+                else:
+                    yield path
+
+
+def scan_bids(
+    root: Path,
+    suffix: str,
+    derivative: str | None,
+    persons: pd.DataFrame | None,
+    notes: list[str],
+    echo: int | None = None,
+    sessions: Named = (),
+) -> pd.DataFrame:
+    """One row per subject and session of a BIDS folder, merged with its tables."""
+    places = places_of(root, derivative)
+    inside = bool(derivative) and places == [root / "derivatives" / str(derivative)]
+    part = derivative if derivative and not inside else ""
+    left = _Left(rules=[Ignore.of(folder) for folder in dict.fromkeys([root, *places])])
+    found = [(path, place) for place in places for path in _files(place, suffix, part, left)]
+    if not found and suffix == SUFFIX:
+        found = [(path, place) for place in places for path in _files(place, INSTEAD, part, left)]
+        if found:
+            notes.append(f"there is no {SUFFIX} image, so {INSTEAD} was taken (--suffix chooses)")
+            suffix = INSTEAD
+    if not found:
+        raise _nothing(places, suffix, part, left)
+    place_of = dict(found)
+    files, echoes = one_echo(one_format(list(place_of), notes), echo)
+    if not files:
+        raise NoImages(f"{root}: no image *_{suffix} has echo-{echo} in its name; correct --echo")
+    chosen = _one_each(files, place_of, notes)
+    say_echoes([echoes[path] for path in chosen.values() if path in echoes], echo, notes)
+    left.say([path for path, _ in found], notes)
+    _say_without(places, suffix, place_of, [subject for subject, _ in chosen], notes)
+    images = pd.DataFrame(
+        [(subject, session, str(path)) for (subject, session), path in sorted(chosen.items(), key=_order)],
+        columns=["participant_id", "session", "image"],
+        dtype=object,
+    )
+    out = merge_persons(images, persons, notes, sessions)
+    return merge_sessions(out, [root, *places], notes, sessions)
+
+
+def _nothing(places: Sequence[Path], suffix: str, part: str, left: _Left) -> ManifestError:
+    """What to say where no image was found: which there are, and what was left out."""
+    what = f"sub-*/[ses-*/]anat/*{part}*_{suffix}.nii[.gz]".replace("**", "*")
+    others = [path for place in places[:3] for subject in subjects_of(place) for path in find_images(subject)]
+    there = f", but there is {suffix_counts(others)}" if others else ""
+    for paths, reason in (
+        (left.ignored, "named by .bidsignore"),
+        (left.parts, "of phases or real or imaginary parts"),
+        (left.folders, "a folder that is named like one"),
+    ):
+        if paths:
+            there += f" ({len(paths)} left out, {reason}: {paths[0].name})"
+    return NoImages(
+        f"{', '.join(str(place) for place in places[:3])}: no image {what}{there}; set --suffix or --derivative, "
+        "or use --layout flat or plain"
+    )
+
+
+def subject_of(path: Path, place: Path) -> str:
+    """The participant of an image below a place: by its name, else by its folder; the longer where both begin alike.
+
+    sub-CC-01/anat/sub-CC-01_T1w.nii.gz is of sub-CC-01, though labels of BIDS hold letters and numbers only.
+    """
+    named, folder = entity(path.name, "sub"), path.relative_to(place).parts[0]
+    return folder if not named or stem(path).startswith(f"{folder}_") else named
+
+
+def _one_each(files: Sequence[Path], place_of: dict[Path, Path], notes: list[str]) -> dict[tuple[str, str], Path]:
+    """The image of every subject and session: the combined echo, the first run, NIfTI; what else there is, is said."""
+    groups: dict[tuple[str, str], list[Path]] = {}
+    for path in files:
+        inner = path.relative_to(place_of[path]).as_posix()
+        session = entity(path.name, "ses") or entity(inner, "ses")
+        groups.setdefault((subject_of(path, place_of[path]), session), []).append(path)
+    chosen = {key: min(group, key=_rank) for key, group in groups.items()}
+    further = [path for key, group in groups.items() for path in group if path != chosen[key]]
+    if further:
+        order = {path: k for k, path in enumerate(files)}
+        names = [path.name for path in sorted(further, key=order.__getitem__)]
+        notes.append(
+            f"{len(names)} further runs or variants were left out (first run taken; --derivative chooses by "
+            f"a part of the name): {listed(names)}"
+        )
+    return chosen
+
+
+def _rank(path: Path) -> tuple[bool, int, int, bool]:
+    run = re.search(r"_run-(\d+)", path.name)
+    return (echo_of(path) > 0, int(run.group(1)) if run else 0, echo_of(path), is_unusual(path))
+
+
+def _order(item: tuple[tuple[str, str], Path]) -> tuple[list[tuple[int, str]], ...]:
+    return tuple(natural(text) for text in item[0])
+
+
+def _say_without(
+    places: Sequence[Path], suffix: str, found: Mapping[Path, Path], chosen: Sequence[str], notes: list[str]
+) -> None:
+    """Say which sub-* folders gave no scan."""
+    known = {
+        *chosen,
+        *(path.relative_to(place).parts[0] for path, place in found.items()),
+    }
+    without = [subject.name for place in places for subject in subjects_of(place) if subject.name not in known]
+    if without:
+        notes.append(f"{count(len(without), 'folder')} of a participant without a {suffix} image: {listed(without)}")
+
+
+def dataset_name(root: Path) -> str:
+    """Name in dataset_description.json; "" where there is none."""
+    try:
+        described = json.loads((root / "dataset_description.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(described.get("Name") or "").strip() if isinstance(described, dict) else ""

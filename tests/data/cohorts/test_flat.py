@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from medssl.data.cohorts.bids import scan_folder
+from medssl.data.cohorts.flat import participant_in
+from medssl.errors import ManifestError
+from tests.data.cohorts.trees import annex_link, names, notes, scans, table
+
+
+@pytest.mark.parametrize(
+    ("path", "participant"),
+    [
+        ("sub-01_T1w.nii.gz", "sub-01"),
+        ("sub-01/T1.nii.gz", "sub-01"),
+        ("site/sub-01/ses-2/anat/sub-01_ses-2_run-1_T1w.nii.gz", "sub-01"),
+        ("group_sub-01_T1w.nii.gz", "sub-01"),
+        ("sub-01_ses-1/T1.nii.gz", "sub-01"),
+        ("sub-CC-001_T1w.nii.gz", "sub-CC-001"),
+        ("sub-01-1mm.nii.gz", "sub-01"),
+        ("sub-NDAR_INV01/T1.nii.gz", "sub-NDAR_INV01"),
+        ("sub-NDAR_INV01/sub-NDAR_INV01_T1w.nii.gz", "sub-NDAR_INV01"),
+        ("sub-01/other/sub-02_T1w.nii.gz", "sub-02"),
+        ("study-sub-1_T1w.nii.gz", ""),
+        ("anna/T1.nii.gz", ""),
+    ],
+)
+def test_the_participant_of_a_path(path: str, participant: str):
+    assert participant_in(Path("/d") / path, Path("/d")) == participant
+
+
+@pytest.mark.oddity("sub-in-a-path")
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("sub-01_ses-1_T1w.nii.gz", "sub-01_ses-2_T1w.nii.gz", "sub-02_T1w.nii.gz"),
+        ("sub-01/T1.nii.gz", "sub-01/brain.nii.gz", "sub-02/T1.nii.gz"),
+        ("a/sub-01_acq-x_T1w.nii.gz", "b/sub-01_acq-y_T1w.nii.gz", "a/sub-02_T1w.nii.gz"),
+    ],
+)
+def test_one_person_is_never_several(tmp_path: Path, files: tuple[str, ...], listed: bool):
+    scans(tmp_path, *files)
+    if listed:
+        table(tmp_path, "participant_id age\nsub-01 30\nsub-02 40\n")
+    found = scan_folder(tmp_path)
+    assert sorted(set(found["participant_id"])) == ["sub-01", "sub-02"]
+    assert set(found["image"]) <= {str(tmp_path / name) for name in files}
+
+
+@pytest.mark.oddity("sub-in-a-path")
+def test_several_images_of_a_person_in_a_plain_folder_are_said(tmp_path: Path):
+    scans(tmp_path, "x/sub-01_acq-a_T1w.nii.gz", "y/sub-01_acq-b_T1w.nii.gz", "x/sub-02_T1w.nii.gz")
+    found = scan_folder(tmp_path)
+    assert len(found) == 3
+    assert "1 participant with several images of one session, all kept as scans of one person" in notes(found)
+    assert "1 participant in several folders, each taken as one person: sub-01 (x, y)" in notes(found)
+
+
+@pytest.mark.oddity("sub-in-a-path")
+def test_a_person_without_a_row_is_not_mistaken_for_a_number_in_the_name(tmp_path: Path):
+    scans(tmp_path, "sub-99_visit-1_T1w.nii.gz", "sub-1_visit-2_T1w.nii.gz")
+    table(tmp_path, "participant_id age\n1 30\n2 40\n")
+    found = scan_folder(tmp_path).set_index("participant_id")
+    assert found.loc["1", "age"] == 30.0
+    assert found["age"].isna().tolist() == [False, True]
+
+
+def test_folders_that_are_links_are_searched(tmp_path: Path):
+    scans(tmp_path / "elsewhere", "a_T1w.nii.gz")
+    scans(tmp_path / "here", "b_T1w.nii.gz")
+    (tmp_path / "here" / "more").symlink_to(tmp_path / "elsewhere")
+    annex_link(tmp_path / "here" / "c_T1w.nii.gz")
+    assert names(scan_folder(tmp_path / "here")) == ["b_T1w.nii.gz", "c_T1w.nii.gz", "a_T1w.nii.gz"]
+
+
+@pytest.mark.oddity("freesurfer-folder")
+@pytest.mark.parametrize("listed", [True, False])
+def test_of_a_folder_of_freesurfer_the_volume_must_be_chosen(tmp_path: Path, listed: bool):
+    people = ("IXI012", "sub-02", "fsaverage")
+    scans(tmp_path, *[f"{name}/mri/{kind}.mgz" for name in people for kind in ("T1", "aseg", "brain")])
+    scans(tmp_path, *[f"{name}/mri/orig/001.mgz" for name in people])
+    if listed:
+        table(tmp_path, "participant_id age\nIXI012 30\nsub-02 40\n")
+    with pytest.raises(
+        ManifestError, match=r"FreeSurfer with T1\.mgz \(2\), aseg.*--pattern, such as '\*/mri/brain\.mgz'"
+    ):
+        scan_folder(tmp_path)
+    found = scan_folder(tmp_path, pattern="*/mri/brain.mgz")
+    assert len(found) == 2
+    assert "of fsaverage left out" in notes(found)
+    if listed:
+        assert found["age"].tolist() == [30.0, 40.0]
