@@ -46,7 +46,7 @@ _CODES = ("sex", "site", "dataset", "diagnosis", "subject")
 
 @dataclass(frozen=True)
 class Assembly:
-    """Everything that a training needs, built from one recipe."""
+    """Everything that a training needs, built from one recipe; impossible ages of ``cohort`` are emptied."""
 
     recipe: Recipe
     cohort: Cohort
@@ -96,7 +96,7 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
             print(f"{columns.filled} empty cells of the training rows become the mean of their column", file=sys.stderr)
     policy = replace(build_policy(recipe.views.policy), dtype=getattr(torch, recipe.views.products))
     _refuse_places(policy, shape)
-    aged = replace(cohort, table=table)
+    aged = cohort if table is cohort.table else replace(cohort, table=table)
     labels, meta = _columns(aged, rows)
     facts = Facts(len(cohort.table), rows, recipe.data.batch_size * number, tuple(shape), labels)
     torch.manual_seed(recipe.trainer.seed)
@@ -128,7 +128,7 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
         "training": _training(aged, rows) | ({} if columns is None else columns.facts),
         "views": policy.to_list(),
     }
-    return Assembly(recipe, cohort, preprocessing, dataset, method, rows, info, columns, balance)
+    return Assembly(recipe, aged, preprocessing, dataset, method, rows, info, columns, balance)
 
 
 def _refuse_options(recipe: Recipe) -> None:

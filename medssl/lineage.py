@@ -29,8 +29,8 @@ _PLACES = (
 def same_parents(run: Run, parts: Assembly) -> None:
     """Refuse to continue on other scans or by another recipe than the run began with."""
     before = run.read_info().get("hashes", {})
-    now_there = {"manifest": parts.cohort.digest, "recipe": file_digest(run.recipe)}
-    now_there["scans"] = str(parts.info["hashes"]["scans"])
+    made = parts.info["hashes"]
+    now_there = {"manifest": str(made["manifest"]), "recipe": file_digest(run.recipe), "scans": str(made["scans"])}
     for parent, digest in now_there.items():
         if before.get(parent) != digest:
             raise UserError(

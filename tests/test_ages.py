@@ -15,7 +15,9 @@ from medssl.catalog import CATALOG, entry
 from medssl.config import Recipe, load_recipe
 from medssl.data.cache import VolumeCache
 from medssl.data.manifest import Cohort
-from medssl.errors import ManifestError
+from medssl.errors import ManifestError, UserError
+from medssl.lineage import own_cohort, same_parents
+from medssl.training.run import Run
 from tests.conftest import tiny_recipe
 
 Rewrite = Callable[[Callable[[pd.DataFrame], pd.DataFrame]], Path]
@@ -119,6 +121,7 @@ def test_a_method_that_reads_no_age_takes_an_impossible_one_as_unknown(rewritten
     parts = assemble(recipe(manifest, "simclr", f"data.cache={tmp_path / 'cache'}"))
     row = int(parts.train_rows[0])
     assert torch.isnan(parts.dataset.meta["age"][row])
+    assert np.isnan(parts.cohort.table["age"].iloc[row]), "monitors and pictures read this one"
     assert parts.info["training"]["age"][0] > 0
     assert parts.info["hashes"]["manifest"] == Cohort.read(manifest).digest, "the parent is the file as it is"
     (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
@@ -170,3 +173,16 @@ def test_embed_says_what_was_read_as_missing(cohort: Path, rewritten: Rewrite, c
     assert np.isnan(table.meta["age"].to_numpy(float)).sum() == 1
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
     assert said == ["note: 1 age of manifest.csv was left empty, being codes of missing values: -9999"]
+
+
+@pytest.mark.oddity("age-impossible-in-use")
+def test_a_run_over_an_impossible_age_knows_its_manifest_again(rewritten: Rewrite, tmp_path: Path):
+    manifest = rewritten(one_age("-3"))
+    made = recipe(manifest, "simclr", f"data.cache={tmp_path / 'cache'}", "trainer.epochs=1")
+    run = stages.pretrain(made, progress=False)
+    parts = assemble(load_recipe(Run(run).recipe), progress=False)
+    same_parents(Run(run), parts)
+    own_cohort(Path(run), Cohort.read(manifest))
+    manifest.write_text(manifest.read_text().replace(",-3.0,", ",31,").replace(",-3,", ",31,"))
+    with pytest.raises(UserError, match="the manifest changed since"):
+        same_parents(Run(run), assemble(load_recipe(Run(run).recipe), progress=False))

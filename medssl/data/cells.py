@@ -72,6 +72,8 @@ def _parsed(path: Path, text: str, separator: str, known: dict[str, str]) -> tup
     reader = csv.reader(stream, delimiter=separator)
     names = next((row for row in reader if any(cell.strip() for cell in row)), [])
     above = reader.line_num
+    if text.count('"') % 2 and any("\n" in name or "\r" in name for name in names):
+        raise ManifestError(f"{path} row 1 opens a quote that is never closed; close it or take it out")
     header = _names(path, names, known)
     try:
         with warnings.catch_warnings():
@@ -114,7 +116,7 @@ def _parsed(path: Path, text: str, separator: str, known: dict[str, str]) -> tup
 
 def _names(path: Path, cells: list[str], known: dict[str, str]) -> list[str]:
     """Names of the columns; refused where one is empty or stands twice."""
-    names = [name.strip() for name in cells]
+    names = [" ".join(re.split(r"\s*[\r\n]+\s*", name.strip())) for name in cells]
     names = [known.get(name.lower(), name) for name in names]
     while names and not names[-1]:
         names.pop()

@@ -153,7 +153,7 @@ def _read_text(path: Path, prefix: str | None, provenance: dict[str, Any]) -> Fe
     commas = False
     try:
         reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator)
-        header = known_names([name.strip() for name in next(reader, [])])
+        header = known_names([name.strip() for name in next(filter(None, reader), [])])
         if len(set(header)) < len(header):
             twice = next(name for i, name in enumerate(header) if name in header[:i])
             raise UserError(f"{path} has two columns called {twice!r}; rename one of them")

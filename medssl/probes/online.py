@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from medssl.errors import UserError
 from medssl.metrics.classification import balanced_accuracy
 from medssl.metrics.regression import mae
+from medssl.tables.missing import is_missing
 
 ALPHAS = 10.0 ** np.arange(-1, 6)
 MINIMUM = 4
@@ -136,6 +137,6 @@ def _codes(site_N: ArrayLike | None, rows: int) -> NDArray[np.int64]:
     if site.dtype.kind in "fiub":
         known = np.isfinite(site) & (site >= 0)
         return np.where(known, np.where(known, site, 0), -1).astype(np.int64)
-    names = np.array(["" if v is None or v != v or v == "nan" else str(v) for v in site.tolist()], dtype=str)
+    names = np.array(["" if is_missing(v) else str(v) for v in site.tolist()], dtype=str)
     code = np.unique(names, return_inverse=True)[1].astype(np.int64)
     return np.where(names == "", -1, code)

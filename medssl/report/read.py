@@ -15,6 +15,7 @@ import pandas as pd
 
 from medssl.errors import UserError
 from medssl.report.tables import numbers, read_lines, read_log, read_object, read_table, read_text
+from medssl.tables.ages import possible
 
 METRICS = ("mae_external", "mae_internal", "rmse_external", "rmse_internal", "r2_external", "r2_internal",
            "site_bacc", "site_chance", "challenge")  # fmt: skip
@@ -230,5 +231,6 @@ def _scans(path: Path) -> pd.DataFrame | None:
     for column in _ABOUT:
         if column not in table.columns:
             table[column] = ""
-    table["age"] = numbers(path, table["age"])
+    ages = numbers(path, table["age"])
+    table["age"] = ages.where(possible(ages))
     return table

@@ -93,3 +93,20 @@ def test_cohort_check_lists_what_was_read_as_missing_with_its_number(medssl: Com
         "1 age of m.csv was capped and read as the cap: 89+",
         "1 age of m.csv was left empty, being ranges or no numbers: 18-38",
     ]
+
+
+@pytest.mark.oddity("age-unit-sidecar")
+def test_cohort_scan_converts_months_and_reads_levels_and_says_both(medssl: Command, tmp_path: Path):
+    root = tmp_path / "bids"
+    for k in (1, 2):
+        (root / f"sub-{k}" / "anat").mkdir(parents=True)
+        (root / f"sub-{k}" / "anat" / f"sub-{k}_T1w.nii.gz").write_bytes(b"x")
+    (root / "participants.tsv").write_text("participant_id\tage_at_scan\tsex\nsub-1\t120\t0\nsub-2\t246\t1\n")
+    sidecar = {"age_at_scan": {"Units": "months"}, "sex": {"Levels": {"0": "female", "1": {"Description": "male"}}}}
+    (root / "participants.json").write_text(json.dumps(sidecar))
+    status, out, err = medssl("cohort", "scan", root, "-o", tmp_path / "m.csv")
+    assert status == 0, err
+    table = pd.read_csv(tmp_path / "m.csv")
+    assert table["age"].tolist() == [10.0, 20.5]
+    assert table["sex"].tolist() == ["F", "M"]
+    assert "age of participants.tsv is in months, as participants.json says, and was converted to years" in out

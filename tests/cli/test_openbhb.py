@@ -93,7 +93,7 @@ def test_quick_json_goes_to_another_folder_and_says_what_is_reduced(medssl: Meds
         (frame(th_0=np.nan), ["--folds", "3"], "NaN or infinite"),
         (frame(rows=12), ["--folds", "3"], "cv=5"),
         (frame(fold0=["train", "internal_test", "external_test"] * 50), ["--folds", "3"], "has its own folds (fold0)"),
-        (frame(age="old"), ["--folds", "3"], "age 'old' is not a number"),
+        (frame(age="old"), ["--folds", "3"], "0 training rows have an age"),
     ],
 )
 def test_bad_input_is_one_sentence_and_nothing_is_written(

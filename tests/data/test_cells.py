@@ -162,8 +162,16 @@ def test_line_ends_of_every_system_count_the_same_rows(tmp_path, end):
 def test_quoted_cells_hold_separators_and_line_breaks_and_rows_are_lines(tmp_path):
     text = 'participant_id,image,"re\nmark"\n1,a,"one, two\nthree"\n2,b,"say ""hi"""\n'
     cohort = read(tmp_path, text)
-    assert cohort.table["re\nmark"].tolist() == ["one, two\nthree", 'say "hi"']
+    assert cohort.table["re mark"].tolist() == ["one, two\nthree", 'say "hi"']
     assert cohort.table["row"].tolist() == [3, 5]
+
+
+@pytest.mark.oddity("quoted-cells")
+@pytest.mark.parametrize("text", ['participant_id,"image\n1,a\n2,b\n', 'participant_id,image\n1,"a\n2,b\n'])
+def test_a_quote_that_is_never_closed_is_one_sentence(tmp_path, text):
+    with pytest.raises(ManifestError, match=r"manifest\.csv (row 1 opens a quote|cannot be parsed)") as caught:
+        read(tmp_path, text)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.oddity("decimal-comma")
