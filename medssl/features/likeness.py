@@ -29,8 +29,8 @@ MOST_ROWS = 256
 _FOLDS = 5
 MARGIN, FAR = 1.6, 2.0
 _LEAST, _ORDINARY = 4.0, 0.98
-"""A scan is named where a distance is beyond MARGIN x what _ORDINARY of the held-out rows have, and _LEAST at least; for
-the features beyond FAR x that, because an encoder has seen the held-out rows too, and new people lie farther off."""
+"""A scan is named where a distance is beyond MARGIN x what _ORDINARY of the held-out rows have, and _LEAST; for
+features beyond FAR x that, because the encoder has seen the held-out rows too, and new people lie farther off."""
 _POINTS = 65
 _VERSION = 1
 

@@ -144,12 +144,9 @@ def _sentence(likeness: Likeness, looks_NJ: Floats, kind: str, rows: NDArray[np.
     elif kind == "stripping":
         variant = bool(likeness.worst(looks_NJ[rows[:1]], kind)[1][0] > 0)
     what, remedy = _WORDS[kind, variant]
-    scans = (
-        "this scan looks"
-        if len(looks_NJ) == 1
-        else f"{len(rows)} of {count(len(looks_NJ), 'scan')} {'looks' if len(rows) == 1 else 'look'}"
-    )
-    return f"{scans} unlike the {likeness.rows} training scans ({what}: {first}); {remedy}"
+    looks = "looks" if len(rows) == 1 else "look"
+    scans = "this scan" if len(looks_NJ) == 1 else f"{len(rows)} of {count(len(looks_NJ), 'scan')}"
+    return f"{scans} {looks} unlike the {likeness.rows} training scans ({what}: {first}); {remedy}"
 
 
 _WORDS = {

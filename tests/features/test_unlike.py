@@ -163,7 +163,7 @@ def test_features_far_from_the_training_scans_are_named_where_nothing_else_is(en
     (notice,) = found.notices
     assert notice.kind == "features"
     assert notice.rows.tolist() == [2]
-    assert "1 of 3 scans look unlike" in notice.text
+    assert "1 of 3 scans looks unlike" in notice.text
     assert found.unlike[2] > 0.97 > found.unlike[1]
 
 
