@@ -94,6 +94,33 @@ def test_a_good_format_cut_short_is_truncated(tmp_path, suffix):
         assert examine((str(path), deep)).code == "truncated"
 
 
+@pytest.mark.parametrize("suffix", [".mgh", ".mgz", ".img", ".img.gz"])
+def test_a_header_that_states_more_than_its_file_can_hold_is_refused_before_memory_is_asked_for(tmp_path, suffix):
+    path = made(tmp_path, suffix)
+    file = path if suffix.startswith(".mg") else path.with_name(path.name.replace("made", "scan").replace("img", "hdr"))
+    content = file.read_bytes()
+    content = bytearray(gzip.decompress(content) if suffix.endswith(("gz", "mgz")) else content)
+    if suffix.startswith(".mg"):
+        content[4:16] = np.array([3_000] * 3, ">i4").tobytes()
+    else:
+        content[42:48] = np.array([3_000] * 3, "<i2").tobytes()
+    file.write_bytes(gzip.compress(bytes(content)) if suffix.endswith(("gz", "mgz")) else bytes(content))
+    with pytest.raises(VolumeError, match=r"is truncated \(\d+ of \d{11} bytes\)"):
+        read_volume(path)
+    assert examine((str(path), False)).code == "truncated"
+
+
+@pytest.mark.oddity("every-format")
+def test_a_damaged_file_whose_voxels_are_packed_inside_is_not_called_truncated_by_its_length(tmp_path):
+    path = made(tmp_path, ".nrrd", packed=True)
+    content = bytearray(path.read_bytes())
+    content[-6:] = bytes([1, 2, 3, 4, 5, 6])
+    path.write_bytes(content)
+    facts = examine((str(path), True))
+    assert facts.code == "unreadable", facts.text
+    assert "cannot be read" in facts.text
+
+
 def pointer(path: Path, kind: str) -> str:
     """Make the file at ``path`` one without content; what the message must say."""
     path.unlink()

@@ -71,6 +71,19 @@ def test_masks_labels_and_standardised_images_are_not_absurd(data):
     assert absurd(data.astype(np.float32)) == ""
 
 
+@pytest.mark.oddity("absurd-voxel")
+def test_absurd_begins_at_twenty_times_the_usual_distance_or_the_median():
+    x = np.random.default_rng(0).uniform(400, 600, (1, 20, 20, 20)).astype(np.float32)
+    for distance, found in ((19, False), (21, True), (-19, False), (-21, True)):
+        x[0, 3, 3, 3] = 500 + 500 * distance
+        assert bool(absurd(x)) is found, distance
+    x = np.random.default_rng(0).normal(size=(1, 20, 20, 20)).astype(np.float32)
+    usual = float(np.percentile(np.abs(x), 99.9))
+    for distance, found in ((19, False), (21, True)):
+        x[0, 3, 3, 3] = usual * distance
+        assert bool(absurd(x)) is found, distance
+
+
 def test_every_channel_is_judged_by_itself():
     x = np.concatenate([head(1, 2, True), head(2, 2, True) * 1e6])
     assert absurd(x) == ""
