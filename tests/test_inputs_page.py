@@ -17,7 +17,7 @@ def described() -> Counter[str]:
     return Counter(name for name in names if name not in ("oddity", "---"))
 
 
-def tested() -> set[str]:
+def names_in_tests() -> set[str]:
     """Names in pytest.mark.oddity("name") anywhere in the tests."""
     found = set()
     for path in TESTS.rglob("test_*.py"):
@@ -32,5 +32,5 @@ def tested() -> set[str]:
 def test_every_row_of_the_page_is_tested_and_every_oddity_described():
     rows = described()
     assert [name for name, n in rows.items() if n > 1] == []
-    assert sorted(tested() - set(rows)) == [], "tested, but not in docs/inputs.md"
-    assert sorted(set(rows) - tested()) == [], "in docs/inputs.md, but not tested"
+    assert sorted(names_in_tests() - set(rows)) == [], "tested, but not in docs/inputs.md"
+    assert sorted(set(rows) - names_in_tests()) == [], "in docs/inputs.md, but not tested"

@@ -17,6 +17,8 @@ import pandas as pd
 from medssl.data.manifest_file import SPLITS, few, read_table, split_name
 from medssl.data.reference import Stamps, parse
 from medssl.errors import ManifestError
+from medssl.tables.missing import cell_text
+from medssl.tables.pointers import stands_in
 
 Images = tuple[Path | str, ...]
 Source = str | os.PathLike[str] | Mapping[str, Any]
@@ -205,8 +207,13 @@ class Cohort:
                     file = parse(self._with_mask(k, cell)).absent()
                     absent += [] if file is None else [(k, str(file))]
         if absent:
-            shown = "; ".join(f"{self.where(k)}: {file}" for k, file in sorted(absent)[:_LISTED])
+            absent.sort(key=lambda entry: entry[0])
+            shown = "; ".join(f"{self.where(k)}: {file} {stands_in(file)}".rstrip() for k, file in absent[:_LISTED])
             more = f"; and {len(absent) - _LISTED} more" if len(absent) > _LISTED else ""
+            if stands_in(absent[0][1]):
+                raise ManifestError(
+                    f"{len(absent)} image file{'s are' if len(absent) > 1 else ' is'} not here: {shown}{more}"
+                )
             raise ManifestError(
                 f"{len(absent)} image file{'s do' if len(absent) > 1 else ' does'} not exist: {shown}{more}; paths "
                 "count from the manifest's folder: correct them, move the manifest, or drop the rows"
@@ -293,7 +300,7 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
 def _as_text(values: pd.Series) -> np.ndarray:
     """Text with "" when missing, of a column that holds numbers in one manifest and text in another."""
     if pd.api.types.is_numeric_dtype(values):
-        return np.array(["" if v != v else f"{v:g}" for v in values], dtype=object)
+        return np.array([cell_text(float(v)) for v in values], dtype=object)
     return values.fillna("").to_numpy(dtype=object)
 
 

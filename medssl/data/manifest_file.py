@@ -13,6 +13,7 @@ import pandas as pd
 from medssl.data.cells import raw_cells, years
 from medssl.data.reference import parse
 from medssl.errors import ManifestError
+from medssl.tables.people import GROUP
 
 SPLITS = ("train", "internal_test", "external_test")
 TEXT = ("participant_id", "session", "image", "sex", "site", "dataset", "split", "diagnosis", "subject")
@@ -73,7 +74,7 @@ def read_table(path: Path, images: bool = True, notes: list[str] | None = None) 
     table["sex"] = _translated(path, raw, "sex", _SEXES, "write M or F, or n/a")
     table["split"] = _translated(path, raw, "split", _ALIASES, f"allowed are {', '.join(SPLITS)}, or empty")
     others = [name for name in header if name not in _ORDER and name not in _RESERVED]
-    kept = {name: raw[name] if name.startswith("image_") else _plain_numbers(raw[name]) for name in others}
+    kept = {name: raw[name] if _is_text(name) else _plain_numbers(raw[name]) for name in others}
     table = pd.concat([table, pd.DataFrame(kept, index=raw.index)], axis=1)
     folder = os.path.dirname(os.path.abspath(path))
     for name in [c for c in table.columns if c == "image" or c.startswith("image_")]:
@@ -117,6 +118,11 @@ def _translated(path: Path, raw: pd.DataFrame, name: str, meaning: dict[str, str
     values = raw[name].str.lower().map({**meaning, "": ""})
     _refuse(path, raw, values.isna(), name, f"is unknown; {remedy}")
     return values.astype(object)
+
+
+def _is_text(name: str) -> bool:
+    """Whether an optional column is text whatever it looks like: paths of images, names of families."""
+    return name.startswith("image_") or name.lower() == GROUP
 
 
 def _plain_numbers(values: pd.Series) -> pd.Series:

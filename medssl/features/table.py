@@ -22,6 +22,7 @@ from medssl.errors import UserError
 from medssl.tables.ages import read_ages
 from medssl.tables.missing import cell_text as text
 from medssl.tables.missing import codes_among, said_missing, without_missing
+from medssl.tables.people import GROUP
 
 META = ("participant_id", "session", "age", "sex", "site", "dataset", "split", "diagnosis")
 FOLDS = ("fold0", "fold1", "fold2")
@@ -142,7 +143,7 @@ def feature_columns(columns: list[str], *, prefix: str | None = None, source: st
     >>> feature_columns(["site", "e1", "e0"])
     ['e1', 'e0']
     """
-    known = {*META, "subject", *FOLDS}
+    known = {*META, "subject", "unlike", *FOLDS, *(name for name in columns if name.lower() == GROUP)}
     if prefix is not None:
         chosen = [name for name in columns if name.startswith(prefix) and name not in known]
     else:

@@ -16,6 +16,7 @@ OLDEST = 120.0
 """No age [years] above this, or below 0, is possible."""
 ADULT = 15.0
 """Where nobody else is younger, an age of exactly 0 stands for a missing one."""
+_REACH = 1.5
 PER_YEAR = {"years": 1.0, "months": 12.0, "weeks": 365.25 / 7, "days": 365.25}
 """How many of a unit make a year."""
 _UNITS = {
@@ -29,7 +30,7 @@ _CELL = re.compile(
 )
 _NAME = re.compile(
     r"age(?:[ _.-]*(?:at)?[ _.-]*(?:scan|mri|visit|session|imaging|acquisition|acq|baseline|assessment))?"
-    r"(?:[ _.-]*(?:in)?[ _.-]*[(\[]?(?P<unit>[A-Za-z]+)[)\]]?)?",
+    r"(?:(?:[ _.-]*in[ _.-]*|[ _.-]+|[ _.-]*(?=[(\[]|[A-Za-z]{3}))[(\[]?(?P<unit>[A-Za-z]+)[)\]]?)?",
     re.IGNORECASE,
 )
 Floats = npt.NDArray[np.float64]
@@ -160,12 +161,15 @@ def _notes(source: str, kinds: dict[str, list[str]], zeros: int) -> list[str]:
 def looks_like(years: npt.ArrayLike) -> str:
     """What ages that cannot all be years are likely to be: "months", "days", "years of birth", "" for years.
 
-    Judged where the ages above 120 are no stray typing errors: at least two and a twentieth of those known.
+    Judged where the ages above 120 are no stray typing errors: at least two and a twentieth of those known, and, where
+    they are fewer than half, within reach of the others (half as much again as the greatest of them).
     """
     ages = np.asarray(years, dtype=np.float64)
     ages = ages[np.isfinite(ages) & ~np.isin(ages, CODES)]
     above = int((ages > OLDEST).sum())
     if above < max(2, 0.05 * len(ages)) or (ages < 0).any():
+        return ""
+    if above < len(ages) / 2 and ages[ages > OLDEST].min() > _REACH * ages[ages <= OLDEST].max():
         return ""
     if ((ages >= 1900) & (ages <= 2100) & (ages == np.round(ages))).mean() > 0.95:
         return "years of birth"

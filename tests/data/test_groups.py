@@ -44,7 +44,7 @@ def test_a_family_in_two_test_parts_can_be_trained_beside(tmp_path: Path):
 
 def test_numbers_with_gaps_and_names_of_two_datasets_are_told_apart(tmp_path: Path):
     rows = table(family=[12, None, None, None, 12.0, None, None, None])
-    assert cohort(tmp_path, rows).table["family"].dtype == float
+    assert set(cohort(tmp_path, rows).table["family"]) == {"12.0", ""}  # as pandas saves numbers with gaps
     with pytest.raises(ManifestError, match="family 12 is in train"):
         refuse_leaks(cohort(tmp_path, rows))
     with pytest.raises(ManifestError, match="family A/12 is in train"):

@@ -276,3 +276,22 @@ def test_a_hundred_thousand_rows_are_read_in_seconds(tmp_path):
     assert len(cohort.table) == 100_000
     assert cohort.table["row"].iloc[-1] == 100_001
     assert took < 8  # about 1.2 s alone; others may share the processors
+
+
+@pytest.mark.oddity("absent-content")
+def test_a_link_without_content_is_told_with_the_command_that_fetches_it(tmp_path):
+    (tmp_path / "a.nii.gz").symlink_to("../.git/annex/objects/xx/yy/key")
+    (tmp_path / "m.csv").write_text("participant_id,image\n1,a.nii.gz\n")
+    with pytest.raises(ManifestError, match=r"1 image file is not here: m.csv row 2 \(1\): .*datalad get"):
+        Cohort.read(tmp_path / "m.csv").check_files()
+
+
+@pytest.mark.oddity("family-numbers-with-gaps")
+def test_numbers_of_one_manifest_keep_their_digits_beside_words_of_another(tmp_path):
+    (tmp_path / "a.csv").write_text(
+        "participant_id,image,family,scanner\n1,a.nii,12345678,1234567\n2,b.nii,12345679,1234568\n"
+    )
+    (tmp_path / "b.csv").write_text("participant_id,image,family,scanner\n3,c.nii,Smith,Prisma\n")
+    table = Cohort.read([tmp_path / "a.csv", tmp_path / "b.csv"]).table
+    assert table["family"].tolist() == ["12345678", "12345679", "Smith"]
+    assert table["scanner"].tolist() == ["1234567", "1234568", "Prisma"]

@@ -94,6 +94,13 @@ def test_a_number_beyond_floats_is_no_age():
         ("age_group", None),
         ("language", None),
         ("age_z", None),
+        ("aged", None),
+        ("agem", None),
+        ("age_m", "months"),
+        ("age(d)", "days"),
+        ("agemonths", "months"),
+        ("age_in_y", "years"),
+        ("agent", None),
     ],
 )
 def test_which_columns_hold_ages(name, unit):
@@ -118,4 +125,6 @@ def test_what_ages_look_like():
     assert looks_like([20, 40, 60]) == ""
     assert looks_like([*range(20, 80), 350]) == ""  # one slip of the finger
     assert looks_like([20, -999, 999, 40]) == ""
+    assert looks_like([*range(20, 50), 222, 450]) == ""  # two slips
+    assert looks_like([*range(70, 119), 130, 140, 150]) == "months"
     assert looks_like([]) == ""
