@@ -183,7 +183,9 @@ def _persons(source: Path, asked: _Asked, notes: list[str]) -> pd.DataFrame:
         raise ManifestError(f"{source}: has no column participant_id; name it with --column participant_id=THEIRS")
     if len(persons) < len(table):
         notes.append(f"{len(table) - len(persons)} rows of {source.name} have no participant_id and were left out")
-    return split_ids(persons, notes)
+    persons = split_ids(persons, notes)
+    persons.attrs["file"] = str(source)
+    return persons
 
 
 def _table_of(root: Path) -> Path | None:

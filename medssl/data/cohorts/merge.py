@@ -80,7 +80,7 @@ def rows_joined(
     at_I = [-1] * len(images)
     many: dict[int, tuple[list[int], str]] = {}
     lives: dict[int, tuple[list[int], str]] = {}
-    said, unmet = _Said(), Unmet(source)
+    said, unmet = _Said(), Unmet(str(persons.attrs.get("file", source)))
     for label, places in images_of.items():
         rows = rows_of.get(label, [])
         if not rows:

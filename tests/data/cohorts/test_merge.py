@@ -38,6 +38,7 @@ def test_sessions_of_which_none_meets_are_refused_with_both_spellings_and_can_be
     with pytest.raises(ManifestError) as refused:
         scan_folder(tmp_path, layout=layout)
     said = str(refused.value)
+    assert said.startswith(f"{tmp_path / 'participants.tsv'}: no session of sub-01")
     assert "(first, second)" in said
     assert "(ses-A, ses-B)" in said
     assert "and so of 1 more" in said
