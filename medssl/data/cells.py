@@ -17,7 +17,7 @@ from medssl.errors import ManifestError
 from medssl.tables.ages import OLDEST, read_ages
 from medssl.tables.missing import said_missing, without_missing
 from medssl.tables.pointers import stands_in
-from medssl.tables.text import decoded, read_cells, separator_of
+from medssl.tables.text import decoded, read_cells, refuse_swallowed, separator_of
 
 _MORE = "\x00more"
 _BREAK = r"\r\n|\r|\n"
@@ -75,6 +75,7 @@ def _parsed(path: Path, text: str, separator: str, known: dict[str, str]) -> tup
     if text.count('"') % 2 and any("\n" in name or "\r" in name for name in names):
         raise ManifestError(f"{path} row 1 opens a quote that is never closed; close it or take it out")
     header = _names(path, names, known)
+    refuse_swallowed(path, text, separator, len(header))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", pd.errors.ParserWarning)  # surplus cells are reported below

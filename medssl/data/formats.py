@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import logging
 import math
 import os
 import warnings
@@ -33,6 +34,8 @@ _UNITS = {1: ("metres", 1e3), 3: ("micrometres", 1e-3)}
 """Codes of ``xyzt_units`` other than mm, and how many mm they are."""
 _VOXEL = (0.2, 20.0)
 """Sizes [mm] that voxels of a brain scan may have."""
+_QUIET = logging.Logger("medssl.nifti", logging.CRITICAL)
+"""What nibabel mends in a header (a negative pixdim) is not printed file by file."""
 _rooms = Rooms(1)
 _rooms_packed = Rooms(1)
 AGAIN = "copy or convert it again, or drop its row"
@@ -135,7 +138,7 @@ def nifti_header(path: Path, check: bool = False) -> Any:
                 header = kind(start[: kind.sizeof_hdr], check=False)
                 _settle_offset(header, path)
                 if check:
-                    header.check_fix()
+                    header.check_fix(logger=_QUIET)
                 if start[kind.sizeof_hdr : kind.sizeof_hdr + 1].strip(b"\0"):
                     _walk_extensions(stream, header, path)
                 return header

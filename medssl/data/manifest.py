@@ -55,12 +55,17 @@ class Cohort:
             raise ManifestError("the list of manifests is empty; give at least one path")
         tables: list[pd.DataFrame] = []
         notes: list[str] = []
+        seen: set[str] = set()
         for number, one in enumerate(sources, start=1):
             path, weight = _entry(one)
+            if os.path.realpath(path) in seen:
+                raise ManifestError(f"{path} is given twice; name every manifest once")
+            seen.add(os.path.realpath(path))
             table = read_table(path, images, notes)
             table["weight"] *= weight
             prefix = f"manifest{number}/" if len(sources) > 1 else ""
-            named = np.where(table["dataset"] != "", table["dataset"] + "/", prefix) + table["participant_id"]
+            dataset = _datasets(table, path, notes)
+            named = np.where(dataset != "", dataset + "/", prefix) + table["participant_id"]
             table["subject"] = np.where(table["subject"] != "", table["subject"], named)
             tables.append(table)
         cohort = cls(_joined(tables), tuple(dict.fromkeys(notes)))
@@ -260,6 +265,27 @@ class _Names(Sequence[str]):
         if isinstance(place, slice):
             return _Names(self.cohort, self.rows[place])
         return self.cohort.where(int(self.rows[place]))
+
+
+def _datasets(table: pd.DataFrame, path: Path, notes: list[str]) -> pd.Series:
+    """The data set by which a row's person is named: its own, or that of other rows of the same participant_id.
+
+    A cell that was left empty must not make one person two, who could stand on both sides of a split.
+    """
+    blank = (table["dataset"] == "") & (table["subject"] == "")
+    if not blank.any() or blank.all():
+        return table["dataset"]
+    filled = table[table["dataset"] != ""]
+    of = filled.groupby("participant_id")["dataset"].min()
+    found = table["participant_id"].map(of).where(blank, "").fillna("")
+    if (found != "").any():
+        people = table.loc[found != "", "participant_id"].unique()
+        notes.append(
+            f"{int((found != '').sum())} rows of {path.name} name no dataset where other rows of their participant_id "
+            f"do, and are taken for the same people: {', '.join(people[:5])}"
+            + (f" and {len(people) - 5} more" if len(people) > 5 else "")
+        )
+    return table["dataset"].where(found == "", found)
 
 
 def _entry(source: Source) -> tuple[Path, float]:

@@ -90,13 +90,28 @@ def read_ages(
         if text:
             years[k], plain[k] = _read(text, kinds)
     years[~np.isfinite(years)] = np.nan
-    codes = plain & np.isin(years, CODES) & ~possible(years / PER_YEAR[unit])
+    codes = plain & np.isin(years, CODES) & ~_plausible(years, plain, unit)
     kinds["code"] = [f"{code:g}" for code in years[codes]]
     years[codes] = np.nan
     years[plain] /= PER_YEAR[unit]
     zeros = _zeros_among_adults(years, groups)
     years[zeros] = np.nan
     return Ages(years, tuple(_notes(source, kinds, int(zeros.sum()))))
+
+
+def _plausible(numbers: Floats, plain: npt.NDArray[np.bool_], unit: str) -> npt.NDArray[np.bool_]:
+    """Which numbers of a unit are ages that somebody of this column may have, though they may be codes elsewhere.
+
+    In years the range decides. 999 months or days are an age: it counts as a code where it is twice what any other is,
+    or younger than 15 years where nobody else is.
+    """
+    ages = numbers / PER_YEAR[unit]
+    fine = possible(ages)
+    others = ages[plain & np.isfinite(ages) & ~np.isin(numbers, CODES)]
+    if unit == "years" or not len(others):
+        return fine
+    lone = (ages >= 2 * others.max()) | ((ages < ADULT) & (others.min() >= ADULT))
+    return np.asarray(fine & ~lone)
 
 
 def _read(text: str, kinds: dict[str, list[str]]) -> tuple[float, bool]:

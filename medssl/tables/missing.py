@@ -14,7 +14,7 @@ WORDS = frozenset(
 """Words, in lower case, that stand for a missing value in any column."""
 CODES = (-9.0, -99.0, -999.0, -9999.0, 999.0)
 """Numbers that stand for a missing value where no other value of the column comes near them."""
-WORDS_ONLY = ("participant_id", "subject", "family", "image", "mask", "weight", "age")
+WORDS_ONLY = ("participant_id", "session", "subject", "family", "image", "mask", "weight", "age")
 """Columns where no code counts: 999 may be somebody's number, a weight of -9 is a mistake, ages know their range."""
 _PLAIN = frozenset(("", "n/a", "nan", "<na>"))
 _FAR = 2.0
@@ -76,7 +76,10 @@ def without_missing(cells: Sequence[str], column: str = "", own: Iterable[str] =
     """
     stripped = [str(cell).strip() for cell in cells]
     different = set(stripped)
-    missing = {cell for cell in different if cell.lower() in WORDS} | (different & {str(code).strip() for code in own})
+    missing = {cell for cell in different if cell.lower() in WORDS}
+    texts = {str(code).strip() for code in own}
+    values = {number for text in texts if (number := _number(text)) is not None}
+    missing |= {cell for cell in different if cell in texts or _number(cell) in values}
     if column not in WORDS_ONLY and not column.startswith("image_"):
         numbers = {cell: number for cell in different - missing if (number := _number(cell)) is not None}
         if len(numbers) == len(different - missing):

@@ -77,7 +77,7 @@ def session_key(label: object) -> str:
     (True, False)
     """
     text = re.sub(r"(?<=\d)\.0+$", "", bare(cell_text(label), "ses").casefold())
-    if text in _BASELINE or re.fullmatch(r"(m|month|months)[ _-]?0+", text):
+    if text in _BASELINE or re.fullmatch(r"(m|months?|v|visit|t|tp|timepoint|y|years?)[ _-]?0+", text):
         return "baseline"
     found = _SESSION.fullmatch(text)
     if found is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,6 +118,7 @@ def read_cells(path: Path, notes: list[str] | None = None) -> Cells:
     text = decoded(path, said)
     separator = separator_of(path, text, said)
     numbered = _split(path, text, separator)
+    refuse_swallowed(path, text, separator, len(numbered[0][1]) if numbered else 0)
     if not numbered:
         raise ManifestError(f"{path} is empty; it needs a header line and one line per row")
     names = [name.strip() for name in numbered[0][1]]
@@ -147,6 +149,28 @@ def read_cells(path: Path, notes: list[str] | None = None) -> Cells:
         separator,
         said,
     )
+
+
+def refuse_swallowed(path: Path, text: str, separator: str, columns: int) -> None:
+    """Refuse a quote that takes whole rows into one cell: a stray one pairs with the next, however far below it stands.
+
+    A quoted cell may span lines. But where every line of it, cut at the separator, has as many cells as the header, the
+    lines are rows. Errors: ManifestError naming the rows.
+    """
+    if '"' not in text or columns < 2:
+        return
+    lines = re.split(r"\r\n|\r|\n", text)
+    reader, begin = csv.reader(io.StringIO(text, newline=""), delimiter=separator), 1
+    for _ in reader:
+        spanned = lines[begin - 1 : reader.line_num]
+        if len(spanned) > 1 and all(line.count(separator) == columns - 1 for line in spanned):
+            if text.count('"') % 2 and reader.line_num >= len(text.splitlines()):
+                raise ManifestError(f"{path} row {begin} opens a quote that is never closed; close it or take it out")
+            raise ManifestError(
+                f"{path} row {begin} opens a quote that row {reader.line_num} closes, and every line between them has "
+                f"the cells of a row; take the stray quote out"
+            )
+        begin = reader.line_num + 1
 
 
 def _split(path: Path, text: str, separator: str) -> list[tuple[int, list[str]]]:

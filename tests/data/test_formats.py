@@ -244,3 +244,14 @@ def test_half_a_pair_says_which_file_is_lost(tmp_path, given, lost):
     assert f"{tmp_path / lost}, does not exist" in refused(tmp_path / given)
     (tmp_path / lost).symlink_to(".git/annex/objects/xx/MD5E-s1--00.img")
     assert f"datalad get {tmp_path / lost}" in refused(tmp_path / given)
+
+
+def test_what_is_mended_in_a_header_is_not_printed_file_by_file(tmp_path, caplog, capfd):
+    content = bytearray(nib.Nifti1Image(np.ones((3, 4, 5), np.float32), None).to_bytes())
+    content[80:84] = struct.pack("<f", -2.0)  # pixdim[1]
+    content[252:256] = bytes(4)  # neither form is set
+    (tmp_path / "a.nii").write_bytes(content)
+    assert read_header(tmp_path / "a.nii").spacing[0] == 2
+    assert read_volume(tmp_path / "a.nii").data.shape == (1, 3, 4, 5)
+    assert caplog.text == ""
+    assert capfd.readouterr() == ("", "")

@@ -248,7 +248,7 @@ def test_a_missing_manifest_a_folder_and_wrong_lists_are_refused(tmp_path):
     assert "no path" in refused([{"weight": 2}])
     assert "above 0" in refused([{"path": path, "weight": 0}])
     assert "above 0" in refused([{"path": path, "weight": "2"}])
-    assert "repeats" in refused([path, path])
+    assert "is given twice" in refused([path, path])
 
 
 def test_missing_image_files_are_found_and_up_to_five_rows_are_named(tmp_path):
@@ -295,3 +295,31 @@ def test_numbers_of_one_manifest_keep_their_digits_beside_words_of_another(tmp_p
     table = Cohort.read([tmp_path / "a.csv", tmp_path / "b.csv"]).table
     assert table["family"].tolist() == ["12345678", "12345679", "Smith"]
     assert table["scanner"].tolist() == ["1234567", "1234568", "Prisma"]
+
+
+@pytest.mark.oddity("dataset-in-some-rows")
+def test_a_person_whose_dataset_is_filled_in_some_rows_stays_one_person(tmp_path):
+    (tmp_path / "m.csv").write_text(
+        "participant_id,image,dataset\n1,a.nii,X\n1,b.nii,\n2,c.nii,\n3,d.nii,X\n3,e.nii,Y\n3,f.nii,\n"
+    )
+    cohort = Cohort.read(tmp_path / "m.csv")
+    assert cohort.table["subject"].tolist() == ["X/1", "X/1", "2", "X/3", "Y/3", "X/3"]
+    assert "2 rows of m.csv name no dataset where other rows of their participant_id do" in cohort.notes[0]
+    assert cohort.table["dataset"].tolist() == ["X", "", "", "X", "Y", ""]
+
+
+@pytest.mark.oddity("manifest-twice")
+def test_a_manifest_that_is_given_twice_is_refused_as_such(tmp_path):
+    (tmp_path / "m.csv").write_text("participant_id,image\n1,a.nii\n")
+    (tmp_path / "n.csv").symlink_to("m.csv")
+    with pytest.raises(ManifestError, match=r"n.csv is given twice"):
+        Cohort.read([tmp_path / "m.csv", tmp_path / "n.csv"])
+
+
+@pytest.mark.oddity("stray-quote")
+def test_a_stray_quote_in_a_manifest_never_swallows_rows(tmp_path):
+    (tmp_path / "m.csv").write_text(
+        'participant_id,image,note,age\na,a.nii,"left,30\nb,b.nii,ok,40\nc,c.nii,right",50\n'
+    )
+    with pytest.raises(ManifestError, match="row 2 opens a quote that row 4 closes"):
+        Cohort.read(tmp_path / "m.csv")

@@ -72,8 +72,17 @@ def test_zeros_are_emptied_among_adults_of_the_same_group_only():
 
 
 def test_the_unit_of_the_column_divides_plain_numbers_only():
-    assert years("24", "3Y", "999", unit="months") == [2, 3, 83.25]  # 999 months are an age that somebody can have
+    assert years("24", "3Y", "30", unit="months") == [2, 3, 2.5]
     assert years("-999", "9999", unit="days")[0] is None
+
+
+@pytest.mark.oddity("age-code")
+def test_999_months_or_days_are_a_code_where_nobody_else_is_near():
+    assert years("240", "999", "300", unit="months") == [20, None, 25]
+    assert years("700", "999", "800", unit="months") == [pytest.approx(700 / 12), 83.25, pytest.approx(800 / 12)]
+    assert years("10950", "999", unit="days")[1] is None  # 2.7 years among adults
+    assert years("900", "999", "1100", unit="days")[1] == pytest.approx(999 / 365.25)
+    assert years("240", "-9", unit="months") == [20, None]
 
 
 def test_a_number_beyond_floats_is_no_age():

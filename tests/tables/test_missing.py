@@ -81,13 +81,17 @@ def test_a_column_of_words_takes_negative_codes_but_keeps_999():
     assert without_missing(["Leiden", "-9", "999"], "site")[0] == ["Leiden", "", "999"]
 
 
-@pytest.mark.parametrize("column", ["participant_id", "subject", "image", "image_t2", "weight", "age"])
+@pytest.mark.parametrize(
+    "column", ["participant_id", "session", "family", "subject", "image", "image_t2", "weight", "age"]
+)
 def test_codes_never_count_in_columns_of_ids_files_weights_and_ages(column):
     assert without_missing(["1", "-9", "999", "none"], column)[0] == ["1", "-9", "999", ""]
 
 
 def test_own_codes_of_a_sidecar_count_too():
     assert without_missing(["1", "8", "2"], "diagnosis", ["8"])[0] == ["1", "", "2"]
+    assert without_missing(["1", "8.0", "88"], "iq", ["8"])[0] == ["1", "", "88"]  # as numbers
+    assert without_missing(["1", "8", "x"], "iq", ["8.00", "x"])[0] == ["1", "", ""]
 
 
 def test_what_was_emptied_is_one_sentence_with_counts_and_a_remedy_for_names():

@@ -211,3 +211,8 @@ def test_a_torn_group_is_found_by_name_first():
     assert torn(groups, families, one, np.zeros(6, dtype=bool)) is None
     assert torn(groups, families, ~other, other) is not None
     assert torn(kept_together(people), np.full(6, "", dtype=object), one, other) is None
+
+
+@pytest.mark.parametrize("spelling", ["V0", "v00", "ses-V00", "M00", "visit 0", "T0", "baseline", "bl"])
+def test_every_spelling_of_the_first_visit_is_the_baseline(spelling):
+    assert session_key(spelling) == "baseline"

@@ -104,3 +104,14 @@ def test_absent_files_folders_and_pointers(tmp_path):
 def test_a_wide_header_of_semicolons_with_commas_in_names(tmp_path):
     cells = read_cells(table(tmp_path / "a.csv", 'id;"age, years";site\n1;2;3\n'))
     assert cells.header == ["id", "age, years", "site"]
+
+
+@pytest.mark.oddity("stray-quote")
+def test_a_stray_quote_never_swallows_rows_and_a_note_over_lines_stays_a_note(tmp_path):
+    rows = 'id\tnote\tage\nsub-01\t"left\t30\nsub-02\tok\t40\nsub-03\tright"\t50\n'
+    with pytest.raises(ManifestError, match="row 2 opens a quote that row 4 closes"):
+        read_cells(table(tmp_path / "a.tsv", rows))
+    with pytest.raises(ManifestError, match="row 2 opens a quote that row 3 closes"):
+        read_cells(table(tmp_path / "b.csv", 'id,note,age\n1,"left,30\n2,right",50\n3,x,60\n'))
+    cells = read_cells(table(tmp_path / "c.csv", 'id,note,age\n1,"first, then\nsecond",30\n2,"a ""b"" c",40\n'))
+    assert cells.rows == [["1", "first, then\nsecond", "30"], ["2", 'a "b" c', "40"]]
