@@ -17,7 +17,7 @@ from medssl.errors import VolumeError
 from medssl.features.likeness import Likeness
 from medssl.features.looking import LookingDataset
 from medssl.features.scans import read_scans
-from medssl.features.unlike import NO_LIKENESS, UNLIKE, Verdict, judge
+from medssl.features.unlike import NO_LIKENESS, UNLIKE, Verdict, judge, places_of
 from medssl.network import Network, network_of
 
 _NAMED = 5
@@ -70,7 +70,7 @@ def _judged(network: Network, likeness: Likeness, dataset: ScanDataset, cohort: 
         for item in items:
             looks.append(item["meta"]["look"].numpy())
             far.append(likeness.far(network.encoder(item["views"][0]).pooled.float().numpy()))
-    return judge(likeness, np.concatenate(looks), np.concatenate(far), cohort.where)
+    return judge(likeness, np.concatenate(looks), np.concatenate(far), cohort.where, places_of(cohort))
 
 
 def _finding(cohort: Cohort, rows: Any, text: str, harmless: bool) -> Finding:

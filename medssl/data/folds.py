@@ -119,7 +119,11 @@ def split_notes(table: pd.DataFrame, external_fraction: float | None = None) -> 
     notes = group_notes(table)
     used = table[table["split"] != ""]
     abroad = used.loc[used["split"] == EXTERNAL, "subject"].nunique() / max(1, used["subject"].nunique())
-    if external_fraction and abs(abroad - external_fraction) > 0.1:
+    named = set(table["site"]) - {""}
+    if external_fraction and len(named) < 2:
+        only = f"one site ({min(named)})" if named else "no site"
+        notes.append(f"the rows name {only}, so no site can be held out and unseen scanners cannot be scored")
+    elif external_fraction and abs(abroad - external_fraction) > 0.1:
         notes.append(
             f"{100 * abroad:.0f} % of the subjects are at external sites ({100 * external_fraction:.0f} % asked for), "
             "since whole sites are held out; --external-sites names others, --external-fraction 0 holds out none"

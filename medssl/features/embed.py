@@ -27,7 +27,7 @@ from medssl.features.likeness import Likeness
 from medssl.features.looking import LookingDataset
 from medssl.features.scans import failures_path, read_scans
 from medssl.features.table import FOLDS, FeatureTable
-from medssl.features.unlike import UNLIKE, judge
+from medssl.features.unlike import UNLIKE, judge, places_of
 from medssl.files import exclusive, make_folder, write_atomic
 
 PART = 256
@@ -117,7 +117,7 @@ def embed_cohort(
         matrix, looks = _in_parts(forward, dataset, cohort, out, provenance, device, batch, workers, progress, likeness)
         meta, told = cohort.table[_kept(cohort, columns)], dict(provenance)
         if likeness is not None:
-            verdict = judge(likeness, looks[:, :-1], looks[:, -1], cohort.where)
+            verdict = judge(likeness, looks[:, :-1], looks[:, -1], cohort.where, places_of(cohort))
             if strict and verdict.refusal:
                 shutil.rmtree(_parts(out))
                 raise UserError(verdict.refusal)

@@ -12,7 +12,7 @@ from medssl.data.cache import VolumeCache
 from medssl.data.dataset import ScanDataset
 from medssl.data.manifest import Cohort
 from medssl.data.preprocess import Preprocessing
-from medssl.errors import UserError, count
+from medssl.errors import UserError, VolumeError, count
 from medssl.features.table import FeatureTable
 from medssl.features.unlike import UNLIKE
 
@@ -50,9 +50,19 @@ def read_scans(
             raise UserError(f"no scan can be embedded: {next(iter(failed.values()))}")
     files = cohort.files(rows, images)
     wrong: dict[int, str] = {}
-    made = cache.prepare(
-        files, preprocessing, workers=None, progress=progress, where=cohort.names(rows), failed=wrong if skip else None
-    )
+    try:
+        made = cache.prepare(
+            files,
+            preprocessing,
+            workers=None,
+            progress=progress,
+            where=cohort.names(rows),
+            failed=wrong if skip else None,
+        )
+    except VolumeError as error:
+        if skip:
+            raise
+        raise VolumeError(f"{error}; --on-error skip embeds the others") from error
     failed |= {int(rows[k]): reason for k, reason in wrong.items()}
     kept = [group for k, group in enumerate(files) if k not in wrong]
     return ScanDataset(kept, cache, preprocessing, {}, None, clean, made.keys), failed

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medssl.data.likeness import MEASURES, orientation_of
+from medssl.data.manifest import Cohort
 from medssl.errors import count
 from medssl.features.likeness import FAR, FEATURES, NAMES, Floats, Likeness, measures, orientations
 
@@ -19,6 +20,9 @@ NO_LIKENESS = (
     "this encoder's card does not say what its training scans looked like (it was written by an older medssl, or after "
     "training on too few people), so nothing can be said about whether these scans look like them"
 )
+SHIFT = "shift"
+_RARE, _SHARE, _FEWEST = 0.95, 0.25, 10
+"""Scans of one place differ as a whole where a share of _SHARE is beyond _RARE, of at least _FEWEST."""
 _OPPOSITE = 0.5
 """Contrast counts as inverted where it has the other sign and at least this share of the usual size."""
 _SAID: dict[str, tuple[str, str, bool]] = {
@@ -81,11 +85,18 @@ class Verdict:
         return f"{'; '.join(told)}; drop them, or leave out --strict (strict)" if told else None
 
 
-def judge(likeness: Likeness, looks_NJ: Floats, far_N: Floats | None, where: Callable[[int], str]) -> Verdict:
+def judge(
+    likeness: Likeness,
+    looks_NJ: Floats,
+    far_N: Floats | None,
+    where: Callable[[int], str],
+    places: Sequence[str] | None = None,
+) -> Verdict:
     """Compare scans with the training scans.
 
     looks_NJ: flat ``look_at`` of N scans. far_N: distances of their features, None where these were not made. where:
-    what messages call scan k.
+    what messages call scan k. places: (N,) site or data set of each scan, "" where it is not known; scans of one place
+    that all lie a little off, none of them far, are told of as a whole.
     """
     distances_NK = likeness.distances(looks_NJ, far_N)
     named = _explained(likeness, looks_NJ, distances_NK)
@@ -98,7 +109,36 @@ def judge(likeness: Likeness, looks_NJ: Floats, far_N: Floats | None, where: Cal
             first = f"{where(worst)}, {_detail(likeness, looks_NJ, float(distances_NK[worst, k]), kind, worst)}"
             notices.append(Notice(kind, rows, _sentence(likeness, looks_NJ, kind, rows, first)))
     other = _other_orientations(likeness, looks_NJ, where)
-    return Verdict(likeness.unlike(distances_NK), (*notices, *other))
+    unlike_N = likeness.unlike(distances_NK)
+    alone_N = ~np.any([named[kind] for kind in NAMES], axis=0)
+    shifted = _shifted(unlike_N, alone_N, places or [""] * len(unlike_N))
+    return Verdict(unlike_N, (*notices, *shifted, *other))
+
+
+def places_of(cohort: Cohort) -> list[str]:
+    """Where every scan of a cohort is from: its site, or else its data set."""
+    table = cohort.table
+    return [str(site or name) for site, name in zip(table["site"], table["dataset"], strict=True)]
+
+
+def _shifted(unlike_N: Floats, alone_N: NDArray[np.bool_], places: Sequence[str]) -> Sequence[Notice]:
+    """Places whose scans lie off as a whole: many more of them beyond _RARE than of held-out training scans."""
+    found = []
+    names = np.array([str(place) for place in places])
+    for name in dict.fromkeys(names.tolist()):
+        inside = np.flatnonzero((names == name) & alone_N)
+        far = inside[unlike_N[inside] > _RARE]
+        if len(inside) < _FEWEST or len(far) < _SHARE * len(inside):
+            continue
+        of = f" of {name}" if name else ""
+        usual = max(1, round((1 - _RARE) * len(inside)))
+        text = (
+            f"{len(far)} of {len(inside)} scans{of} lie farther off than {_RARE:.0%} of the held-out training scans "
+            f"(about {usual} would be usual), though none very far: they differ as a whole, as after another "
+            "skull-stripping or on another scanner; prepare them like the training scans, and expect larger errors on them"
+        )
+        found.append(Notice(SHIFT, far[np.argsort(-unlike_N[far], kind="stable")], text))
+    return found
 
 
 def _explained(likeness: Likeness, looks_NJ: Floats, distances_NK: Floats) -> dict[str, NDArray[np.bool_]]:

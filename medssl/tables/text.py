@@ -53,6 +53,8 @@ def decoded(path: Path, notes: list[str]) -> str:
     text, encoding = _text(content)
     if text is None or "\x00" in text:
         raise ManifestError(f"{path} is not a text file; save the table as CSV in UTF-8")
+    if mark := re.match(r"sep=(.)\s*[\r\n]", text, re.IGNORECASE):
+        raise ManifestError(f'{path} row 1 is Excel\'s mark "sep={mark.group(1)}", not a header; delete that line')
     if encoding != "UTF-8":
         notes.append(f"{path.name} was read as {encoding} text; save it as UTF-8 where names look wrong")
     return text

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 import numpy as np
 import pandas as pd
@@ -319,3 +320,14 @@ def test_the_notes_of_a_split_count_groups_and_name_what_can_be_no_family():
     yes = table.assign(family=np.where(table["age"] > 60, "yes", ""), split="train")
     assert any("names something else than relatives" in note for note in split_notes(yes))
     assert not [n for n in split_notes(table.drop(columns="family").assign(split="train")) if "group" in n]
+
+
+@pytest.mark.parametrize(("site", "only"), [("A", r"one site \(A\)"), ("", "no site")])
+def test_a_split_of_one_site_says_that_none_can_be_held_out(site, only):
+    table = pd.DataFrame(
+        {"participant_id": list("abcdef"), "site": site, "age": range(20, 26), "subject": list("abcdef")}
+    )
+    table["split"] = split_cohort(table)
+    notes = split_notes(table, 0.2)
+    assert re.search(f"the rows name {only}, so no site can be held out", " ".join(notes))
+    assert "asked for" not in " ".join(notes)

@@ -167,6 +167,24 @@ def test_features_far_from_the_training_scans_are_named_where_nothing_else_is(en
     assert found.unlike[2] > 0.97 > found.unlike[1]
 
 
+@pytest.mark.oddity("shifted-as-a-whole")
+def test_a_site_whose_scans_all_lie_a_little_off_is_told_of_as_a_whole(encoder: Path):
+    likeness = Likeness.from_dict(read_card(encoder)["likeness"])
+    assert likeness is not None
+    looks = np.column_stack([np.tile(likeness.centre, (36, 1)), np.full(36, float(likeness.orientations[0]))])
+    places = ["A"] * 12 + ["B"] * 24
+    far = np.zeros(36)
+    far[[0, *range(12, 20)]] = 0.999 * likeness.limits[-1]  # 1 of 12 at A, 8 of 24 at B; none is named by itself
+    found = judge(likeness, looks, far, lambda row: f"row {row}", places)
+    assert (found.unlike[far > 0] > 0.95).all()
+    (notice,) = found.notices
+    assert notice.rows.tolist() == list(range(12, 20))
+    assert notice.text.startswith("8 of 24 scans of B lie farther off than 95% of the held-out training scans")
+    assert found.refusal is not None
+    far[19] = 0.0
+    assert judge(likeness, looks, far, lambda row: "", ["A"] * 36).notices == ()  # 8 of 36, less than a quarter
+
+
 @pytest.mark.parametrize("damage", [{}, {"version": 99}, {"limits": "x"}, {"features": {"mean": "%%"}}])
 def test_a_card_entry_of_another_kind_is_taken_as_absent(encoder: Path, damage: dict[str, object]):
     entry = read_card(encoder)["likeness"]

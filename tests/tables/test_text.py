@@ -72,6 +72,7 @@ def test_line_numbers_are_those_of_the_file(tmp_path):
         (b"  \n \n", "is empty"),
         (b"PK\x03\x04rest", "Excel workbook"),
         (b"id,age\n\x00\x01\x02\x03", "not a text file"),
+        (b"sep=;\nid;age\n1;2\n", "row 1 is Excel's mark"),
         (b"id,age\n1,2,3\n", r"row 2 \(1\): has 3 cells"),
         (b"id,age,age\n1,2,3\n", 'the column "age" twice'),
         (b"id,,age\n1,2,3\n", "a column without a name"),
