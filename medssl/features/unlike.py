@@ -135,7 +135,7 @@ def _shifted(unlike_N: Floats, alone_N: NDArray[np.bool_], places: Sequence[str]
         text = (
             f"{len(far)} of {len(inside)} scans{of} lie farther off than {_RARE:.0%} of the held-out training scans "
             f"(about {usual} would be usual), though none very far: they differ as a whole, as after another "
-            "skull-stripping or on another scanner; prepare them like the training scans, and expect larger errors on them"
+            "skull-stripping or on another scanner; prepare them like the training scans, or expect larger errors"
         )
         found.append(Notice(SHIFT, far[np.argsort(-unlike_N[far], kind="stable")], text))
     return found
