@@ -85,7 +85,7 @@ def test_a_family_is_on_one_side_of_every_fold_and_without_families_folds_are_as
     made = fold_manifests(source, preset(designs={"sites": 3, "challenge": 2}), tmp_path / "b")
     for path in made.values():
         found = Cohort.read(path, images=False).table
-        used = found[(found["split"] != "") & found["family"].notna()]
+        used = found[(found["split"] != "") & found["family"].ne("")]
         assert (used.groupby("family")["split"].nunique() == 1).all()
         assert set(found["split"]) >= {"train", "internal_test", "external_test"}
     torn = pd.Series(plain[: len(table)])[kin.notna()].groupby(kin[kin.notna()]).nunique()
