@@ -41,8 +41,13 @@ def read_table(
     """
     table = raw_table(path, notes)
     if lenient:
-        keep = [(column, word) for column, word in keep if _names_of(table, column, columns or {})]
+        keep = kept_in(table, keep, columns or {})
     return without_words(table, path, notes, columns, keep)
+
+
+def kept_in(table: pd.DataFrame, keep: Keep, columns: Mapping[str, str]) -> Keep:
+    """Those of ``keep`` whose column the table has."""
+    return [(column, word) for column, word in keep if _names_of(table, column, columns)]
 
 
 def raw_table(path: Path, notes: list[str] | None = None) -> pd.DataFrame:
