@@ -97,7 +97,7 @@ def scan_folder(
     if left:
         names = listed([folder.name for folder in left])
         notes.append(f"folders without sub-*, and those of derivatives, were left out: {names}")
-    out = in_order(out)
+    out = in_order(out, notes)
     out.attrs["notes"] = notes
     return out
 

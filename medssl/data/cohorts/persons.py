@@ -71,7 +71,7 @@ def tidy(
         changed = ", ".join(f"{origin[old]} is called {new}" for old, new in others.items())
         notes.append(f"these columns of {source.name} would mean something else in a manifest: {changed}")
         table = table.rename(columns=others)
-        table = table.rename(columns={n: "subject" for n in table.columns if n.lower() == "subject"})
+    table = table.rename(columns={name: "subject" for name in table.columns if name.lower() == "subject"})
     if "sex" in table:
         table["sex"] = _spelled(table["sex"], source, notes, dict(sex or {}) or sidecar.levels(origin["sex"]))
     if "age" in table:
