@@ -20,8 +20,8 @@ from numpy.typing import ArrayLike
 
 from medssl.errors import UserError
 from medssl.tables.ages import read_ages
-from medssl.tables.missing import cell_text as text
 from medssl.tables.missing import WORDS_ONLY, codes_among, said_missing, without_missing
+from medssl.tables.missing import cell_text as text
 from medssl.tables.people import GROUP
 
 META = ("participant_id", "session", "age", "sex", "site", "dataset", "split", "diagnosis")

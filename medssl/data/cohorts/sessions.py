@@ -67,9 +67,10 @@ def merge_sessions(
     rows = _tidied(tables, source, said, reading)
     whose = [bare(label, "sub") for label in rows["participant_id"]]
     extra, _ = rows_joined(out[["participant_id", "session"]], rows, whose, said, sessions, source.name)
+    changed: list[str] = []
     if not reading.by_visit:
-        out = _without_other_visits(out, extra, rows, said)
-    odd = _contradicting(out, rows, said)
+        out = _without_other_visits(out, extra, rows, changed)
+    odd = _contradicting(out, rows, changed)
     for name in extra.columns:
         given = (extra[name] != "") & extra[name].notna()
         if name not in out:
@@ -77,7 +78,7 @@ def merge_sessions(
         out[name] = extra[name].where(given, out[name])
     if odd:
         out["sex"] = out["sex"].mask(out["participant_id"].isin(odd), "")
-    notes += said[:6] + ([f"and {len(said) - 6} more notes on tables of sessions"] if len(said) > 6 else [])
+    notes += said[:6] + ([f"and {len(said) - 6} more notes on tables of sessions"] if len(said) > 6 else []) + changed
     return out
 
 
