@@ -21,7 +21,7 @@ from medssl.tables.text import decoded, read_cells, refuse_swallowed, separator_
 
 _MORE = "\x00more"
 _BREAK = r"\r\n|\r|\n"
-_FEATURE = re.compile(r"[fe]\d+")
+FEATURE = re.compile(r"[fe]\d+")
 _COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
 _WHOLE = re.compile(r"[+-]?\d+")
 _TEXTS = ("participant_id", "session", "image", "mask", "sex", "site", "dataset", "split", "diagnosis", "subject")
@@ -48,7 +48,7 @@ def raw_cells(path: Path, known: dict[str, str], notes: list[str]) -> tuple[pd.D
     else:
         header, raw = _parsed(path, text, separator, known)
     if separator == ";":
-        raw = _points(path, raw, header, notes)
+        raw = with_points(path, raw, header, notes)
     return _emptied(path, raw, header, notes), header
 
 
@@ -135,7 +135,7 @@ def _emptied(path: Path, raw: pd.DataFrame, header: list[str], notes: list[str])
     for name in header:
         words = raw[name].tolist()
         different = list(dict.fromkeys(words))
-        column = "participant_id" if name == "age" or _FEATURE.fullmatch(name) else name  # of features only words count
+        column = "participant_id" if name == "age" or FEATURE.fullmatch(name) else name  # of features only words count
         kept, _ = without_missing(different, column)
         gone = {old for old, new in zip(different, kept, strict=True) if old and not new}
         if gone:
@@ -149,7 +149,7 @@ def _emptied(path: Path, raw: pd.DataFrame, header: list[str], notes: list[str])
     return raw[(raw[header] != "").any(axis=1)] if blank.any() else raw
 
 
-def _points(path: Path, raw: pd.DataFrame, header: list[str], notes: list[str]) -> pd.DataFrame:
+def with_points(path: Path, raw: pd.DataFrame, header: list[str], notes: list[str]) -> pd.DataFrame:
     """The columns of a table with semicolons whose numbers have decimal commas, with points; ages are read later."""
     changed: dict[str, Any] = {}
     for name in header:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -90,6 +91,7 @@ def embed_cohort(
     Raises UserError for a scan that cannot be read or that gives features that are no numbers.
     """
     check_target(out)
+    _refuse_names(_kept(cohort, columns), out)
     whole = _finished(out, provenance)
     if whole is not None:
         return _again(whole, out, strict)
@@ -147,6 +149,16 @@ def _kept(cohort: Cohort, columns: Columns | None) -> list[str]:
     inputs = {"manifest", "row", "weight", "mask", UNLIKE, *(columns.names if columns is not None else ())}
     own = [str(c) for c in cohort.table if c not in (*_META, *inputs) and not str(c).startswith("image")]
     return [*(c for c in _META if c in cohort.table), *own]
+
+
+def _refuse_names(names: list[str], out: Path) -> None:
+    """UserError for a column that would be taken for a feature, before anything is embedded."""
+    taken = [name for name in names if re.fullmatch(r"f\d+", name)]
+    if taken:
+        raise UserError(
+            f"{out}: the manifest has a column {taken[0]}, which a table of features would take for a feature"
+            f"{f' ({len(taken)} such columns)' if len(taken) > 1 else ''}; rename or drop it"
+        )
 
 
 def _in_parts(

@@ -19,6 +19,7 @@ from medssl.features.table import ID_LIKE, META, SUFFIXES, FeatureTable, feature
 from medssl.files import write_atomic
 from medssl.tables.missing import cell_text as text
 from medssl.tables.missing import said_missing, without_missing
+from medssl.tables.people import GROUP
 from medssl.tables.text import decoded, separator_of
 
 
@@ -182,7 +183,8 @@ def _read_text(path: Path, prefix: str | None, provenance: dict[str, Any]) -> Fe
     counts = {}
     for name in meta.columns:
         if name not in (*META, "subject"):
-            column = "participant_id" if name.lower().endswith(ID_LIKE) or name in ("row", "manifest") else name
+            words_only = name.lower().endswith(ID_LIKE) or name.lower() == GROUP or name in ("row", "manifest")
+            column = "participant_id" if words_only else name
             kept, counts[name] = without_missing(meta[name].tolist(), column)
             meta[name] = _numbers_if_all(name, pd.Series(kept, dtype=object))
     meta = tidy(meta, path.name, notes)

@@ -20,8 +20,8 @@ from numpy.typing import ArrayLike
 
 from medssl.errors import UserError
 from medssl.tables.ages import read_ages
+from medssl.tables.missing import WORDS_ONLY, codes_among, said_missing, without_missing
 from medssl.tables.missing import cell_text as text
-from medssl.tables.missing import codes_among, said_missing, without_missing
 from medssl.tables.people import GROUP
 
 META = ("participant_id", "session", "age", "sex", "site", "dataset", "split", "diagnosis")
@@ -222,12 +222,15 @@ def _without_codes(name: str, column: pd.Series) -> tuple[pd.Series, Counter[str
     """A further column with missing values emptied, and how often each code was; ids and numbers of rows stay."""
     if name in ("row", "weight", "manifest") or name.lower().endswith(ID_LIKE) or column.dtype == bool:
         return column, Counter()
+    known = GROUP if name.lower() == GROUP else name
     if pd.api.types.is_numeric_dtype(column):
+        if known in WORDS_ONLY or name.startswith("image_"):
+            return column, Counter()
         gone = column.isin(codes_among(column.dropna().tolist()))
         counts = Counter(f"{code:g}" for code in column[gone].tolist())
         return (column.where(~gone) if gone.any() else column), counts
     given = column.tolist()
     if not all(isinstance(cell, str) for cell in given):
         return column, Counter()
-    cells, counts = without_missing(given, name)
+    cells, counts = without_missing(given, known)
     return pd.Series(cells if cells != given else given, index=column.index, dtype=object), counts

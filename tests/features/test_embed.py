@@ -194,3 +194,21 @@ def test_scans_of_different_shapes_are_named_with_the_remedy(cohort: Path, tmp_p
 def test_an_image_column_that_the_manifest_lacks_is_named(cohort: Path, tmp_path: Path):
     with pytest.raises(ManifestError, match='no column "image_t2"'):
         run(cohort, tmp_path / "f.csv", images=("image", "image_t2"))
+
+
+@pytest.mark.oddity("column-named-like-a-feature")
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+@pytest.mark.parametrize("name", ["f0001", "f0003", "f7"])
+def test_a_column_named_like_a_feature_is_refused_before_anything_is_done(
+    cohort: Path, tmp_path: Path, on_error: str, name: str
+):
+    people = pd.read_csv(cohort, dtype=str)
+    people["image"] = [str(cohort.parent / image) for image in people["image"]]
+    people.loc[0, "image"] = "absent.nii.gz"
+    people.assign(**{name: "1"}).to_csv(tmp_path / "manifest.csv", index=False)
+    encoder = Counting()
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match=f"has a column {name}, which a table of features would take for a feature"):
+        run(tmp_path / "manifest.csv", tmp_path / "out" / "features.csv", encoder, on_error=on_error)
+    assert encoder.calls == 0
+    assert list((tmp_path / "out").iterdir()) == []

@@ -331,3 +331,17 @@ def test_features_with_decimal_commas_are_read_between_semicolons(tmp_path: Path
     path.write_text('participant_id,f0\na,"1,5"\n')
     with pytest.raises(UserError, match=r"row 2: f0 is '1,5', not a number"):
         FeatureTable.read(path)
+
+
+@pytest.mark.oddity("codes-for-missing")
+@pytest.mark.parametrize("name", ["family", "Family", "FAMILY"])
+@pytest.mark.parametrize("suffix", [".csv", ".npz"])
+def test_families_keep_numbers_that_are_codes_elsewhere(tmp_path: Path, name: str, suffix: str) -> None:
+    meta = pd.DataFrame({"participant_id": list("abcd"), name: [1, 999, 999, 12], "iq": [100, 999, 90, 80]})
+    table = FeatureTable(meta, np.ones((4, 2), dtype=np.float32))
+    assert table.meta[name].tolist() == [1, 999, 999, 12]
+    assert np.isnan(table.meta["iq"][1])
+    read = FeatureTable.read(table.write(tmp_path / f"t{suffix}"))
+    assert [float(v) for v in read.meta[name]] == [1, 999, 999, 12]
+    words = FeatureTable(meta.assign(**{name: ["1", "999", "999", "12"]}), np.ones((4, 2), dtype=np.float32))
+    assert words.meta[name].tolist() == ["1", "999", "999", "12"]

@@ -14,6 +14,7 @@ from medssl.data.cohorts.folders import children_of, joined
 from medssl.data.cohorts.found import NoImages, say_absent
 from medssl.data.cohorts.match import named_id, split_ids
 from medssl.data.cohorts.persons import tidy
+from medssl.data.cohorts.sessions import Reading, has_sessions
 from medssl.data.cohorts.tables import TABLE_NAMES, Keep, in_order, listed, read_table, write_manifest
 from medssl.data.cohorts.visits import Named
 from medssl.errors import ManifestError
@@ -96,7 +97,7 @@ def scan_folder(
     if left:
         names = listed([folder.name for folder in left])
         notes.append(f"folders without sub-*, and those of derivatives, were left out: {names}")
-    out = in_order(out)
+    out = in_order(out, notes)
     out.attrs["notes"] = notes
     return out
 
@@ -159,13 +160,16 @@ def _scan(root: Path, asked: _Asked) -> tuple[pd.DataFrame, list[str]]:
             notes.append(f"{deeper[0]} was not read; scan {deeper[0].parent}, or give it by --table")
     if layout == "flat" and source is None:
         raise ManifestError(f"{root}: a flat folder needs participants.tsv or .csv; add one or use --table")
-    persons = None if source is None or layout == "plain" else _persons(source, asked, notes)
-    if persons is None and asked.keep and not asked.several:
+    aside = layout == "bids" and bool(asked.keep or asked.columns) and has_sessions(root)
+    persons = None if source is None or layout == "plain" else _persons(source, asked, notes, aside)
+    if persons is None and asked.keep and not asked.several and not aside:
         raise ManifestError(f"{root}: has no participants table, of which --keep speaks; leave it out or use --table")
+    known = None if not aside or asked.several else [] if persons is None else persons.attrs["columns"]
+    reading = Reading(source, asked.columns, asked.sex, asked.keep, known=known)
     if layout != "bids":
         out = scan_files(root, asked.suffix, persons, asked.pattern, notes, asked.echo, asked.sessions)
     else:
-        out = scan_bids(root, asked.suffix, asked.derivative, persons, notes, asked.echo, asked.sessions)
+        out = scan_bids(root, asked.suffix, asked.derivative, persons, notes, asked.echo, asked.sessions, reading)
     named = [named_id(str(label)) for label in out["participant_id"]]
     changed = list(dict.fromkeys(new for new, old in zip(named, out["participant_id"], strict=True) if new != old))
     if changed:
@@ -175,16 +179,20 @@ def _scan(root: Path, asked: _Asked) -> tuple[pd.DataFrame, list[str]]:
     return out, notes
 
 
-def _persons(source: Path, asked: _Asked, notes: list[str]) -> pd.DataFrame:
-    """The participants table with the manifest's names. Errors: ManifestError where it has no ids."""
-    table = read_table(source, notes, asked.columns, asked.keep, lenient=asked.several)
-    persons = tidy(table, source, notes, asked.columns, asked.sex)
+def _persons(source: Path, asked: _Asked, notes: list[str], aside: bool) -> pd.DataFrame:
+    """The participants table with the manifest's names. Errors: ManifestError where it has no ids.
+
+    aside: whether tables of sessions, too, may have the columns of which the user speaks.
+    """
+    table = read_table(source, notes, asked.columns, asked.keep, lenient=asked.several or aside)
+    columns = {name: theirs for name, theirs in asked.columns.items() if not aside or theirs in table}
+    persons = tidy(table, source, notes, columns, asked.sex)
     if "participant_id" not in persons:
         raise ManifestError(f"{source}: has no column participant_id; name it with --column participant_id=THEIRS")
     if len(persons) < len(table):
         notes.append(f"{len(table) - len(persons)} rows of {source.name} have no participant_id and were left out")
     persons = split_ids(persons, notes)
-    persons.attrs["file"] = str(source)
+    persons.attrs["file"], persons.attrs["columns"] = str(source), list(table.columns)
     return persons
 
 

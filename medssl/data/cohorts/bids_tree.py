@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +26,7 @@ from medssl.data.cohorts.found import (
 )
 from medssl.data.cohorts.ignore import Ignore
 from medssl.data.cohorts.merge import merge_persons
-from medssl.data.cohorts.sessions import merge_sessions
+from medssl.data.cohorts.sessions import Reading, merge_sessions
 from medssl.data.cohorts.tables import listed
 from medssl.data.cohorts.visits import Named
 from medssl.data.image_files import find_images, is_image_name, stem
@@ -132,6 +132,7 @@ def scan_bids(
     notes: list[str],
     echo: int | None = None,
     sessions: Named = (),
+    reading: Reading | None = None,
 ) -> pd.DataFrame:
     """One row per subject and session of a BIDS folder, merged with its tables."""
     places = places_of(root, derivative)
@@ -160,7 +161,8 @@ def scan_bids(
         dtype=object,
     )
     out = merge_persons(images, persons, notes, sessions)
-    return merge_sessions(out, [root, *places], notes, sessions)
+    by_visit = persons is not None and "session" in persons
+    return merge_sessions(out, [root, *places], notes, sessions, replace(reading or Reading(), by_visit=by_visit))
 
 
 def _nothing(places: Sequence[Path], suffix: str, part: str, left: _Left) -> ManifestError:

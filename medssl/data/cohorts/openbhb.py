@@ -74,7 +74,7 @@ def scan_openbhb(
     if unsited:
         notes.append(f"{unsited} rows have no site; they stay, and no site is scored for them")
     say_absent(sorted({str(parse(image).file) for image in out["image"]}), notes)
-    out = in_order(out)
+    out = in_order(out, notes)
     out.attrs["notes"] = notes
     return out
 

@@ -29,7 +29,12 @@ _PRIVATE = re.compile(
     re.IGNORECASE,
 )
 _SEX = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "woman": "F"}
+_SEX |= dict.fromkeys(("hombre", "homme", "mann", "männlich", "maschio", "masculino", "masculin", "uomo"), "M")
+_SEX |= dict.fromkeys(("mujer", "femme", "frau", "weiblich", "femmina", "femenino", "feminino", "donna"), "F")
 _SEX |= dict.fromkeys(("o", "other", "u", "unknown"), "")
+_ELSEWHERE = ("weight", "manifest", "row", "mask", "image")
+_FOLDED = (*COLUMNS, "weight", "subject", "family")
+"""Columns whose capitals do not count in a manifest."""
 
 
 def tidy(
@@ -38,6 +43,8 @@ def tidy(
     notes: list[str],
     columns: Mapping[str, str] | None = None,
     sex: Mapping[str, str] | None = None,
+    sidecar: Sidecar | None = None,
+    judged: bool = False,
 ) -> pd.DataFrame:
     """The table with the manifest's column names, sex as M or F, age in years as float, private columns gone.
 
@@ -45,32 +52,61 @@ def tidy(
     (capitals, gender, session_id, subject_id, and of ages age_months, "Age (years)" and others) need none. sex: the
     table's code -> "M" or "F". A JSON file beside the table (participants.json) tells the unit of age, the levels of
     sex, and codes of missing values; ages in months, weeks or days become years. Columns whose names mean something
-    else in a manifest (weight, image_*, a split of other words) are renamed. What was changed goes to ``notes``.
+    else in a manifest (weight, mask, image_*, a split of other words, in any capitals), and second ones that differ in
+    capitals only, are renamed. What was changed goes to ``notes``. sidecar: instead of the file beside the table.
+    judged: whether codes of missing values were emptied before, so that those that are left are values.
     Raises ManifestError where a named column is absent.
     """
-    sidecar = read_sidecar(source, notes)
+    sidecar = read_sidecar(source, notes) if sidecar is None else sidecar
     table, origin = _named(table, source, columns or {}, sidecar, notes)
     private = [name for name in table.columns if _PRIVATE.search(name) and name not in COLUMNS]
     if private:
         notes.append(f"left out for privacy: column {', '.join(private)} of {source.name}")
-    table = table.drop(columns=[*private, *(["image"] if "image" in table else [])])
-    table = _without_missing(table, source, origin, sidecar, notes)
+    table = table.drop(columns=private)
+    table = _without_missing(table, source, origin, sidecar, notes, judged)
     if "participant_id" in table:
         table = table[table["participant_id"] != ""].reset_index(drop=True)
-    others = {name: f"given_{name}" for name in table.columns if name.startswith("image_")}
-    if "weight" in table:
-        others["weight"] = "body_weight"
-    if "split" in table and any(word and split_name(word) is None for word in table["split"]):
-        others["split"] = "given_split"
+    others = _reserved(table)
     if others:
-        changed = ", ".join(f"{old} is called {new}" for old, new in others.items())
+        changed = ", ".join(f"{origin[old]} is called {new}" for old, new in others.items())
         notes.append(f"these columns of {source.name} would mean something else in a manifest: {changed}")
         table = table.rename(columns=others)
+    table = table.rename(columns={name: "subject" for name in table.columns if name.lower() == "subject"})
     if "sex" in table:
         table["sex"] = _spelled(table["sex"], source, notes, dict(sex or {}) or sidecar.levels(origin["sex"]))
     if "age" in table:
         table["age"] = _years(table, source, origin["age"], sidecar, notes)
     return table
+
+
+def _reserved(table: pd.DataFrame) -> dict[str, str]:
+    """New names of columns that a manifest would take for something else, or for one that is there already."""
+    out: dict[str, str] = {}
+    taken = {str(name) for name in table.columns}
+    folded: set[str] = set()
+    for name in sorted(map(str, table.columns), key=lambda name: name != name.lower()):
+        lower = name.lower()
+        twice = lower in folded
+        folded |= {lower} if lower in _FOLDED else set()
+        strange = lower in _ELSEWHERE or lower.startswith("image_")
+        strange |= lower == "split" and any(word and split_name(word) is None for word in table[name])
+        strange |= lower == "subject" and not _names_people(table, name)
+        if twice or strange:
+            new = "body_weight" if lower == "weight" and "body_weight" not in taken else f"given_{name}"
+            while new in taken:
+                new = f"given_{new}"
+            out[name] = new
+            taken.add(new)
+    return {str(name): out[str(name)] for name in table.columns if str(name) in out}
+
+
+def _names_people(table: pd.DataFrame, name: str) -> bool:
+    """Whether a column can say whose scan a row is: "patient" for everybody, or a few words for many, cannot."""
+    if "participant_id" not in table:
+        return True
+    filled = table[table[name] != ""]
+    people, words = filled["participant_id"].nunique(), filled[name].nunique()
+    return people < 2 or (words > 1 and 2 * words >= people)
 
 
 def _named(
@@ -84,7 +120,7 @@ def _named(
         if theirs not in table.columns:
             raise ManifestError(f"{source}: has no column '{theirs}'; its columns are {', '.join(table.columns)}")
     used = set(columns.values())
-    replaced = {name: f"given_{name}" for name in columns if name in table.columns and name not in used}
+    replaced = {name: _free(name, table) for name in columns if name in table.columns and name not in used}
     given, table = table, table.drop(columns=sorted(used)).rename(columns=replaced)
     table = table.assign(**{name: given[theirs] for name, theirs in columns.items()})
     renamed: dict[str, str] = {}
@@ -99,10 +135,18 @@ def _named(
             renamed[column] = name
             taken.add(name)
     if aged and aged != "age":
-        renamed |= {aged: "age"} | ({"age": "given_age"} if "age" in table.columns else {})
+        renamed |= {aged: "age"} | ({"age": _free("age", table)} if "age" in table.columns else {})
     named = table.rename(columns=renamed)
     before = {**{new: old for old, new in replaced.items()}, **columns}
     return named, {new: before.get(old, old) for old, new in zip(table.columns, map(str, named.columns), strict=True)}
+
+
+def _free(name: str, table: pd.DataFrame) -> str:
+    """given_NAME, or given_given_NAME and so on where the table has that."""
+    new = f"given_{name}"
+    while new in table.columns:
+        new = f"given_{new}"
+    return new
 
 
 def _age_column(table: pd.DataFrame, source: Path, sidecar: Sidecar, notes: list[str]) -> str:
@@ -119,14 +163,14 @@ def _age_column(table: pd.DataFrame, source: Path, sidecar: Sidecar, notes: list
 
 
 def _without_missing(
-    table: pd.DataFrame, source: Path, origin: Mapping[str, str], sidecar: Sidecar, notes: list[str]
+    table: pd.DataFrame, source: Path, origin: Mapping[str, str], sidecar: Sidecar, notes: list[str], judged: bool
 ) -> pd.DataFrame:
-    """The table with "" for words and codes that mean "missing", also the JSON file's own."""
+    """The table with "" for words and codes that mean "missing", also the JSON file's own; words only if judged."""
     counts: dict[str, Counter[str]] = {}
     cells: dict[str, list[str]] = {}
     for name in table.columns:
         own = sidecar.missing(origin[name])
-        cells[name], counts[name] = without_missing(table[name].tolist(), name, own)
+        cells[name], counts[name] = without_missing(table[name].tolist(), "age" if judged else name, own)
     notes += said_missing(source.name, counts)
     return table.assign(**cells).astype(object)
 
@@ -173,17 +217,38 @@ def _spelled(values: Iterable[str], source: Path, notes: list[str], levels: Mapp
     texts = [str(value).strip().removesuffix(".0") for value in values]
     texts = ["" if is_missing(text) else text for text in texts]
     found = set(texts) - {""}
-    words = {str(code).strip().removesuffix(".0"): _sex_of(word) for code, word in levels.items()}
-    meaning = {code: sex for code, sex in words.items() if sex is not None}
-    if not any(meaning.values()):  # the file says nothing of male and female
+    given = {str(code).strip().removesuffix(".0"): _sex_of(word) for code, word in levels.items()}
+    folded = {code.lower(): sex for code, sex in given.items()}
+    said = {
+        text: given.get(text, folded.get(text.lower())) for text in found if text in given or text.lower() in folded
+    }
+    dark = None in said.values() or (None in given.values() and not any(given.values()))
+    meaning = {code: sex for code, sex in said.items() if sex is not None}
+    if not dark and not any(given.values()):  # the file says nothing of male and female
         meaning = _by_iso(found, source, notes)
-    unclear = sorted(word for word in found if word not in meaning and word.lower() not in _SEX)
+    words = {text: _SEX[text.lower()] for text in found if text.lower() in _SEX}
+    unclear = {text for text in found if text not in meaning and text not in words}
+    if dark:  # what the others mean by themselves would be a guess, such as M of mujer
+        unclear = found
+    elif _letters_doubtful(found, unclear, given):
+        unclear |= {text for text in found if len(text) == 1 and text.isalpha() and text not in meaning}
     if unclear:
         notes.append(
-            f"sex of {source.name} has values that could mean either and are left empty: {listed(unclear)} "
+            f"sex of {source.name} has values that could mean either and are left empty: {listed(sorted(unclear))} "
             "(say what they mean with --sex CODE=M --sex CODE=F)"
         )
-    return [meaning.get(text, _SEX.get(text.lower(), "")) for text in texts]
+    read = {text: sex for text, sex in {**words, **meaning}.items() if text not in unclear}
+    return [read.get(text, "") for text in texts]
+
+
+def _letters_doubtful(found: set[str], unclear: set[str], given: Mapping[str, str | None]) -> bool:
+    """Whether M or F may be of another language: beside H or W without the other one, or with such levels."""
+    letters = {text.lower() for text in found if len(text) == 1 and text.isalpha()}
+    foreign = any(
+        len(code) == 1 and code.isalpha() and sex and _SEX.get(code.lower()) != sex for code, sex in given.items()
+    )
+    other = any(len(text) == 1 and text.isalpha() for text in unclear)
+    return foreign or (other and not {"m", "f"} <= letters)
 
 
 def _by_iso(found: set[str], source: Path, notes: list[str]) -> dict[str, str]:
@@ -200,5 +265,5 @@ def _sex_of(word: object) -> str | None:
     text = str(word).strip().lower()
     if is_missing(text) or text in ("not specified", "intersex", "prefer not to say"):
         return ""
-    first = re.match(r"[a-z]+", text)
+    first = re.match(r"[^\W\d_]+", text)
     return _SEX.get(first[0]) if first else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,21 @@ class Sidecar:
             )
         return unit
 
+    def over(self, other: Sidecar) -> Sidecar:
+        """This file, and what the other says of a column where this one says nothing (of units, of levels, ...)."""
+        entries = {name: dict(entry) for name, entry in self.entries.items()}
+        for name, entry in other.entries.items():
+            mine = entries.setdefault(name, {})
+            said = {_sort_of(key) for key in mine}
+            mine.update({key: value for key, value in entry.items() if _sort_of(key) not in said})
+        return Sidecar(" and ".join(name for name in (self.name, other.name) if name), entries)
+
+    def also(self, names: Sequence[str]) -> Sidecar:
+        """The same entries, where what is said of one of these columns holds for all of them (sex, gender)."""
+        lower = [name.strip().lower() for name in names]
+        entry = next((self.entries[name] for name in lower if name in self.entries), None)
+        return self if entry is None else Sidecar(self.name, {**dict.fromkeys(lower, entry), **self.entries})
+
     def _entry(self, column: str) -> Mapping[str, Any]:
         return self.entries.get(column.strip().lower(), {})
 
@@ -72,6 +87,11 @@ def read_sidecar(source: Path, notes: list[str]) -> Sidecar:
         return Sidecar()
     entries = {str(key).strip().lower(): _plain(value) for key, value in content.items() if isinstance(value, dict)}
     return Sidecar(path.name, entries)
+
+
+def _sort_of(key: str) -> str:
+    """What a key of an entry speaks of: its unit in any spelling, or else the key in small letters."""
+    return "units" if key.lower() in ("unit", "units") else key.lower()
 
 
 def _beside(source: Path) -> Path | None:

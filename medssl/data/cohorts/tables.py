@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from medssl.data.cells import FEATURE, with_points
 from medssl.data.reference import parse
 from medssl.errors import ManifestError
 from medssl.files import write_atomic
-from medssl.tables.ages import age_column
+from medssl.tables.ages import age_column, read_ages
 from medssl.tables.missing import is_missing, said_missing, without_missing
 from medssl.tables.text import read_cells
 
@@ -20,6 +21,7 @@ COLUMNS = ("participant_id", "session", "image", "age", "sex", "site", "dataset"
 """The columns of a manifest that have a meaning, in the order in which they are written."""
 
 TABLE_NAMES = ("participants.tsv", "participants.csv")
+_ROWS = "the rows with an image"
 _NO_ID = ("", "n/a", "#n/a", "<na>")
 _IDS = ("participant_id", "subject_id", "subject")
 Keep = Sequence[tuple[str, str]]
@@ -41,8 +43,13 @@ def read_table(
     """
     table = raw_table(path, notes)
     if lenient:
-        keep = [(column, word) for column, word in keep if _names_of(table, column, columns or {})]
+        keep = kept_in(table, keep, columns or {})
     return without_words(table, path, notes, columns, keep)
+
+
+def kept_in(table: pd.DataFrame, keep: Keep, columns: Mapping[str, str]) -> Keep:
+    """Those of ``keep`` whose column the table has."""
+    return [(column, word) for column, word in keep if _names_of(table, column, columns)]
 
 
 def raw_table(path: Path, notes: list[str] | None = None) -> pd.DataFrame:
@@ -52,7 +59,8 @@ def raw_table(path: Path, notes: list[str] | None = None) -> pd.DataFrame:
     cells = read_cells(path, notes)
     if not cells.rows:
         raise ManifestError(f"{path}: has no rows; it needs a header line and one line per participant")
-    return pd.DataFrame(cells.rows, columns=cells.header, dtype=object)
+    table = pd.DataFrame(cells.rows, columns=cells.header, dtype=object)
+    return with_points(path, table, cells.header, [] if notes is None else notes) if cells.separator == ";" else table
 
 
 def without_words(
@@ -118,8 +126,12 @@ def listed(items: Sequence[str], most: int = 5) -> str:
     return ", ".join(items[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def in_order(table: pd.DataFrame) -> pd.DataFrame:
-    """Known columns first, then the others as they came; empty optional columns dropped; rows renumbered."""
+def in_order(table: pd.DataFrame, notes: list[str] | None = None) -> pd.DataFrame:
+    """Known columns first, then the others as they came; empty optional columns dropped; rows renumbered.
+
+    Codes and ages are judged once more, on these rows, as every reader of the manifest does; said in ``notes``.
+    """
+    table = _as_read(table, notes)
     known = [name for name in COLUMNS if name in table.columns]
     others = [name for name in table.columns if name not in COLUMNS]
     table = table[known + others].reset_index(drop=True)
@@ -129,6 +141,24 @@ def in_order(table: pd.DataFrame) -> pd.DataFrame:
         if name not in {"participant_id", "image"} and not table[name].astype(str).str.strip().replace("nan", "").any()
     ]
     return table.drop(columns=empty)
+
+
+def _as_read(table: pd.DataFrame, notes: list[str] | None) -> pd.DataFrame:
+    """The table with the cells empty that a reader of it as manifest would empty: it knows no other rows."""
+    cells: dict[str, list[str] | list[float]] = {}
+    counts: dict[str, Counter[str]] = {}
+    said: list[str] = []
+    for name in table.columns:
+        given = table[name].tolist()
+        if name == "age":
+            read = read_ages(given, _ROWS, groups=table["dataset"].tolist() if "dataset" in table else None)
+            cells[name], said = [float(age) for age in read.years], list(read.notes)
+        elif all(isinstance(cell, str) for cell in given):
+            words_only = FEATURE.fullmatch(name) is not None
+            cells[name], counts[name] = without_missing(given, "participant_id" if words_only else name)
+    if notes is not None:
+        notes += [*said_missing(_ROWS, counts), *said]
+    return table.assign(**cells)
 
 
 def write_manifest(table: pd.DataFrame, path: str | Path, *, images: bool = True) -> Path:

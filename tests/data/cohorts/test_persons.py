@@ -208,3 +208,95 @@ def test_codes_of_a_participants_table_are_empty_and_said(tmp_path):
     assert table["site"].tolist() == ["", "Oslo"]
     assert "1 age of participants.tsv was left empty, being codes of missing values: -999" in said
     assert 'iq "-9" (1), site "-" (1)' in said
+
+
+@pytest.mark.oddity("reserved-names")
+@pytest.mark.parametrize("name", ["weight", "Weight", "WEIGHT"])
+def test_a_persons_weight_is_no_sampling_weight_in_any_capitals(tmp_path, name):
+    table, said = people(tmp_path, **{name: ["70", "82"]})
+    assert list(table.columns) == ["participant_id", "body_weight"]
+    assert f"{name} is called body_weight" in said
+
+
+@pytest.mark.oddity("reserved-names")
+@pytest.mark.parametrize("spelled", [str.lower, str.capitalize, str.upper])
+@pytest.mark.parametrize("name", ["subject", "manifest", "row", "mask", "image", "image_flair", "split"])
+def test_names_that_mean_something_else_in_a_manifest_are_changed_in_any_capitals(tmp_path, name, spelled):
+    table, said = people(tmp_path, **{spelled(name): ["patient", "patient"], "iq": ["100", "90"]})
+    assert [column.lower() for column in table.columns] == ["participant_id", f"given_{name}", "iq"]
+    assert f"{spelled(name)} is called given_" in said
+
+
+@pytest.mark.oddity("reserved-names")
+def test_a_column_subject_that_names_people_stays(tmp_path):
+    table, said = people(tmp_path, Subject=["a", "a", "b"])
+    assert table["subject"].tolist() == ["a", "a", "b"]
+    assert said == ""
+    words = people(tmp_path, subject=["patient", "control", "patient", "control", "patient"])[0]
+    assert "subject" not in words
+
+
+@pytest.mark.oddity("equal-but-for-capitals")
+@pytest.mark.parametrize("order", [("Sex", "sex"), ("sex", "Sex")])
+def test_of_columns_equal_but_for_capitals_the_lesser_is_renamed(tmp_path, order):
+    cells = {"sex": ["M", "F"], "Sex": ["1", "1"], "given_Sex": ["x", "y"]}
+    table, said = people(tmp_path, **{name: cells[name] for name in (*order, "given_Sex")})
+    assert table["sex"].tolist() == ["M", "F"]
+    assert table["given_given_Sex"].tolist() == ["1", "1"]
+    assert "Sex is called given_given_Sex" in said
+
+
+@pytest.mark.oddity("equal-but-for-capitals")
+def test_a_column_that_the_user_names_comes_before_one_of_that_name_in_capitals(tmp_path):
+    table = pd.DataFrame(
+        {"participant_id": ["a"], "SITE": ["x"], "ID": ["y"], "Age": ["3"], "years": ["4"]}, dtype=object
+    )
+    out = tidy(table, tmp_path / "p.tsv", [], {"site": "ID", "age": "years"})
+    assert out[["site", "given_SITE", "age", "given_Age"]].iloc[0].tolist() == ["y", "x", 4.0, "3"]
+
+
+@pytest.mark.oddity("sex-in-other-languages")
+@pytest.mark.parametrize(
+    ("cells", "levels", "sexes"),
+    [
+        ("H M", {"H": "hombre", "M": "mujer"}, "M F"),
+        ("h m", {"H": "Hombre", "M": "Mujer"}, "M F"),
+        ("H F", {"H": "homme", "F": "femme"}, "M F"),
+        ("1 2", {"1": "Mann", "2": "Frau"}, "M F"),
+        ("1 2", {"1": "männlich", "2": "weiblich"}, "M F"),
+        ("1 2", {"1": "maschio", "2": "femmina"}, "M F"),
+        ("1 2", {"1": "femenino", "2": "masculino"}, "F M"),
+        ("Hombre mujer", {}, "M F"),
+    ],
+)
+def test_common_words_of_other_languages_are_understood(tmp_path, cells, levels, sexes):
+    sidecar = {"sex": {"Levels": levels}} if levels else None
+    table, said = people(tmp_path, sidecar, sex=cells.split())
+    assert table["sex"].tolist() == sexes.split()
+    assert said == ""
+
+
+@pytest.mark.oddity("sex-codes-unclear")
+@pytest.mark.parametrize(
+    ("cells", "levels"),
+    [
+        ("H M", {"H": "gizon", "M": "emakume"}),
+        ("M K", {"K": "kvinna"}),
+        ("1 2", {"1": "gizon", "2": "emakume"}),
+        ("1 F", {"1": "gizon"}),
+        ("M M", {"H": "hombre"}),
+        ("H M", {}),
+        ("W M", {}),
+    ],
+)
+def test_nothing_is_guessed_beside_codes_that_are_not_understood(tmp_path, cells, levels):
+    table, said = people(tmp_path, {"sex": {"Levels": levels}}, sex=cells.split())
+    assert table["sex"].tolist() == ["", ""]
+    assert "could mean either and are left empty" in said
+    assert "--sex CODE=M" in said
+
+
+def test_a_letter_beside_m_and_f_leaves_these_as_they_are(tmp_path):
+    assert people(tmp_path, sex=["M", "F", "X"])[0]["sex"].tolist() == ["M", "F", ""]
+    levels = {"sex": {"Levels": {"1": "male", "2": "female"}}}
+    assert people(tmp_path, levels, sex=["1", "2", "F", "7"])[0]["sex"].tolist() == ["M", "F", "F", ""]
