@@ -15,6 +15,7 @@ from medssl.errors import count
 from medssl.tables.people import entity, id_and_session
 
 _SUB = re.compile(r"(?:^|(?<=[_/]))sub-[A-Za-z0-9+]+(?:-\d+(?![A-Za-z0-9]))*")
+_KEY = re.compile(r"(?:^|(?<=[_/]))(sub|ses)-", re.IGNORECASE)
 _DESCRIPTION = re.compile(
     r"([_-](T1w?|T2w?|FLAIR|PD|mprage|anat|brain|stripped|skullstripped|preproc\w*|desc-\w+|space-\w+|\d+mm|w))+$",
     re.IGNORECASE,
@@ -36,10 +37,10 @@ def participant_in(path: Path, root: Path) -> str:
     Numbers behind a hyphen belong to the label (sub-CC-001), and so does all of a folder's name that the file repeats
     (sub-NDAR_INV1/sub-NDAR_INV1_T1w.nii.gz) or that stands above a file without a label of its own.
     """
-    inner = path.relative_to(root)
-    own = _SUB.findall(stem(path))
+    inner = _small_keys(path.relative_to(root))
+    own = _SUB.findall(stem(inner))
     for folder in reversed(inner.parts[:-1]):
-        if folder.startswith("sub-") and (not own or stem(path).startswith(f"{folder}_")):
+        if folder.startswith("sub-") and (not own or stem(inner).startswith(f"{folder}_")):
             return id_and_session(folder)[0]
     if own:
         return str(own[-1])
@@ -47,10 +48,15 @@ def participant_in(path: Path, root: Path) -> str:
     return str(above[-1]) if above else ""
 
 
+def _small_keys(path: Path) -> Path:
+    """A path with SUB- and SES- in small letters."""
+    return Path(_KEY.sub(lambda found: found[0].lower(), path.as_posix()))
+
+
 def session_of(path: Path, root: Path) -> str:
     """The session in a path: that of the file's name, else the first of its folders."""
-    inner = path.relative_to(root)
-    return entity(path.name, "ses") or entity(inner.parent.as_posix(), "ses")
+    inner = _small_keys(path.relative_to(root))
+    return entity(inner.name, "ses") or entity(inner.parent.as_posix(), "ses")
 
 
 def scan_plain(root: Path, files: list[Path], notes: list[str]) -> pd.DataFrame:
@@ -132,7 +138,9 @@ def _same_names(owners: Sequence[tuple[str, ...]], visits: Sequence[str], parted
     """Whether folders are people: one holds several images, and every one shares its names with another."""
     if not all(owners) or len(set(owners)) == len(owners):
         return False
-    if any(re.fullmatch(r"(?!run|img|acq)[A-Za-z]{0,3}[_-]?\d+", name) and not _KIND.fullmatch(name) for name, _ in parted):
+    if any(
+        re.fullmatch(r"(?!run|img|acq)[A-Za-z]{0,3}[_-]?\d+", name) and not _KIND.fullmatch(name) for name, _ in parted
+    ):
         return False  # numbers are people, and the folders sites or groups
     kinds: dict[tuple[str, ...], set[tuple[str, str]]] = {}
     for owner, visit, (name, own) in zip(owners, visits, parted, strict=True):
