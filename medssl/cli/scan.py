@@ -87,6 +87,7 @@ def scan(
     """
     from medssl.data.cohorts.bids import scan_folder, write_manifest
     from medssl.data.cohorts.folders import refuse_one_dataset
+    from medssl.data.cohorts.names import filled
 
     free_to_write(out, overwrite)
     visits = pair_list(session, "--session")
@@ -124,7 +125,7 @@ def scan(
         refuse_one_dataset(found, dataset)
     for name, value in (("dataset", dataset), ("site", site)):
         if value is not None:
-            found[name] = value
+            found[name] = filled([value], name, notes)[0]
     written = write_manifest(found, out, images="image" in found)
     for note in notes:
         typer.echo(f"note: {note}")

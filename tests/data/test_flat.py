@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medssl.data.cohorts.bids import scan_folder
-from medssl.data.cohorts.flat import longest_id
+from medssl.data.cohorts.numbers import longest_id
 from medssl.errors import ManifestError
 
 REAL = Path(os.environ.get("MEDSSL_REAL_DATA", Path(__file__).parents[3] / "shared" / "data")) / "brains4mm"

@@ -10,9 +10,11 @@ import pandas as pd
 
 from medssl.data.cohorts.bids_tree import SUFFIX, dataset_name, looks_bids, scan_bids
 from medssl.data.cohorts.flat import scan_files
-from medssl.data.cohorts.folders import children_of, joined
+from medssl.data.cohorts.folders import children_of, joined, once
 from medssl.data.cohorts.found import NoImages, say_absent
 from medssl.data.cohorts.match import named_id, split_ids
+from medssl.data.cohorts.names import filled, keep_readable
+from medssl.data.cohorts.options import refuse_keep, refuse_options
 from medssl.data.cohorts.persons import tidy
 from medssl.data.cohorts.sessions import Reading, has_sessions
 from medssl.data.cohorts.tables import TABLE_NAMES, Keep, in_order, listed, read_table, write_manifest
@@ -84,7 +86,12 @@ def scan_folder(
     source = None if table is None else Path(table).absolute()
     asked = _Asked(suffix, derivative, layout, source, columns or {}, sex or {}, pattern, echo, sessions, keep)
     roots = [root] if isinstance(root, (str, Path)) else list(root)
+    refuse_keep(asked.keep, asked.columns)
     folders, left = _folders([Path(one).absolute() for one in roots], asked)
+    doubled: list[str] = []
+    folders = once(folders, doubled)
+    tables = {folder: asked.table or _table_of(folder) for folder in folders}
+    refuse_options(tables, asked.keep, asked.sessions, asked.columns, read=asked.layout != "plain")
     if len(folders) > 1:
         out, notes = _scan_each(folders, replace(asked, several=True))
     else:
@@ -93,7 +100,9 @@ def scan_folder(
             notes.insert(0, f"the BIDS folder in it was read: {folders[0]}")
         name = dataset_name(folders[0])
         if name and "dataset" not in out:
-            out["dataset"] = name
+            out["dataset"] = filled([name], "dataset", notes)[0]
+    notes += doubled
+    keep_readable(out, notes)
     if left:
         names = listed([folder.name for folder in left])
         notes.append(f"folders without sub-*, and those of derivatives, were left out: {names}")

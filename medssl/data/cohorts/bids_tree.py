@@ -31,7 +31,7 @@ from medssl.data.cohorts.tables import listed
 from medssl.data.cohorts.visits import Named
 from medssl.data.image_files import find_images, is_image_name, stem
 from medssl.errors import ManifestError, count
-from medssl.tables.people import entity
+from medssl.tables.people import bare, entity
 
 SUFFIX = "T1w"
 """The suffix where none is asked for; images of a flat or plain folder need not carry it."""
@@ -47,17 +47,27 @@ def places_of(root: Path, derivative: str | None = None) -> list[Path]:
         if (derived / derivative).is_dir():
             return [derived / derivative]
         return [derived, *sorted(folder for folder in derived.iterdir() if folder.is_dir() and folder.name[0] != ".")]
-    if not derivative and (root / "rawdata").is_dir() and not any(root.glob("sub-*/")):
+    if not derivative and (root / "rawdata").is_dir() and not subjects_of(root):
         return [root / "rawdata"]
     return [root]
 
 
 def subjects_of(place: Path) -> list[Path]:
-    """The folders sub-* of a place, in natural order."""
+    """The folders sub-* of a place in natural order, also SUB-*."""
     if not place.is_dir():
         return []
-    found = [path for path in place.glob("sub-*") if path.is_dir() and not is_image_name(path.name)]
+    return [path for path in _keyed(place, "sub") if not is_image_name(path.name)]
+
+
+def _keyed(folder: Path, key: str) -> list[Path]:
+    """The folders KEY-* in a folder, in any capitals of the key, in natural order."""
+    found = [path for path in folder.iterdir() if path.name.lower().startswith(f"{key}-") and path.is_dir()]
     return sorted(found, key=lambda path: natural(path.name))
+
+
+def _label(text: str, key: str) -> str:
+    """The last label of this key in a path with its key in small letters, "" where there is none."""
+    return entity(re.sub(rf"(?<![A-Za-z0-9]){key}-", f"{key}-", text, flags=re.IGNORECASE), key)
 
 
 def looks_bids(root: Path, suffix: str) -> bool:
@@ -66,11 +76,11 @@ def looks_bids(root: Path, suffix: str) -> bool:
     if any(True for place in places for _ in _files(place, suffix, "", _Left())):
         return True
     for subject in (subject for place in places for subject in subjects_of(place)):
-        homes = [subject, *(path for path in subject.glob("ses-*") if path.is_dir())]
+        homes = [subject, *_keyed(subject, "ses")]
         if any((home / kind).is_dir() and find_images(home / kind) for home in homes for kind in _KINDS):
             return True
         names = [path for home in homes for path in _inside(home) if path.name.startswith(f"{subject.name}_")]
-        kinds = {(entity(path.name, "ses"), suffix_in(path)) for path in names}
+        kinds = {(_label(path.name, "ses"), suffix_in(path)) for path in names}
         if len(kinds) > len({session for session, _ in kinds}) or any("_inv-" in path.name for path in names):
             return True
     return False
@@ -109,7 +119,7 @@ def _inside(folder: Path) -> dict[Path, bool]:
 def _files(place: Path, suffix: str, part: str, left: _Left) -> Iterator[Path]:
     """Images <place>/sub-*/[ses-*/][anat/]*<part>*_<suffix>.<ending>, in natural order."""
     for subject in subjects_of(place):
-        homes = [subject, *sorted(subject.glob("ses-*"), key=lambda path: natural(path.name))]
+        homes = [subject, *_keyed(subject, "ses")]
         for folder in (folder for home in homes for folder in (home, home / "anat")):
             for path, is_folder in _inside(folder).items():
                 if not stem(path).endswith(f"_{suffix}") or part not in f"{place.name}/{path.name}":
@@ -147,13 +157,14 @@ def scan_bids(
             suffix = INSTEAD
     if not found:
         raise _nothing(places, suffix, part, left)
-    place_of = dict(found)
+    place_of = _of_part(dict(found), part, notes)
+    _say_capitals(place_of, notes)
     files, echoes = one_echo(one_format(list(place_of), notes), echo)
     if not files:
         raise NoImages(f"{root}: no image *_{suffix} has echo-{echo} in its name; correct --echo")
     chosen = _one_each(files, place_of, notes)
     say_echoes([echoes[path] for path in chosen.values() if path in echoes], echo, notes)
-    left.say([path for path, _ in found], notes)
+    left.say(list(place_of), notes)
     _say_without(places, suffix, place_of, [subject for subject, _ in chosen], notes)
     images = pd.DataFrame(
         [(subject, session, str(path)) for (subject, session), path in sorted(chosen.items(), key=_order)],
@@ -163,6 +174,30 @@ def scan_bids(
     out = merge_persons(images, persons, notes, sessions)
     by_visit = persons is not None and "session" in persons
     return merge_sessions(out, [root, *places], notes, sessions, replace(reading or Reading(), by_visit=by_visit))
+
+
+def _of_part(place_of: dict[Path, Path], part: str, notes: list[str]) -> dict[Path, Path]:
+    """The images that carry the part of a name as a whole (desc-brain, not desc-brainmask), where any does; said."""
+    whole = re.compile(rf"(?:^|[_/]){re.escape(part)}(?=[_/.]|$)")
+    fitting = {path: place for path, place in place_of.items() if whole.search(f"{place.name}/{stem(path)}")}
+    others = [path.name for path in place_of if path not in fitting]
+    if not part or not others:
+        return place_of
+    if not fitting:
+        notes.append(f"no image has {part} as a whole in its name; those that hold it were taken: {listed(others)}")
+        return place_of
+    notes.append(f"{count(len(others), 'image')} left out, which are not {part} but hold it: {listed(others)}")
+    return fitting
+
+
+def _say_capitals(place_of: Mapping[Path, Path], notes: list[str]) -> None:
+    """Say which folders of people and sessions were read though their keys are in capitals."""
+    inner = [path.relative_to(place).parts[:-1] for path, place in place_of.items()]
+    keys = [part for parts in inner for part in parts if part[:4].lower() in ("sub-", "ses-")]
+    odd = [part for part in keys if part[:4] not in ("sub-", "ses-")]
+    if odd:
+        folders = sorted(set(odd))
+        notes.append(f"folders whose keys are in capitals were read as sub- and ses-: {listed(folders)}")
 
 
 def _nothing(places: Sequence[Path], suffix: str, part: str, left: _Left) -> ManifestError:
@@ -188,8 +223,8 @@ def subject_of(path: Path, place: Path) -> str:
 
     sub-CC-01/anat/sub-CC-01_T1w.nii.gz is of sub-CC-01, though labels of BIDS hold letters and numbers only.
     """
-    named, folder = entity(path.name, "sub"), path.relative_to(place).parts[0]
-    return folder if not named or stem(path).startswith(f"{folder}_") else named
+    named, folder = _label(path.name, "sub"), f"sub-{bare(path.relative_to(place).parts[0], 'sub')}"
+    return folder if not named or stem(path).lower().startswith(f"{folder}_".lower()) else named
 
 
 def _one_each(files: Sequence[Path], place_of: dict[Path, Path], notes: list[str]) -> dict[tuple[str, str], Path]:
@@ -197,7 +232,7 @@ def _one_each(files: Sequence[Path], place_of: dict[Path, Path], notes: list[str
     groups: dict[tuple[str, str], list[Path]] = {}
     for path in files:
         inner = path.relative_to(place_of[path]).as_posix()
-        session = entity(path.name, "ses") or entity(inner, "ses")
+        session = _label(path.name, "ses") or _label(inner, "ses")
         groups.setdefault((subject_of(path, place_of[path]), session), []).append(path)
     chosen = {key: min(group, key=_rank) for key, group in groups.items()}
     further = [path for key, group in groups.items() for path in group if path != chosen[key]]
@@ -211,9 +246,11 @@ def _one_each(files: Sequence[Path], place_of: dict[Path, Path], notes: list[str
     return chosen
 
 
-def _rank(path: Path) -> tuple[bool, int, int, bool]:
-    run = re.search(r"_run-(\d+)", path.name)
-    return (echo_of(path) > 0, int(run.group(1)) if run else 0, echo_of(path), is_unusual(path))
+def _rank(path: Path) -> tuple[int, int, int, bool]:
+    """Runs before echoes, so that the first run is taken whatever echoes it has; no run counts as the first one."""
+    found = re.search(r"_run-(\d+)", path.name)
+    run = int(found.group(1)) if found else 0
+    return (max(run, 1), echo_of(path), run, is_unusual(path))
 
 
 def _order(item: tuple[tuple[str, str], Path]) -> tuple[list[tuple[int, str]], ...]:
@@ -224,10 +261,7 @@ def _say_without(
     places: Sequence[Path], suffix: str, found: Mapping[Path, Path], chosen: Sequence[str], notes: list[str]
 ) -> None:
     """Say which sub-* folders gave no scan."""
-    known = {
-        *chosen,
-        *(path.relative_to(place).parts[0] for path, place in found.items()),
-    }
+    known = {*chosen, *(path.relative_to(place).parts[0] for path, place in found.items())}
     without = [subject.name for place in places for subject in subjects_of(place) if subject.name not in known]
     if without:
         notes.append(f"{count(len(without), 'folder')} of a participant without a {suffix} image: {listed(without)}")

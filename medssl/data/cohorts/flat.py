@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -23,21 +23,13 @@ from medssl.data.cohorts.found import (
 )
 from medssl.data.cohorts.match import People
 from medssl.data.cohorts.merge import merge_persons
+from medssl.data.cohorts.numbers import NOISE, ids_in
+from medssl.data.cohorts.plain import participant_in, scan_plain, session_of
 from medssl.data.cohorts.tables import listed
 from medssl.data.cohorts.visits import Named
 from medssl.data.image_files import find_images, stem, suffix_of
 from medssl.errors import ManifestError, count
-from medssl.tables.people import bare, entity, id_and_session
-
-_SUB = re.compile(r"(?:^|(?<=[_/]))sub-[A-Za-z0-9+]+(?:-\d+(?![A-Za-z0-9]))*")
-_DESCRIPTION = re.compile(
-    r"([_-](T1w?|T2w?|FLAIR|PD|mprage|anat|brain|stripped|skullstripped|preproc\w*|desc-\w+|space-\w+|\d+mm|w))+$",
-    re.IGNORECASE,
-)
-
-_NOISE = re.compile(
-    r"(?<![A-Za-z0-9])(T[12]w?|[\d.]+mm|\d(\.\d)?T|(run|ses|acq|echo|rec|space|desc|res)-[A-Za-z0-9]+)(?![A-Za-z0-9])"
-)
+from medssl.tables.people import bare, entity
 
 
 def _images(root: Path, suffix: str, pattern: str | None, notes: list[str], echo: int | None) -> list[Path]:
@@ -140,26 +132,33 @@ def scan_files(
     """One row per image file; with a table, one per participant and session (the first file is taken)."""
     files = _images(root, suffix, pattern, notes, echo)
     if persons is None:
-        return _plain(root, files, notes)
+        return scan_plain(root, files, notes)
     ids = {bare(label, "sub"): str(label) for label in persons["participant_id"] if bare(label, "sub")}
-    people = People(ids)
+    labels = _listed_ids(files, root, ids, notes)
+    exact = {label for path, label in zip(files, labels, strict=True) if label and _spelled_so(path, root, label)}
     chosen: dict[tuple[str, str], Path] = {}
     further: list[str] = []
+    spelled: list[str] = []
     lone: list[Path] = []
-    for path in files:
-        label = _listed_id(path, root, ids, people)
-        session = _session_of(path, root)
+    for path, label in zip(files, labels, strict=True):
+        key = (label, session_of(path, root))
         if not label:
             lone.append(path)
-            continue
-        key = (label, session)
-        if key in chosen:
+        elif label in exact and not _spelled_so(path, root, label):
+            spelled.append(path.relative_to(root).as_posix())
+        elif key in chosen:
             further.append(path.relative_to(root).as_posix())
-        chosen.setdefault(key, path)
+        else:
+            chosen[key] = path
     if not chosen:
         raise ManifestError(
             f"{root}: no file name contains an id of the participants table (first file {files[0].name}, first id "
             f"{next(iter(persons['participant_id']), '')}); name the id column with --column participant_id=THEIRS"
+        )
+    if spelled:
+        notes.append(
+            f"{count(len(spelled), 'file')} left out, which spell an id otherwise (03 for 3) where another file spells "
+            f"it as the table does: {listed(spelled)}"
         )
     if further:
         notes.append(
@@ -171,116 +170,52 @@ def scan_files(
         dtype=object,
     )
     if lone:
-        matched = pd.concat([matched, _plain(root, lone, notes)], ignore_index=True)
+        matched = pd.concat([matched, scan_plain(root, lone, notes)], ignore_index=True)
     return merge_persons(matched, persons, notes, sessions)
 
 
-def participant_in(path: Path, root: Path) -> str:
-    """The participant that a path names as BIDS does ("sub-01"), "" where it names none.
+def _spelled_so(path: Path, root: Path, label: str) -> bool:
+    """Whether a path holds an id exactly as the table writes it, not 03 for 3."""
+    text = path.relative_to(root).parent.joinpath(stem(path)).as_posix()
+    return bool(re.search(rf"(?<!\d){re.escape(bare(label, 'sub'))}(?!\d)", NOISE.sub(" ", text)))
 
-    Numbers behind a hyphen belong to the label (sub-CC-001), and so does all of a folder's name that the file repeats
-    (sub-NDAR_INV1/sub-NDAR_INV1_T1w.nii.gz) or that stands above a file without a label of its own.
+
+def _listed_ids(files: Sequence[Path], root: Path, ids: Mapping[str, str], notes: list[str]) -> list[str]:
+    """The id of the table whose scan each file is, "" for none: that of sub-XX in the path, else that in its name.
+
+    Errors: ManifestError where every name could mean several people.
     """
-    inner = path.relative_to(root)
-    own = _SUB.findall(stem(path))
-    for folder in reversed(inner.parts[:-1]):
-        if folder.startswith("sub-") and (not own or stem(path).startswith(f"{folder}_")):
-            return id_and_session(folder)[0]
-    if own:
-        return str(own[-1])
-    above = _SUB.findall(inner.parent.as_posix())
-    return str(above[-1]) if above else ""
-
-
-def _session_of(path: Path, root: Path) -> str:
-    """The session in a path: that of the file's name, else the first of its folders."""
-    inner = path.relative_to(root)
-    return entity(path.name, "ses") or entity(inner.parent.as_posix(), "ses")
-
-
-def _listed_id(path: Path, root: Path, ids: Mapping[str, str], people: People) -> str:
-    """The id of the table whose scan a file is, "" for none: that of sub-XX in the path, else the longest in it."""
-    named = participant_in(path, root)
-    inner = path.relative_to(root)
-    if named:
-        label, way = people.met(named)
-        if label:  # the table's word where it says the same, else the folder's
-            same = ids[label] in (label, f"sub-{label}") and (not way or label.isdigit())
-            return ids[label] if same else named
-        words = {label: written for label, written in ids.items() if not label.isdigit()}
-        return longest_id(stem(path), words) or longest_id(inner.parent.as_posix(), words)
-    return longest_id(stem(path), ids) or longest_id(inner.parent.as_posix(), ids)
-
-
-def longest_id(text: str, ids: Mapping[str, str]) -> str:
-    """The value of the longest id that stands in the text by itself, not inside a longer number or word.
-
-    sub-1 is not found in sub-10, 012 is found in IXI012; "" if none. Plain numbers are not looked for in
-    descriptions such as T1w or 4mm; a number with zeros in front (012) also finds the id without them (12).
-    The text is cut up and its pieces looked up, so that the time does not grow with the number of ids.
-    """
-    found = max((piece for piece in _pieces(text) if piece in ids and not piece.isdigit()), key=len, default="")
-    if found:
-        return ids[found]
-    pieces = list(_pieces(_NOISE.sub(" ", text)))
-    found = max((piece for piece in pieces if piece in ids), key=len, default="")
-    if found:
-        return ids[found]
-    numbers = [piece.lstrip("0") for piece in pieces if piece.isdigit() and len(piece) > 1]
-    return next((ids[number] for number in numbers if number in ids), "")
-
-
-def _pieces(text: str) -> Iterator[str]:
-    """Every run of whole numbers, whole words and signs in the text, from left to right."""
-    parts = re.findall(r"\d+|[^\W\d_]+|.", text, flags=re.DOTALL)
-    for start in range(len(parts)):
-        for stop in range(start + 1, len(parts) + 1):
-            yield "".join(parts[start:stop])
-
-
-def _plain(root: Path, files: list[Path], notes: list[str]) -> pd.DataFrame:
-    """Ids from sub-XX in the paths, else from the file names without what describes the image, or from the folders."""
-    people = [participant_in(path, root) for path in files]
-    free = [path for path, label in zip(files, people, strict=True) if not label]
-    names = dict(zip(free, _names(root, free), strict=True))
-    ids, sessions = [], []
-    for path, label in zip(files, people, strict=True):
-        found = re.fullmatch(r"(.*?)_(ses-[A-Za-z0-9]+)(.*)", names.get(path, ""))
-        ids.append(label or (found.group(1) + found.group(3) if found else names[path]))
-        sessions.append(_session_of(path, root) if label else found.group(2) if found else "")
-    _say_several(root, [(p, label) for p, label in zip(files, people, strict=True) if label], notes)
-    return pd.DataFrame(
-        {"participant_id": ids, "session": sessions, "image": [str(path) for path in files]}, dtype=object
-    )
-
-
-def _names(root: Path, files: list[Path]) -> list[str]:
-    """What tells files apart: their names without what describes the image, longer ones where these repeat."""
-    names = [_DESCRIPTION.sub("", stem(path)) or stem(path) for path in files]
-    if len(set(names)) < len(names):
-        names = [stem(path) for path in files]
-    if len(set(names)) < len(names):
-        names = ["_".join([*path.relative_to(root).parts[:-1], stem(path)]) for path in files]
-    return names
-
-
-def _say_several(root: Path, files: list[tuple[Path, str]], notes: list[str]) -> None:
-    """Say who has several files in one session, and who lies in several folders at the top."""
-    counts = Counter((label, _session_of(path, root)) for path, label in files)
-    several = list(dict.fromkeys(label for (label, _), n in counts.items() if n > 1))
-    if several:
-        notes.append(
-            f"{count(len(several), 'participant')} with several images of one session, all kept as scans of one person "
-            f"(--pattern or --suffix chooses): {listed(several)}"
+    people = People(ids)
+    words = {label: written for label, written in ids.items() if not label.isdigit()}
+    texts = [path.relative_to(root).parent.joinpath(stem(path)).as_posix() for path in files]
+    named = [participant_in(path, root) for path in files]
+    free = [text for text, label in zip(texts, named, strict=True) if not label]
+    found = dict(zip(free, ids_in(free, ids), strict=True))
+    out, unclear = [], []
+    for text, path, label in zip(texts, files, named, strict=True):
+        if label:
+            out.append(_of_label(label, ids, people) or ids_in([text], words)[0].label)
+            continue
+        out.append(found[text].label)
+        if found[text].between:
+            unclear.append(f"{path.relative_to(root).as_posix()} ({' or '.join(found[text].between)})")
+    if unclear:
+        words_of = (
+            f"{count(len(unclear), 'file')} could be of different people of the participants table, by the numbers in "
+            f"their names: {listed(unclear)}"
         )
-    tops: dict[str, set[str]] = {}
-    for path, label in files:
-        top = path.relative_to(root).parts[0]
-        if not top.startswith(("sub-", "ses-")) and top != path.name:
-            tops.setdefault(label, set()).add(top)
-    shared = [f"{label} ({', '.join(sorted(found))})" for label, found in tops.items() if len(found) > 1]
-    if shared:
-        notes.append(
-            f"{count(len(shared), 'participant')} in several folders, each taken as one person: {listed(shared)}; "
-            "where they are different people, give the folders one by one (medssl cohort scan A B C)"
-        )
+        if not any(out):
+            raise ManifestError(
+                f"{root}: {words_of}; name the files with sub-XX, or write the ids as the files have them"
+            )
+        notes.append(f"{words_of}; they were given to none (name them with sub-XX, or write the ids as the files do)")
+    return out
+
+
+def _of_label(named: str, ids: Mapping[str, str], people: People) -> str:
+    """What a participant of a path is called: the table's word where it says the same, "" where it has none."""
+    label, way = people.met(named)
+    if not label:
+        return ""
+    same = ids[label] in (label, f"sub-{label}") and (not way or label.isdigit())
+    return ids[label] if same else named

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from medssl.data.cohorts.bids_tree import places_of, subjects_of
+from medssl.data.cohorts.names import filled
 from medssl.data.cohorts.tables import listed
 from medssl.data.image_files import find_images
 from medssl.errors import ManifestError, count
@@ -68,15 +70,18 @@ def names_of(folders: Sequence[Path]) -> dict[Path, str]:
 def joined(found: Mapping[Path, tuple[pd.DataFrame, list[str]]]) -> tuple[pd.DataFrame, list[str]]:
     """The scans of several folders in one table, and what was said of each folder and of their joining."""
     names = names_of(list(found))
+    _refuse_shared({folder: table for folder, (table, _) in found.items()}, names)
     notes = [f"read as {count(len(found), 'folder')}: {listed(list(names.values()), 12)}"]
     tables = {folder: table.copy() for folder, (table, _) in found.items()}
     sited = []
+    sets = dict(zip(names, filled(list(names.values()), "dataset", notes), strict=True))
+    sites = dict(zip(names, filled(list(names.values()), "site", notes), strict=True))
     for folder, table in tables.items():
         notes += [f"{names[folder]}: {note}" for note in found[folder][1]]
         given = table["dataset"].astype(str) if "dataset" in table else pd.Series("", index=table.index)
-        table["dataset"] = given.where(given != "", names[folder]).astype(object)
+        table["dataset"] = given.where(given != "", sets[folder]).astype(object)
         if "site" not in table or not (table["site"].astype(str) != "").any():
-            table["site"] = names[folder]
+            table["site"] = sites[folder]
             sited.append(names[folder])
     if sited:
         notes.append(f"site is the folder's name where the table names none: {listed(sited, 12)}")
@@ -106,6 +111,55 @@ def _apart(tables: Mapping[Path, pd.DataFrame], names: Mapping[Path, str], notes
         notes.append(
             f"data sets of the same name in several folders were told apart by the folder: {listed(sorted(twice))}"
         )
+    _subjects_apart(tables, notes)
+
+
+def _subjects_apart(tables: Mapping[Path, pd.DataFrame], notes: list[str]) -> None:
+    """Write DATASET/SUBJECT where folders share values of a column subject, which groups the scans of one person."""
+    where: dict[str, set[Path]] = {}
+    for folder, table in tables.items():
+        for subject in set(table["subject"].astype(str)) - {""} if "subject" in table else ():
+            where.setdefault(subject, set()).add(folder)
+    shared = sorted(subject for subject, folders in where.items() if len(folders) > 1)
+    if not shared:
+        return
+    for table in tables.values():
+        if "subject" in table:
+            pairs = zip(table["dataset"].astype(str), table["subject"].astype(str), strict=True)
+            table["subject"] = pd.Series([f"{d}/{s}" if s else "" for d, s in pairs], index=table.index, dtype=object)
+    notes.append(
+        f"{count(len(shared), 'subject')} in several folders, taken as different people: subject is written as "
+        f"DATASET/SUBJECT: {listed(shared)}"
+    )
+
+
+def _refuse_shared(tables: Mapping[Path, pd.DataFrame], names: Mapping[Path, str]) -> None:
+    """Refuse folders that hold the same files, through links, whose people would be several. Errors: ManifestError."""
+    seen: dict[tuple[str, str], Path] = {}
+    for folder, table in tables.items():
+        for image in table["image"].astype(str):
+            key = (os.path.realpath(os.path.dirname(image)), os.path.basename(image))
+            if seen.setdefault(key, folder) != folder:
+                raise ManifestError(
+                    f"{image}: is the same file as one of {seen[key]}, by a link; give only one of the two folders "
+                    f"({names[seen[key]]}, {names[folder]})"
+                )
+
+
+def once(folders: Sequence[Path], notes: list[str]) -> list[Path]:
+    """The folders, each once where links or a folder above name it again; said. Errors: ManifestError for one inside
+    another."""
+    real: dict[Path, Path] = {}
+    for folder in folders:
+        place = folder.resolve()
+        if place in real:
+            notes.append(f"{folder} is the folder {real[place]} again, by a link or a folder above, and is read once")
+        real.setdefault(place, folder)
+    for place, folder in real.items():
+        above = next((real[other] for other in place.parents if other in real), None)
+        if above is not None:
+            raise ManifestError(f"{folder}: lies in {above}, which is given too; give one of them")
+    return list(real.values())
 
 
 def refuse_one_dataset(table: pd.DataFrame, dataset: str) -> None:

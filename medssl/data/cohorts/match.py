@@ -9,15 +9,18 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from medssl.data.cohorts.tables import listed
-from medssl.errors import count
+from medssl.errors import ManifestError, count
 from medssl.tables.missing import is_missing
-from medssl.tables.people import bare, id_and_session, person_key
+from medssl.tables.people import bare, id_and_session, person_key, session_key
 
 _SHOWN = 5
 
 
 def split_ids(persons: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    """The table with "sub-01_ses-02" in participant_id as participant sub-01 and session ses-02."""
+    """The table with "sub-01_ses-02" in participant_id as participant sub-01 and session ses-02.
+
+    Rows whose column session says another one are named and left out. Errors: ManifestError where all of them do.
+    """
     if "participant_id" not in persons:
         return persons
     split = [id_and_session(label) for label in persons["participant_id"]]
@@ -25,6 +28,24 @@ def split_ids(persons: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     if not held:
         return persons
     given = persons["session"].tolist() if "session" in persons else [""] * len(persons)
+    odd = [
+        k
+        for k, (there, (_, visit)) in enumerate(zip(given, split, strict=True))
+        if there and visit and session_key(there) != session_key(visit)
+    ]
+    if odd:
+        rows = listed([f"{persons['participant_id'].iloc[k]} with session {given[k]}" for k in odd])
+        if len(odd) == len(held):
+            raise ManifestError(
+                f"the participants table's ids hold other sessions than its column session: {rows}; correct one of "
+                "them, or name the column of sessions with --column session=THEIRS"
+            )
+        notes.append(
+            f"{count(len(odd), 'row')} of the participants table not used, since the id holds another session than the "
+            f"column session: {rows}"
+        )
+        kept = [k for k in range(len(persons)) if k not in set(odd)]
+        return split_ids(persons.iloc[kept].reset_index(drop=True), notes)
     notes.append(f"{count(len(held), 'id')} of the participants table hold a session, which was read: {listed(held)}")
     sessions = [there or visit for there, (_, visit) in zip(given, split, strict=True)]
     return persons.assign(participant_id=[label for label, _ in split], session=sessions)

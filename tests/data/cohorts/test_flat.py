@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from medssl.data.cohorts.bids import scan_folder
-from medssl.data.cohorts.flat import participant_in
+from medssl.data.cohorts.plain import participant_in
 from medssl.errors import ManifestError
 from tests.data.cohorts.trees import annex_link, names, notes, scans, table
 
@@ -93,3 +93,72 @@ def test_of_a_folder_of_freesurfer_the_volume_must_be_chosen(tmp_path: Path, lis
     assert "of fsaverage left out" in notes(found)
     if listed:
         assert found["age"].tolist() == [30.0, 40.0]
+
+
+def _people(root: Path, ids: str, *files: str) -> dict[str, str]:
+    """File -> person, of files without content and a table of ids with ages ten times as high."""
+    scans(root, *files)
+    table(root, "participant_id age\n" + "".join(f"{label} {int(label) * 10}\n" for label in ids.split()))
+    found = scan_folder(root)
+    return dict(zip(names(found), found["participant_id"], strict=True))
+
+
+@pytest.mark.oddity("stray-number-in-a-name")
+@pytest.mark.parametrize(
+    ("ids", "files"),
+    [
+        ("1 2 3", {"01_v2": "1", "02_v1": "2", "03_v2": "3"}),
+        ("1 2 3", {"study2_001": "1", "study2_002": "2", "study2_003": "3"}),
+        ("1 2 3", {"visit1_subj2": "2", "visit1_subj3": "3"}),
+        ("1 2 3", {"foo2_001": "1", "foo2_002": "2", "foo2_003": "3"}),
+        ("1 2 3", {"x1_07_3": "3", "x2_07_2": "2", "x2_08_1": "1"}),
+        ("1 2 12", {"IXI012-HH-1": "12", "IXI001-HH-2": "1", "IXI002-HH-1": "2"}),
+        ("1 51456", {"a_0051456_q_1": "51456"}),
+    ],
+)
+def test_the_number_that_tells_the_files_apart_is_the_person(tmp_path: Path, ids: str, files: dict[str, str]):
+    found = _people(tmp_path, ids, *[f"{name}.nii.gz" for name in files])
+    assert found == {f"{name}.nii.gz": label for name, label in files.items()}
+
+
+@pytest.mark.oddity("stray-number-in-a-name")
+def test_a_file_of_a_pattern_whose_person_has_no_row_is_nobodys_other(tmp_path: Path):
+    found = _people(tmp_path, "1 2 3", "study2_001.nii.gz", "study2_003.nii.gz", "study2_004.nii.gz")
+    assert found == {"study2_001.nii.gz": "1", "study2_003.nii.gz": "3", "study2_004.nii.gz": "study2_004"}
+
+
+@pytest.mark.oddity("stray-number-in-a-name")
+def test_a_number_that_could_be_either_is_given_to_none_and_said(tmp_path: Path):
+    scans(tmp_path, "1_2.nii.gz", "1_1.nii.gz", "2_1.nii.gz", "3.nii.gz")
+    table(tmp_path, "participant_id age\n1 10\n2 20\n3 30\n")
+    found = scan_folder(tmp_path)
+    people = dict(zip(names(found), found["participant_id"], strict=True))
+    assert (people["3.nii.gz"], people["1_1.nii.gz"]) == ("3", "1")
+    assert found["age"].isna().sum() == 2
+    assert "2 files could be of different people" in notes(found)
+    assert "1_2.nii.gz (1 or 2)" in notes(found)
+    (tmp_path / "3.nii.gz").unlink()
+    (tmp_path / "1_1.nii.gz").unlink()
+    with pytest.raises(ManifestError, match=r"could be of different people.*1_2\.nii\.gz \(1 or 2\).*sub-XX"):
+        scan_folder(tmp_path)
+
+
+@pytest.mark.oddity("stray-number-in-a-name")
+def test_the_number_of_a_visit_is_nobody(tmp_path: Path):
+    found = _people(tmp_path, "1 2 3", "anna_visit1.nii.gz", "bert_v2.nii.gz", "3.nii.gz")
+    assert found["3.nii.gz"] == "3"
+    assert found["anna_visit1.nii.gz"] not in ("1", "2", "3")
+    assert found["bert_v2.nii.gz"] not in ("1", "2", "3")
+
+
+@pytest.mark.oddity("two-spellings-of-an-id-in-files")
+@pytest.mark.parametrize("files", [("sub-03.nii.gz", "sub-3.nii.gz"), ("03_T1w.nii.gz", "3_T1w.nii.gz")])
+def test_the_exact_spelling_wins_and_the_other_is_said(tmp_path: Path, files: tuple[str, str]):
+    scans(tmp_path, *files)
+    table(tmp_path, "participant_id age\n3 30\n")
+    found = scan_folder(tmp_path, layout="flat")
+    assert names(found) == [files[1]]
+    assert f"spell an id otherwise (03 for 3) where another file spells it as the table does: {files[0]}" in notes(
+        found
+    )
+    assert "further files" not in notes(found)

@@ -149,3 +149,38 @@ def test_what_a_pipeline_made_is_no_other_data_set(tmp_path: Path, kind: str):
     assert found["participant_id"].tolist() == ["sub-01", "sub-02"]
     assert f"the BIDS folder in it was read: {one}" in notes(found)
     assert f"were left out: {other.name}" in notes(found)
+
+
+@pytest.mark.oddity("link-to-a-given-folder")
+def test_a_folder_that_is_linked_from_another_is_taken_once_and_said(tmp_path: Path):
+    one, _ = bids(tmp_path / "a", "01"), bids(tmp_path / "b" / "y", "01")
+    (tmp_path / "b" / "x").symlink_to(one)
+    found = scan_folder([one, tmp_path / "b"])
+    assert sorted(found["dataset"]) == ["a", "y"]
+    assert f"{tmp_path / 'b' / 'x'} is the folder {one} again" in notes(found)
+
+
+@pytest.mark.oddity("link-to-a-given-folder")
+@pytest.mark.parametrize("layout", ["auto", "plain"])
+def test_a_folder_inside_another_that_is_given_is_refused(tmp_path: Path, layout: str):
+    one, other = bids(tmp_path / "a", "01", "02"), bids(tmp_path / "c", "03")
+    for pair in ([one, one / "sub-01"], [one / "sub-01", one]):
+        with pytest.raises(ManifestError, match=r"sub-01: lies in .*/a, which is given too; give one of them"):
+            scan_folder(pair, layout=layout)
+    (other / "sub-01").symlink_to(one / "sub-01")
+    with pytest.raises(ManifestError, match=r"sub-01_T1w\.nii\.gz: is the same file as one of .*by a link"):
+        scan_folder([one, other], layout=layout)
+
+
+@pytest.mark.oddity("subjects-of-several-folders")
+def test_subjects_of_several_folders_stay_different_people(tmp_path: Path):
+    folders = two(tmp_path)
+    for folder in folders:
+        table(folder, "participant_id subject\nsub-01 1\nsub-02 2\n")
+    found = scan_folder(folders)
+    assert found["subject"].tolist() == ["oslo/1", "oslo/2", "lund/1"]
+    assert "1 subject in several folders, taken as different people" in notes(found)
+    cohort = Cohort.read(write_manifest(found, tmp_path / "m.csv"))
+    assert cohort.table["subject"].nunique() == 3
+    table(folders[1], "participant_id subject\nsub-01 7\n")
+    assert scan_folder(folders)["subject"].tolist() == ["1", "2", "7"]

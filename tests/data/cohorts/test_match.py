@@ -9,6 +9,7 @@ from medssl.data.cohorts.bids import scan_folder
 from medssl.data.cohorts.match import met_people, named_id
 from medssl.data.cohorts.tables import write_manifest
 from medssl.data.manifest import Cohort
+from medssl.errors import ManifestError
 from tests.data.cohorts.trees import bids, notes, scans, table
 
 
@@ -102,3 +103,22 @@ def test_rows_without_an_id_are_counted(tmp_path: Path):
     bids(tmp_path, "01")
     table(tmp_path, "participant_id age\n01 70\nn/a 50\n")
     assert "1 rows of participants.tsv have no participant_id and were left out" in notes(scan_folder(tmp_path))
+
+
+@pytest.mark.oddity("id-and-session-contradict")
+@pytest.mark.parametrize("layout", ["bids", "flat"])
+def test_an_id_whose_session_the_table_contradicts_is_named_and_not_used(tmp_path: Path, layout: str):
+    bids(tmp_path, "01/01", "01/02", "02/01")
+    rows = "sub-01_ses-01 2 50\nsub-01_ses-02 ses-2 60\nsub-02_ses-01 1 70\n"
+    table(tmp_path, f"participant_id session age\n{rows}")
+    found = scan_folder(tmp_path, layout=layout)
+    assert found["age"].fillna(-1).tolist() == [-1, 60.0, 70.0]
+    assert "1 row of the participants table not used" in notes(found)
+    assert "column session: sub-01_ses-01 with session 2" in notes(found)
+
+
+@pytest.mark.oddity("id-and-session-contradict")
+def test_ids_whose_sessions_are_all_contradicted_are_refused(tmp_path: Path):
+    table(bids(tmp_path, "01/01"), "participant_id session age\nsub-01_ses-01 2 50\n")
+    with pytest.raises(ManifestError, match=r"other sessions than its column session: sub-01_ses-01 with session 2"):
+        scan_folder(tmp_path)
