@@ -88,6 +88,7 @@ def scan(
     from medssl.data.cohorts.bids import scan_folder, write_manifest
     from medssl.data.cohorts.folders import refuse_one_dataset
     from medssl.data.cohorts.names import filled
+    from medssl.data.cohorts.tables import COLUMNS, listed
 
     free_to_write(out, overwrite)
     visits = pair_list(session, "--session")
@@ -127,6 +128,13 @@ def scan(
         if value is not None:
             found[name] = filled([value], name, notes)[0]
     written = write_manifest(found, out, images="image" in found)
+    absent = [name for name in ("age", "sex", "site") if name not in found]
+    others = [str(name) for name in found.columns if name not in COLUMNS]
+    if absent and others and not as_table:
+        notes.append(
+            f"no column of {', '.join(absent)} was found; where {listed(others)} holds one, name it, such as "
+            f"--column {absent[0]}={others[0]}"
+        )
     for note in notes:
         typer.echo(f"note: {note}")
     people = len(found[[name for name in ("dataset", "participant_id") if name in found]].drop_duplicates())

@@ -117,7 +117,7 @@ def test_what_does_not_meet_is_said(tmp_path):
     touch(tmp_path, "sub-1/anat/sub-1_T1w.nii.gz", "sub-2/anat/sub-2_T1w.nii.gz")
     table(tmp_path, "participant_id age\nsub-2 30\nsub-3 40\n")
     found = scan_folder(tmp_path)
-    assert "1 images have no row in the participants table, so no age, sex or site: sub-1" in notes(found)
+    assert "1 image has no row in the participants table, so no age, sex or site: sub-1" in notes(found)
     assert "1 rows of the participants table have no image: sub-3" in notes(found)
 
 

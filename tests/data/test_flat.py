@@ -30,7 +30,7 @@ def test_flat_files_meet_the_longest_id_that_stands_by_itself(tmp_path):
     found = scan_folder(tmp_path).set_index("age")
     assert found.loc[1.0, "image"].endswith("study-sub-1_T1w.nii.gz")
     assert found.loc[10.0, "image"].endswith("study-sub-10_T1w.nii.gz")
-    assert "1 images have no row" in " | ".join(scan_folder(tmp_path).attrs["notes"])
+    assert "1 image has no row" in " | ".join(scan_folder(tmp_path).attrs["notes"])
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ from medssl.tables.pointers import stands_in
 
 __all__ = ["scan_folder", "write_manifest"]
 
+_IDS = ("id", "subject", "subjectid", "subject_id", "sub_id", "subid", "participant", "patient_id", "code", "ixi_id")
+_TABLES = (".csv", ".tsv", ".xlsx", ".xls")
 LAYOUTS = ("auto", "bids", "flat", "plain")
 
 
@@ -167,6 +169,9 @@ def _scan(root: Path, asked: _Asked) -> tuple[pd.DataFrame, list[str]]:
         deeper = [p / name for p in sorted(root.iterdir()) for name in TABLE_NAMES if (p / name).is_file()]
         if layout == "plain" and deeper:
             notes.append(f"{deeper[0]} was not read; scan {deeper[0].parent}, or give it by --table")
+        lying = [p for p in sorted(root.iterdir()) if p.suffix.lower() in _TABLES and not p.name.startswith(".")]
+        if layout == "plain" and lying:
+            notes.append(f"{lying[0].name} lies in the folder and was not read; give it by --table {lying[0]}")
     if layout == "flat" and source is None:
         raise ManifestError(f"{root}: a flat folder needs participants.tsv or .csv; add one or use --table")
     aside = layout == "bids" and bool(asked.keep or asked.columns) and has_sessions(root)
@@ -197,7 +202,11 @@ def _persons(source: Path, asked: _Asked, notes: list[str], aside: bool) -> pd.D
     columns = {name: theirs for name, theirs in asked.columns.items() if not aside or theirs in table}
     persons = tidy(table, source, notes, columns, asked.sex)
     if "participant_id" not in persons:
-        raise ManifestError(f"{source}: has no column participant_id; name it with --column participant_id=THEIRS")
+        near = next((n for n in table.columns if n.lower() in _IDS), "THEIRS")
+        raise ManifestError(
+            f"{source}: has no column participant_id (its columns are {listed(list(table.columns), 12)}); name it with "
+            f"--column participant_id={near}"
+        )
     if len(persons) < len(table):
         notes.append(f"{len(table) - len(persons)} rows of {source.name} have no participant_id and were left out")
     persons = split_ids(persons, notes)

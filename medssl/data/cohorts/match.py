@@ -108,10 +108,13 @@ def met_people(written: Sequence[str], labels: Sequence[str], notes: list[str]) 
 
 def say_unmatched(lone: Sequence[str], unseen: Sequence[str], notes: list[str]) -> None:
     """Say which images have no row and which rows no image, with the nearest id of the other side where one is near."""
+    people = list(dict.fromkeys(lone))
     if lone:
+        of = f" of {count(len(people), 'person', 'people')}" if len(people) < len(lone) else ""
+        have = "has" if len(lone) == 1 else "have"
         notes.append(
-            f"{len(lone)} images have no row in the participants table, so no age, sex or site: "
-            f"{listed(lone)}{_nearest(lone, unseen)}"
+            f"{count(len(lone), 'image')}{of} {have} no row in the participants table, so no age, sex or site: "
+            f"{listed(people)}{_nearest(people, unseen)}"
         )
     if unseen:
         notes.append(

@@ -51,6 +51,7 @@ class _Said:
     contradictions: dict[str, None] = field(default_factory=dict)
     repeated: list[str] = field(default_factory=list)
     undecided: list[str] = field(default_factory=list)
+    alike: list[str] = field(default_factory=list)
     columns: dict[str, None] = field(default_factory=dict)
 
 
@@ -121,6 +122,8 @@ def _chosen(
 ) -> list[list[int]]:
     """The rows of the table that speak of each image of a person."""
     if len(rows) == 1 and not visits_R[rows[0]]:
+        if len({session_key(visit) for visit in visits if visit}) > 1:
+            said.alike.append(person)
         return [list(rows)] * len(visits)
     table = [visits_R[row] for row in rows]
     always = [row for row, visit in zip(rows, table, strict=True) if not visit]
@@ -208,6 +211,12 @@ def _say(said: _Said, source: str, notes: list[str]) -> None:
         notes.append(
             f"{count(len(said.visits), 'visit')} without a row in {source}, where the person has rows of other visits: "
             f"no age and no other value but sex was taken from those: {listed(said.visits)}"
+        )
+    if said.alike:
+        notes.append(
+            f"{count(len(said.alike), 'person', 'people')} with several visits have one row without a session in "
+            f"{source}: its age and other values stand at every visit, where no sessions.tsv says more: "
+            f"{listed(said.alike)}"
         )
     if said.undecided:
         people = list(dict.fromkeys(said.undecided))

@@ -19,13 +19,20 @@ from medssl.tables.missing import is_missing, said_missing, without_missing
 
 _SYNONYMS = {
     "gender": "sex",
-    "session_id": "session",
+    **dict.fromkeys(
+        ("session_id", "ses", "visit", "visit_id", "visit_code", "viscode", "timepoint", "wave"), "session"
+    ),
     "subject_id": "participant_id",
+    "dx": "diagnosis",
 }
 _PRIVATE = re.compile(
     r"^(first|last|full|sur|family|given|patient|participant|subject)?[ _-]?name$|birth[ _-]?da(te|y)"
     r"|date[ _-]?of[ _-]?birth|^dob$|^(street|home)?[ _-]?address$|^(tele)?phone|^e-?mail|^post(al)?[ _-]?code$"
-    r"|^zip([ _-]?code)?$|^(mrn|ssn|nhs)([ _-]?(number|id))?$",
+    r"|^zip([ _-]?code)?$|^(mrn|ssn|nhs)([ _-]?(number|id))?$"
+    r"|^(vor|nach|familien|patienten|zu)name$|geb(urts)?[ _-]?(dat(um)?|tag)|^(strasse|straße|anschrift|adresse|plz)$"
+    r"|^(pre|sur)?nom([ _-]de[ _-]famille)?$|^pr[ée]nom$|naissance|^(nombre|apellidos?)$|nacimiento|^(cog)?nome$"
+    r"|nascita"
+    r"|nascimento|^sobrenome$|^initials?$|^initialen$|birth[ _-]?(day|year)|^year[ _-]?of[ _-]?birth$|^yob$",
     re.IGNORECASE,
 )
 _SEX = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "woman": "F"}
@@ -73,7 +80,7 @@ def tidy(
         table = table.rename(columns=others)
     table = table.rename(columns={name: "subject" for name in table.columns if name.lower() == "subject"})
     if "sex" in table:
-        table["sex"] = _spelled(table["sex"], source, notes, dict(sex or {}) or sidecar.levels(origin["sex"]))
+        table["sex"] = _spelled(table["sex"], source, notes, {**sidecar.levels(origin["sex"]), **dict(sex or {})})
     if "age" in table:
         table["age"] = _years(table, source, origin["age"], sidecar, notes)
     return table

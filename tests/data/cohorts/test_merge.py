@@ -3,9 +3,11 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from medssl.data.cohorts.bids import scan_folder
+from medssl.data.cohorts.merge import merge_persons
 from medssl.data.cohorts.tables import write_manifest
 from medssl.data.manifest import Cohort
 from medssl.errors import ManifestError
@@ -143,3 +145,18 @@ def test_rows_that_repeat_each_other_are_taken_and_said(tmp_path: Path):
     assert found["sex"].tolist() == ["F", "M"]
     assert "1 ids have several rows in the participants table, which agree: sub-01" in notes(found)
     assert "contradict" not in notes(found)
+
+
+@pytest.mark.oddity("one-row-for-several-visits")
+def test_one_row_that_stands_for_several_visits_is_said(tmp_path):
+    images = pd.DataFrame(
+        [["sub-01", "ses-1", "a"], ["sub-01", "ses-2", "b"], ["sub-02", "ses-1", "c"]],
+        columns=["participant_id", "session", "image"],
+        dtype=object,
+    )
+    persons = pd.DataFrame({"participant_id": ["sub-01", "sub-02"], "age": [60.0, 50.0]})
+    notes: list[str] = []
+    out = merge_persons(images, persons, notes)
+    assert out["age"].tolist() == [60.0, 60.0, 50.0]
+    assert "1 person with several visits have one row without a session" in notes[0]
+    assert notes[0].endswith("sub-01")

@@ -300,3 +300,31 @@ def test_a_letter_beside_m_and_f_leaves_these_as_they_are(tmp_path):
     assert people(tmp_path, sex=["M", "F", "X"])[0]["sex"].tolist() == ["M", "F", ""]
     levels = {"sex": {"Levels": {"1": "male", "2": "female"}}}
     assert people(tmp_path, levels, sex=["1", "2", "F", "7"])[0]["sex"].tolist() == ["M", "F", "F", ""]
+
+
+@pytest.mark.oddity("visit-column")
+@pytest.mark.parametrize("name", ["visit", "Visit", "timepoint", "VISCODE", "wave", "ses"])
+def test_a_column_of_visits_is_the_session(tmp_path, name):
+    table = pd.DataFrame({"participant_id": ["a", "a"], name: ["1", "2"], "age": ["60", "61"]}, dtype=object)
+    assert tidy(table, tmp_path / "participants.tsv", [])["session"].tolist() == ["1", "2"]
+
+
+@pytest.mark.oddity("private-columns")
+@pytest.mark.parametrize(
+    "name",
+    ["Vorname", "Nachname", "Geburtsdatum", "geb_datum", "PLZ", "Nom", "prénom", "Apellido", "birth_year", "initials"],
+)
+def test_names_and_birth_dates_in_other_languages_are_left_out(tmp_path, name):
+    notes: list[str] = []
+    table = pd.DataFrame({"participant_id": ["a"], name: ["x"], "nomen": ["y"]}, dtype=object)
+    out = tidy(table, tmp_path / "participants.tsv", notes)
+    assert list(out.columns) == ["participant_id", "nomen"]
+    assert f"left out for privacy: column {name}" in notes[0]
+
+
+@pytest.mark.oddity("sex-levels")
+def test_codes_on_the_command_line_add_to_the_levels_of_a_file(tmp_path):
+    (tmp_path / "participants.json").write_text('{"sex": {"Levels": {"0": "female", "1": "male"}}}')
+    table = pd.DataFrame({"participant_id": list("abc"), "sex": ["0", "1", "weibl"]}, dtype=object)
+    out = tidy(table, tmp_path / "participants.tsv", [], sex={"weibl": "F"})
+    assert out["sex"].tolist() == ["F", "M", "F"]
