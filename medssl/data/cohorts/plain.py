@@ -94,7 +94,7 @@ def _parted(name: str) -> tuple[str, str]:
     visits = [part for part in more if _VISIT_WORD.fullmatch(part)]
     if len(visits) != 1:
         return text, ""
-    return "_".join([first, *(part for part in more if part != visits[0])]), f"ses-{bare_visit(visits[0])}"
+    return "_".join([first, *(part for part in more if part != visits[0])]), f"ses-{_bare_visit(visits[0])}"
 
 
 def _by_folders(root: Path, files: Sequence[Path], names: Sequence[str], notes: list[str]) -> list[tuple[str, str]]:
@@ -114,7 +114,7 @@ def _by_folders(root: Path, files: Sequence[Path], names: Sequence[str], notes: 
     shared = _same_names(owners, visits, parted)
     out: list[tuple[str, str]] = []
     for path, parts, visit, owner, (name, own) in zip(files, inner, visits, owners, parted, strict=True):
-        session = own or (f"ses-{bare_visit(visit)}" if visit else "")
+        session = own or (f"ses-{_bare_visit(visit)}" if visit else "")
         if shared:
             out.append(("_".join(owner), session))
         elif visit and all(visits) and not _KIND.fullmatch(name):
@@ -140,7 +140,7 @@ def _by_folders(root: Path, files: Sequence[Path], names: Sequence[str], notes: 
     return out
 
 
-def bare_visit(folder: str) -> str:
+def _bare_visit(folder: str) -> str:
     """A visit's folder as the label of a session: letters and digits only, without "ses"."""
     text = re.sub(r"[^A-Za-z0-9]", "", folder)
     return re.sub(r"^ses(sion)?(?=\d)", "", text, flags=re.IGNORECASE)
