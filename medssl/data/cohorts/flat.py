@@ -23,7 +23,7 @@ from medssl.data.cohorts.found import (
 )
 from medssl.data.cohorts.match import People
 from medssl.data.cohorts.merge import merge_persons
-from medssl.data.cohorts.numbers import NOISE, ids_in
+from medssl.data.cohorts.numbers import Whose, ids_in
 from medssl.data.cohorts.plain import participant_in, scan_plain, session_of
 from medssl.data.cohorts.tables import listed
 from medssl.data.cohorts.visits import Named
@@ -134,17 +134,17 @@ def scan_files(
     if persons is None:
         return scan_plain(root, files, notes)
     ids = {bare(label, "sub"): str(label) for label in persons["participant_id"] if bare(label, "sub")}
-    labels = _listed_ids(files, root, ids, notes)
-    exact = {label for path, label in zip(files, labels, strict=True) if label and _spelled_so(path, root, label)}
+    found = _listed_ids(files, root, ids, notes)
+    exact = {whose.label for whose in found if whose.exact}
     chosen: dict[tuple[str, str], Path] = {}
     further: list[str] = []
     spelled: list[str] = []
     lone: list[Path] = []
-    for path, label in zip(files, labels, strict=True):
-        key = (label, session_of(path, root))
-        if not label:
+    for path, whose in zip(files, found, strict=True):
+        key = (whose.label, session_of(path, root))
+        if not whose.label:
             lone.append(path)
-        elif label in exact and not _spelled_so(path, root, label):
+        elif whose.label in exact and not whose.exact:
             spelled.append(path.relative_to(root).as_posix())
         elif key in chosen:
             further.append(path.relative_to(root).as_posix())
@@ -174,13 +174,7 @@ def scan_files(
     return merge_persons(matched, persons, notes, sessions)
 
 
-def _spelled_so(path: Path, root: Path, label: str) -> bool:
-    """Whether a path holds an id exactly as the table writes it, not 03 for 3."""
-    text = path.relative_to(root).parent.joinpath(stem(path)).as_posix()
-    return bool(re.search(rf"(?<!\d){re.escape(bare(label, 'sub'))}(?!\d)", NOISE.sub(" ", text)))
-
-
-def _listed_ids(files: Sequence[Path], root: Path, ids: Mapping[str, str], notes: list[str]) -> list[str]:
+def _listed_ids(files: Sequence[Path], root: Path, ids: Mapping[str, str], notes: list[str]) -> list[Whose]:
     """The id of the table whose scan each file is, "" for none: that of sub-XX in the path, else that in its name.
 
     Errors: ManifestError where every name could mean several people.
@@ -194,9 +188,10 @@ def _listed_ids(files: Sequence[Path], root: Path, ids: Mapping[str, str], notes
     out, unclear = [], []
     for text, path, label in zip(texts, files, named, strict=True):
         if label:
-            out.append(_of_label(label, ids, people) or ids_in([text], words)[0].label)
+            known = _of_label(label, ids, people)
+            out.append(known if known.label else ids_in([text], words)[0])
             continue
-        out.append(found[text].label)
+        out.append(found[text])
         if found[text].between:
             unclear.append(f"{path.relative_to(root).as_posix()} ({' or '.join(found[text].between)})")
     if unclear:
@@ -204,7 +199,7 @@ def _listed_ids(files: Sequence[Path], root: Path, ids: Mapping[str, str], notes
             f"{count(len(unclear), 'file')} could be of different people of the participants table, by the numbers in "
             f"their names: {listed(unclear)}"
         )
-        if not any(out):
+        if not any(whose.label for whose in out):
             raise ManifestError(
                 f"{root}: {words_of}; name the files with sub-XX, or write the ids as the files have them"
             )
@@ -212,10 +207,10 @@ def _listed_ids(files: Sequence[Path], root: Path, ids: Mapping[str, str], notes
     return out
 
 
-def _of_label(named: str, ids: Mapping[str, str], people: People) -> str:
+def _of_label(named: str, ids: Mapping[str, str], people: People) -> Whose:
     """What a participant of a path is called: the table's word where it says the same, "" where it has none."""
     label, way = people.met(named)
     if not label:
-        return ""
+        return Whose()
     same = ids[label] in (label, f"sub-{label}") and (not way or label.isdigit())
-    return ids[label] if same else named
+    return Whose(ids[label] if same else named, (), not way)

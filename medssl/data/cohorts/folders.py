@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from medssl.data.cohorts.bids_tree import places_of, subjects_of
-from medssl.data.cohorts.names import filled
+from medssl.data.cohorts.names import filled, readable
 from medssl.data.cohorts.tables import listed
 from medssl.data.image_files import find_images
 from medssl.errors import ManifestError, count
@@ -75,14 +75,14 @@ def joined(found: Mapping[Path, tuple[pd.DataFrame, list[str]]]) -> tuple[pd.Dat
     tables = {folder: table.copy() for folder, (table, _) in found.items()}
     sited = []
     sets = dict(zip(names, filled(list(names.values()), "dataset", notes), strict=True))
-    sites = dict(zip(names, filled(list(names.values()), "site", notes), strict=True))
     for folder, table in tables.items():
         notes += [f"{names[folder]}: {note}" for note in found[folder][1]]
         given = table["dataset"].astype(str) if "dataset" in table else pd.Series("", index=table.index)
         table["dataset"] = given.where(given != "", sets[folder]).astype(object)
         if "site" not in table or not (table["site"].astype(str) != "").any():
-            table["site"] = sites[folder]
+            table["site"] = readable(names[folder], "site")
             sited.append(names[folder])
+    filled(sited, "site", notes)
     if sited:
         notes.append(f"site is the folder's name where the table names none: {listed(sited, 12)}")
     _apart(tables, names, notes)
@@ -153,7 +153,8 @@ def once(folders: Sequence[Path], notes: list[str]) -> list[Path]:
     for folder in folders:
         place = folder.resolve()
         if place in real:
-            notes.append(f"{folder} is the folder {real[place]} again, by a link or a folder above, and is read once")
+            again = f" (also as {real[place]})" if folder != real[place] else ""
+            notes.append(f"{folder} is named twice{again}, by itself and by a folder above, and was read once")
         real.setdefault(place, folder)
     for place, folder in real.items():
         above = next((real[other] for other in place.parents if other in real), None)

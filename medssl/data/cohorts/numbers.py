@@ -25,10 +25,14 @@ _LONG = 4
 
 @dataclass(frozen=True)
 class Whose:
-    """label: the id that a name holds, "" for none. between: the ids of which it could be either."""
+    """label: the id that a name holds, "" for none. between: the ids of which it could be either.
+
+    exact: whether the name holds it as the table writes it, not 03 for 3.
+    """
 
     label: str = ""
     between: tuple[str, ...] = ()
+    exact: bool = True
 
 
 def longest_id(text: str, ids: Mapping[str, str]) -> str:
@@ -88,12 +92,13 @@ def _of_pattern(pattern: str, rows: Sequence[Sequence[str]], ids: Mapping[str, s
         return [Whose()] * len(rows)
     place = _place(usable, columns, rows)
     if place is not None:
-        return [Whose(label) for label in columns[place]]
+        return [Whose(label, (), row[place] in ids) for label, row in zip(columns[place], rows, strict=True)]
     out = []
     for at in range(len(rows)):
         found = tuple(dict.fromkeys(columns[k][at] for k in usable if columns[k][at]))
         whole = len(found) == 1 and all(columns[k][at] for k in usable)
-        out.append(Whose(found[0]) if whole else Whose("", found))
+        exact = any(rows[at][k] in ids for k in usable)
+        out.append(Whose(found[0], (), exact) if whole else Whose("", found))
     return out
 
 

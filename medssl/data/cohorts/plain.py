@@ -23,11 +23,10 @@ _DESCRIPTION = re.compile(
 _ENTITY = re.compile(r"_(run|acq|echo|rec|dir|space|desc|part|inv|ce|mod|res|label|split|chunk|flip|mt)-[A-Za-z0-9.+]+")
 """What BIDS says of an image and not of a person or a visit."""
 _KIND = re.compile(r"t1w?|t2w?|flair|pdw?|mri|anat|nifti|nii|mprage|dicom|scans?|images?|structural", re.IGNORECASE)
-_VISIT = re.compile(
-    r"(ses(sion)?|visit|timepoint|tp|time|wave|month|year|week|day|[vmy])[ _-]?\d+|baseline|bl|screening"
-    r"|follow[ _-]?up[ _-]?\d*|fu[ _-]?\d*",
-    re.IGNORECASE,
-)
+_WORDS = r"(ses(sion)?|visit|timepoint|tp|wave|month|year|week|day)[ -]?\d+|baseline|screening|follow[ -]?up[ -]?\d*"
+_VISIT_WORD = re.compile(_WORDS, re.IGNORECASE)
+"""Parts of names that say a visit, without single letters, which may be of somebody's number (M01, V01)."""
+_VISIT = re.compile(rf"{_WORDS.replace('[ -]', '[ _-]')}|[vmy][ _-]?\d+|time[ _-]?\d+|bl|fu[ _-]?\d*", re.IGNORECASE)
 """Folders of visits: what lies in them is of the same people."""
 
 
@@ -79,7 +78,8 @@ def _named(root: Path, files: Sequence[Path], notes: list[str]) -> list[tuple[st
     homes: dict[str, set[Path]] = {}
     for path, name in zip(files, names, strict=True):
         homes.setdefault(_parted(name)[0], set()).add(path.parent)
-    if all(len(folders) == 1 for folders in homes.values()):
+    kinds = any(_KIND.fullmatch(name) and path.parent != root for path, name in zip(files, names, strict=True))
+    if not kinds and all(len(folders) == 1 for folders in homes.values()):
         return [_parted(name) for name in names]
     return _by_folders(root, files, names, notes)
 
@@ -88,7 +88,13 @@ def _parted(name: str) -> tuple[str, str]:
     """A name without what describes the image, as person and session: "anna_ses-1_run-2" is ("anna", "ses-1")."""
     text = _ENTITY.sub("", name) or name
     found = re.fullmatch(r"(.+?)_(ses-[A-Za-z0-9]+)(.*)", text)
-    return (found.group(1) + found.group(3), found.group(2)) if found else (text, "")
+    if found:
+        return found.group(1) + found.group(3), found.group(2)
+    first, *more = text.split("_")
+    visits = [part for part in more if _VISIT_WORD.fullmatch(part)]
+    if len(visits) != 1:
+        return text, ""
+    return "_".join([first, *(part for part in more if part != visits[0])]), f"ses-{_bare_visit(visits[0])}"
 
 
 def _by_folders(root: Path, files: Sequence[Path], names: Sequence[str], notes: list[str]) -> list[tuple[str, str]]:
@@ -99,6 +105,8 @@ def _by_folders(root: Path, files: Sequence[Path], names: Sequence[str], notes: 
     """
     inner = [path.relative_to(root).parts[:-1] for path in files]
     visits = [next((part for part in reversed(parts) if _VISIT.fullmatch(part)), "") for parts in inner]
+    if any(len(p) == 1 and v and _KIND.fullmatch(n) for p, v, n in zip(inner, visits, names, strict=True)):
+        visits = ["" if len(parts) == 1 else visit for parts, visit in zip(inner, visits, strict=True)]
     owners = [
         tuple(p for p in parts if p != v and not _KIND.fullmatch(p)) for parts, v in zip(inner, visits, strict=True)
     ]
@@ -106,29 +114,33 @@ def _by_folders(root: Path, files: Sequence[Path], names: Sequence[str], notes: 
     shared = _same_names(owners, visits, parted)
     out: list[tuple[str, str]] = []
     for path, parts, visit, owner, (name, own) in zip(files, inner, visits, owners, parted, strict=True):
-        session = own or (f"ses-{bare_visit(visit)}" if visit else "")
+        session = own or (f"ses-{_bare_visit(visit)}" if visit else "")
         if shared:
             out.append(("_".join(owner), session))
         elif visit and all(visits) and not _KIND.fullmatch(name):
             out.append(("_".join([*owner, name]), session))
         else:
             out.append(("_".join([*parts, _parted(stem(path))[0]]), own))
-    tops = Counter(owner for owner in owners)
-    several = [owner for owner in dict.fromkeys(owners) if owner and tops[owner] > 1]
+    tops: dict[str, set[str]] = {}
+    for parts, (label, _) in zip(inner, out, strict=True):
+        if parts:
+            tops.setdefault(parts[0], set()).add(label)
+    several = [top for top, held in tops.items() if len(held) > 1]
     if shared:
         people = len(set(owners))
         notes.append(
-            f"{count(people, 'person', 'people')} named by their folder, since all of these hold the same names"
+            f"{count(people, 'person', 'people')} named by their folder, since all of these hold images of the "
+            "same names or kinds"
         )
-    elif several and len({label for label, _ in out}) == len(out):
+    elif several and not all(visits):
         notes.append(
-            f"several images of one folder are taken as different people: {listed(['/'.join(o) for o in several])}; "
+            f"several images of one folder are taken as different people: {listed(several)}; "
             "where they are one person's, put sub-XX into the names, or choose one image of each with --pattern"
         )
     return out
 
 
-def bare_visit(folder: str) -> str:
+def _bare_visit(folder: str) -> str:
     """A visit's folder as the label of a session: letters and digits only, without "ses"."""
     text = re.sub(r"[^A-Za-z0-9]", "", folder)
     return re.sub(r"^ses(sion)?(?=\d)", "", text, flags=re.IGNORECASE)
@@ -138,6 +150,8 @@ def _same_names(owners: Sequence[tuple[str, ...]], visits: Sequence[str], parted
     """Whether folders are people: one holds several images, and every one shares its names with another."""
     if not all(owners) or len(set(owners)) == len(owners):
         return False
+    if all(_KIND.fullmatch(name) for name, _ in parted):
+        return True
     if any(
         re.fullmatch(r"(?!run|img|acq)[A-Za-z]{0,3}[_-]?\d+", name) and not _KIND.fullmatch(name) for name, _ in parted
     ):

@@ -122,9 +122,10 @@ def test_the_number_that_tells_the_files_apart_is_the_person(tmp_path: Path, ids
 
 
 @pytest.mark.oddity("stray-number-in-a-name")
-def test_a_file_of_a_pattern_whose_person_has_no_row_is_nobodys_other(tmp_path: Path):
-    found = _people(tmp_path, "1 2 3", "study2_001.nii.gz", "study2_003.nii.gz", "study2_004.nii.gz")
-    assert found == {"study2_001.nii.gz": "1", "study2_003.nii.gz": "3", "study2_004.nii.gz": "study2_004"}
+@pytest.mark.parametrize("study", ["study", "foo"])
+def test_a_file_of_a_pattern_whose_person_has_no_row_is_nobodys_other(tmp_path: Path, study: str):
+    found = _people(tmp_path, "1 2 3", *[f"{study}2_00{k}.nii.gz" for k in (1, 3, 4)])
+    assert list(found.values()) == ["1", "3", f"{study}2_004"]
 
 
 @pytest.mark.oddity("stray-number-in-a-name")
@@ -162,3 +163,11 @@ def test_the_exact_spelling_wins_and_the_other_is_said(tmp_path: Path, files: tu
         found
     )
     assert "further files" not in notes(found)
+
+
+@pytest.mark.oddity("two-spellings-of-an-id-in-files")
+def test_numbers_of_scans_are_no_other_spelling(tmp_path: Path):
+    scans(tmp_path, "001/scan1.nii.gz", "001/scan2.nii.gz", "002/scan1.nii.gz")
+    table(tmp_path, "participant_id age\n1 30\n2 40\n")
+    assert "spell an id otherwise" not in notes(scan_folder(tmp_path))
+    assert "1 further files of a participant were left out" in notes(scan_folder(tmp_path))

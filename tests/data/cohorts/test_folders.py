@@ -157,7 +157,7 @@ def test_a_folder_that_is_linked_from_another_is_taken_once_and_said(tmp_path: P
     (tmp_path / "b" / "x").symlink_to(one)
     found = scan_folder([one, tmp_path / "b"])
     assert sorted(found["dataset"]) == ["a", "y"]
-    assert f"{tmp_path / 'b' / 'x'} is the folder {one} again" in notes(found)
+    assert f"{tmp_path / 'b' / 'x'} is named twice (also as {one})" in notes(found)
 
 
 @pytest.mark.oddity("link-to-a-given-folder")

@@ -78,3 +78,32 @@ def test_images_that_may_be_of_different_people_are_said(tmp_path: Path):
     found = scan_folder(tmp_path)
     assert found["participant_id"].tolist() == ["lund_001", "oslo_001", "oslo_002"]
     assert "several images of one folder are taken as different people: oslo" in notes(found)
+
+
+@pytest.mark.oddity("folder-of-a-person")
+def test_folders_of_kinds_of_images_alone_need_not_be_alike(tmp_path: Path):
+    scans(tmp_path, "M01/T1.nii.gz", "M01/T2.nii.gz", "M02/T1.nii.gz", "anna/flair/FLAIR.nii.gz")
+    assert scan_folder(tmp_path)["participant_id"].tolist() == ["M01", "M01", "M02", "anna"]
+
+
+@pytest.mark.oddity("folder-of-a-person")
+def test_the_kinds_of_one_folder_alone_are_one_person(tmp_path: Path):
+    scans(tmp_path, "anna/T1.nii.gz", "anna/T2.nii.gz")
+    assert scan_folder(tmp_path)["participant_id"].tolist() == ["anna", "anna"]
+
+
+@pytest.mark.oddity("visit-above-a-person")
+def test_visits_in_names_are_sessions(tmp_path: Path):
+    scans(tmp_path, "001_baseline_T1.nii.gz", "001_followup_T1.nii.gz", "002_visit2.nii.gz", "study_m01.nii.gz")
+    assert _visits(scan_folder(tmp_path)) == [
+        ("001", "ses-baseline"),
+        ("001", "ses-followup"),
+        ("002", "ses-visit2"),
+        ("study_m01", ""),
+    ]
+
+
+@pytest.mark.oddity("folder-of-several-people")
+def test_folders_below_one_folder_that_may_be_visits_are_said(tmp_path: Path):
+    scans(tmp_path, "p1/2020/T1.nii.gz", "p1/2021/T1.nii.gz", "p2/2020/T1.nii.gz")
+    assert "several images of one folder are taken as different people: p1;" in notes(scan_folder(tmp_path))
