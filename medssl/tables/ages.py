@@ -152,7 +152,7 @@ def _notes(source: str, kinds: dict[str, list[str]], zeros: int) -> list[str]:
 
     def some(kind: str) -> str:
         different = list(dict.fromkeys(kinds[kind]))
-        return ", ".join(different[:5]) + (f" and {len(different) - 5} more" if len(different) > 5 else "")
+        return "; ".join(different[:5]) + (f" and {len(different) - 5} more" if len(different) > 5 else "")
 
     def many(n: int) -> str:
         return f"{n} age{'s' if n != 1 else ''} of {source} {'were' if n != 1 else 'was'}"

@@ -72,7 +72,7 @@ def test_ages_with_a_unit_are_read_in_years(tmp_path):
     assert years[:2] == [35.0, 0.5]
     assert years[2] == pytest.approx(26 * 7 / 365.25)
     assert years[3] == 40.5
-    assert notes == ("3 ages of manifest.csv were read by the unit in the cell: 35Y, 006M, 26 weeks",)
+    assert notes == ("3 ages of manifest.csv were read by the unit in the cell: 35Y; 006M; 26 weeks",)
 
 
 @pytest.mark.oddity("age-capped")
@@ -87,7 +87,7 @@ def test_ranges_and_words_are_empty(tmp_path):
     years, notes = ages(tmp_path, "18-38", "old", "inf", "44")
     assert np.isnan(years[:3]).all()
     assert years[3] == 44.0
-    assert notes == ("3 ages of manifest.csv were left empty, being ranges or no numbers: 18-38, old, inf",)
+    assert notes == ("3 ages of manifest.csv were left empty, being ranges or no numbers: 18-38; old; inf",)
 
 
 @pytest.mark.oddity("age-decimal-comma")

@@ -53,10 +53,10 @@ def test_days_and_weeks_become_years():
 def test_every_kind_is_said_with_its_count():
     read = read_ages(["35Y", "36Y", "62,5", ">89", "18-38", "x", "-999", "0", "20"], "t.csv")
     said = " | ".join(read.notes)
-    for part in ("2 ages of t.csv were read by the unit", "35Y, 36Y", "decimal comma: 62,5", "as the cap: >89"):
+    for part in ("2 ages of t.csv were read by the unit", "35Y; 36Y", "decimal comma: 62,5", "as the cap: >89"):
         assert part in said
     for part in (
-        "2 ages of t.csv were left empty, being ranges or no numbers: 18-38, x",
+        "2 ages of t.csv were left empty, being ranges or no numbers: 18-38; x",
         "codes of missing values: -999",
     ):
         assert part in said
