@@ -79,7 +79,7 @@ def test_ages_with_a_unit_are_read_in_years(tmp_path):
 def test_capped_ages_are_the_cap(tmp_path):
     years, notes = ages(tmp_path, "89+", ">89", "70")
     assert years == [89.0, 89.0, 70.0]
-    assert notes == ("2 ages of manifest.csv were capped and read as the cap: 89+, >89",)
+    assert notes == ("2 ages of manifest.csv were capped and read as the cap: 89+; >89",)
 
 
 @pytest.mark.oddity("age-range")
@@ -102,7 +102,7 @@ def test_codes_of_ages_are_empty_and_impossible_ages_stay_for_the_check(tmp_path
     years, notes = ages(tmp_path, "-9999", "-9", "999", "-3", "52")
     assert np.isnan(years[:3]).all()
     assert years[3:] == [-3.0, 52.0]
-    assert notes == ("3 ages of manifest.csv were left empty, being codes of missing values: -9999, -9, 999",)
+    assert notes == ("3 ages of manifest.csv were left empty, being codes of missing values: -9999; -9; 999",)
 
 
 @pytest.mark.oddity("age-zero")
