@@ -1,0 +1,1 @@
+"""Does medssl notice scans that look unlike those an encoder was trained on?"""
