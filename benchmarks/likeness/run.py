@@ -143,9 +143,7 @@ def main() -> None:
         "|---|---|---|---|---|---|",
     ]
     for name, row in found.items():
-        said = "; ".join(
-            sentence.split("(")[0] + "(" + sentence.split("(")[1].split(":")[0] + ")" for sentence in row["said"]
-        )
+        said = "; ".join(sentence.split(": ")[0].replace(" (", ", ", 1) for sentence in row["said"])
         lines.append(
             f"| {name} | {row['n']} | {row['median']:.3f} | {row['beyond_95']:.2f} | {row['features_only']} "
             f"| {said or '-'} |"
