@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom
 
 from medssl.data.likeness import MEASURES, orientation_of
 from medssl.data.manifest import Cohort
@@ -21,8 +22,9 @@ NO_LIKENESS = (
     "training on too few people), so nothing can be said about whether these scans look like them"
 )
 SHIFT = "shift"
-_RARE, _SHARE, _FEWEST = 0.95, 0.25, 10
-"""Scans of one place differ as a whole where a share of _SHARE is beyond _RARE, of at least _FEWEST."""
+_RARE, _SHARE, _FEWEST, _CHANCE = 0.95, 0.25, 10, 0.001
+"""Scans of one place, at least _FEWEST, differ as a whole where a share of _SHARE is beyond _RARE, and so many would be
+there by chance with a probability of _CHANCE if twice the usual share were."""
 _OPPOSITE = 0.5
 """Contrast counts as inverted where it has the other sign and at least this share of the usual size."""
 _SAID: dict[str, tuple[str, str, bool]] = {
@@ -128,7 +130,8 @@ def _shifted(unlike_N: Floats, alone_N: NDArray[np.bool_], places: Sequence[str]
     for name in dict.fromkeys(names.tolist()):
         inside = np.flatnonzero((names == name) & alone_N)
         far = inside[unlike_N[inside] > _RARE]
-        if len(inside) < _FEWEST or len(far) < _SHARE * len(inside):
+        chance = binom.sf(len(far) - 1, len(inside), 2 * (1 - _RARE))
+        if len(inside) < _FEWEST or len(far) < _SHARE * len(inside) or chance > _CHANCE:
             continue
         of = f" of {name}" if name else ""
         usual = max(1, round((1 - _RARE) * len(inside)))
