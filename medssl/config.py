@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from medssl.catalog import CATALOG, check_arguments, check_micro_batch, check_regularizers, nearest
 from medssl.documents import yaml_file
+from medssl.documents.names import is_file
 from medssl.errors import RecipeError
-from medssl.overrides import apply_override, as_numbers, blamed
+from medssl.overrides import apply_override, blamed
 from medssl.training.options import Count, MonitorOptions, Number, Optimisation, Positive, TrainerOptions
 
 _HERE = Path(__file__).resolve().parent
@@ -161,7 +162,7 @@ def _digest(content: Mapping[str, Any]) -> str:
 def config_file(group: str, name: str) -> Path | None:
     """configs/GROUP/NAME.yaml of the checkout or of the installed package, None where there is none."""
     for folder in (_HERE.parent / "configs", Path(sys.prefix) / "share" / "medssl" / "configs"):
-        if (folder / group / f"{name}.yaml").is_file():
+        if os.sep not in name and is_file(folder / group / f"{name}.yaml"):
             return folder / group / f"{name}.yaml"
     return None
 
@@ -172,7 +173,7 @@ def recipe_path(name: str) -> Path:
     Raises RecipeError when there is neither a file nor a catalogue name.
     """
     path = Path(name)
-    if path.is_file():
+    if is_file(path):
         return path
     if name in CATALOG or name in ("demo", "exponential_roi"):
         found = config_file("pretrain", name)
@@ -235,7 +236,7 @@ def _check_parts(recipe: Recipe, where: str) -> None:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping, numbers as numbers; RecipeError naming the file and the line."""
-    content = as_numbers(yaml_file.read_yaml(path))
+    content = yaml_file.read_yaml(path)
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys such as method:, encoder:, data:")
     return content

@@ -35,7 +35,7 @@ def test_a_full_disk_and_a_forbidden_folder_are_one_sentence_with_the_remedy(tmp
     with pytest.raises(UserError, match=r"cannot be written .*; allow writing there or choose another folder"):
         write_atomic(tmp_path / "file" / "a.bin", lambda file: file.write(b""))
     with pytest.raises(OSError, match="strange"):
-        write_atomic(tmp_path / "a.bin", lambda file: (_ for _ in ()).throw(OSError(5, "strange")))
+        write_atomic(tmp_path / "a.bin", lambda file: (_ for _ in ()).throw(OSError(22, "strange")))
     assert os.listdir(tmp_path) == ["file"]
 
 

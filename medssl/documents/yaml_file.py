@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def parse_yaml(text: str, where: str, *, lines: bool = True) -> Any:
 
     where: starts the sentence of an error. lines: whether it names the line. A reference (``*name``, ``<<: *name``)
     gives a copy of what it stands for.
-    Dates and times stay text. Errors: RecipeError naming the line, for what is no YAML, a key that stands twice or is
+    Dates and times stay text; 1e-3 is a number. Errors: RecipeError naming the line, for what is no YAML, a key that stands twice or is
     no text, a tag (``!!python/...``), several documents, a reference to what it stands in, and for a document that is
     too large, too deep, or becomes too large by its references.
     """
@@ -163,10 +164,15 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.whole_number)
+# dates stay text: no recipe has one
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:timestamp"]
     for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+
+# YAML 1.1 reads 1e-3, which has no point, as text
+_SCIENTIFIC = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _SCIENTIFIC, list("-+.0123456789"))
 
 
 def _copied(value: Any) -> Any:

@@ -98,16 +98,16 @@ def test_plain_values_are_what_they_were(tmp_path: Path) -> None:
         "same: *base\n"
         "outer: {inner: &inner {<<: *base, lr: 3}}\n"
         "later: {<<: *inner}\n"
-        "numbers: [-5, 0x10, 1_000, 1.5, .inf, 1e-3]\n"
-        "words: [yes, 'no', ~, 2020-01-01, é]\n"
+        "numbers: [-5, 0x10, 1_000, 1.5, .inf, 1e-3, -2E5, .5e1]\n"
+        "words: [yes, 'no', ~, 2020-01-01, é, '1e-3', e5]\n"
     )
     path = tmp_path / "a.yaml"
     path.write_text("\ufeff" + text, encoding="utf-8")
     content = read_yaml(path)
     assert content["other"] == {"lr": 0.2, "betas": [0.9, 0.95]}
     assert content["later"] == {"lr": 3, "betas": [0.9, 0.95]}
-    assert content["numbers"] == [-5, 16, 1000, 1.5, math.inf, "1e-3"]
-    assert content["words"] == [True, "no", None, "2020-01-01", "é"]
+    assert content["numbers"] == [-5, 16, 1000, 1.5, math.inf, 0.001, -2e5, 5.0]
+    assert content["words"] == [True, "no", None, "2020-01-01", "é", "1e-3", "e5"]
     content["same"]["betas"].append(1)
     assert content["base"]["betas"] == [0.9, 0.95], "a reference is a copy, so an override changes one place"
     assert parse_yaml(to_yaml(content), "again") == content
