@@ -47,9 +47,9 @@ def parse_yaml(text: str, where: str, *, lines: bool = True) -> Any:
 
     where: starts the sentence of an error. lines: whether it names the line. A reference (``*name``, ``<<: *name``)
     gives a copy of what it stands for.
-    Dates and times stay text; 1e-3 is a number. Errors: RecipeError naming the line, for what is no YAML, a key that stands twice or is
-    no text, a tag (``!!python/...``), several documents, a reference to what it stands in, and for a document that is
-    too large, too deep, or becomes too large by its references.
+    Dates and times stay text; 1e-3 is a number. Errors: RecipeError naming the line, for what is no YAML, a key that
+    stands twice or is no text, a tag (``!!python/...``), several documents, a reference to what it stands in, and for a
+    document that is too large, too deep, or becomes too large by its references.
     """
     _refuse_long(text, where)
     loader: _Loader | None = None
@@ -86,7 +86,7 @@ def _refuse_long(content: bytes | str, where: str) -> None:
 
 def to_yaml(content: Any) -> str:
     """Plain values as YAML, keys in their order."""
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 class _Refused(yaml.MarkedYAMLError):
@@ -163,6 +163,10 @@ class _Loader(yaml.SafeLoader):
         raise _Refused(problem=reason, problem_mark=mark)
 
 
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's own writer, which quotes text that the reader would take for a number."""
+
+
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.whole_number)
 # dates stay text: no recipe has one
 _Loader.yaml_implicit_resolvers = {
@@ -172,7 +176,8 @@ _Loader.yaml_implicit_resolvers = {
 
 # YAML 1.1 reads 1e-3, which has no point, as text
 _SCIENTIFIC = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _SCIENTIFIC, list("-+.0123456789"))
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver("tag:yaml.org,2002:float", _SCIENTIFIC, list("-+.0123456789"))
 
 
 def _copied(value: Any) -> Any:
