@@ -81,15 +81,19 @@ def said(path: Path, remedy: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        sentence = why_not_written(error, path, remedy)
+        reason = (error.strerror or str(error)).lower()
+        sentence = no_room(error, path, remedy)
+        if error.errno in _BROKEN:
+            sentence = f"the disk failed while {path} was written ({reason}); check the disk or {remedy}"
+        elif error.errno in _FORBIDDEN:
+            sentence = f"{path} cannot be written ({reason}); allow writing there or {remedy}"
         if sentence is None:
             raise
         raise UserError(sentence) from error
 
 
-def why_not_written(error: OSError, path: Path, remedy: str) -> str | None:
-    """The sentence for an error of writing ``path``; None for an error of another kind."""
-    reason = (error.strerror or str(error)).lower()
+def no_room(error: OSError, path: Path, remedy: str) -> str | None:
+    """The sentence for a full disk or a limit of the size of files; None for another error."""
     if error.errno in _FULL or (error.errno is None and _SHORT.search(str(error))):
         return f"no space left in {path.parent} while writing {path.name}; free some space or {remedy}"
     if error.errno == errno.EFBIG:
@@ -97,10 +101,6 @@ def why_not_written(error: OSError, path: Path, remedy: str) -> str | None:
             f"{path} became larger than this disk, or the limit of this account, allows for one file; raise the limit "
             f"(ulimit -f) or {remedy}"
         )
-    if error.errno in _BROKEN:
-        return f"the disk failed while {path} was written ({reason}); check the disk or {remedy}"
-    if error.errno in _FORBIDDEN:
-        return f"{path} cannot be written ({reason}); allow writing there or {remedy}"
     return None
 
 

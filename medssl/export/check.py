@@ -8,6 +8,7 @@ import math
 import shutil
 import tempfile
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ from medssl.export.template import BATCH
 from medssl.export.textscan import forbidden, too_new
 from medssl.features.embed import embed_cohort
 from medssl.features.files import sha256
+from medssl.files import make_folder, said, write_atomic
 from medssl.network import Network, network_of
 
+_REMEDY = "set TMPDIR to another disk"
 ROWS = BATCH
 """Rows that are encoded: a full batch, so that the memory is that of the server."""
 _STAGES = {
@@ -198,10 +201,10 @@ def _may_run(text: str, trust: bool, found: _Findings) -> bool:
 
 def _copied(folder: Path, text: str, scratch: Path) -> Path:
     """A copy of the files that were looked at, which nobody changes while they are used."""
-    copy = scratch / "submission"
-    copy.mkdir()
+    copy = make_folder(scratch / "submission", _REMEDY)
     for name in FILES[:2]:
-        shutil.copyfile(folder / name, copy / name)
+        with said(copy / name, _REMEDY):
+            shutil.copyfile(folder / name, copy / name)
     if read_source(copy / FILES[0]) != text:
         raise UserError(f"{folder / FILES[0]} was changed while it was checked; check it again")
     return copy
@@ -214,7 +217,7 @@ def _served(copy: Path, x: np.ndarray | None, work: _Work, found: _Findings) -> 
         rows = stand_in_rows(table, name, ROWS, scratch / "x.npy")
     else:
         rows = scratch / "x.npy"
-        np.save(rows, x[:ROWS])
+        write_atomic(rows, partial(np.save, arr=x[:ROWS]), _REMEDY)
     count = min(ROWS, len(read_rows(rows, table)))
     block, environment, mask = table.block(name), {}, None
     if block.mask_variable:
@@ -288,11 +291,11 @@ def _embedded(run: Path, config: Config, scans: np.ndarray, spacing: float, scra
     lines = ["participant_id,image"]
     for i, x_CDHW in enumerate(scans):
         if spacing == 1.0:
-            np.save(scratch / f"scan-{i}.npy", x_CDHW)
+            write_atomic(scratch / f"scan-{i}.npy", partial(np.save, arr=x_CDHW), _REMEDY)
         else:
             write_volume(scratch / f"scan-{i}.nii", x_CDHW, np.diag([spacing, spacing, spacing, 1.0]))
         lines.append(f"scan-{i},scan-{i}.{'npy' if spacing == 1.0 else 'nii'}")
-    (scratch / "manifest.csv").write_text("\n".join(lines) + "\n")
+    write_atomic(scratch / "manifest.csv", "\n".join(lines) + "\n", _REMEDY)
     made = embed_cohort(
         network.encoder,
         Cohort.read(scratch / "manifest.csv"),

@@ -18,11 +18,13 @@ import numpy as np
 from medssl.documents.json_file import read_json
 from medssl.errors import UserError
 from medssl.export import server
+from medssl.files import said, write_atomic
 
 _PASSED_ON = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "OMP_NUM_THREADS")
 """Variables without which libraries are not found, or use more threads than they may."""
 _LARGEST_RESULTS = 1 << 30
 _ARRAYS = {"none", "subset", "range", "float64"}
+_REMEDY = "set TMPDIR to another disk"
 _AGAIN = "run the check again"
 
 
@@ -59,7 +61,7 @@ def run_server(job: dict[str, Any], scratch: Path, limits: Limits) -> tuple[dict
     report, results = scratch / "report.json", scratch / "results.npz"
     job = job | {"report": str(report), "results": str(results)}
     job |= {"cpu_seconds": limits.seconds * (os.cpu_count() or 1), "memory_bytes": limits.memory * 1e9}
-    (scratch / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    write_atomic(scratch / "job.json", json.dumps(job), _REMEDY)
     ended = _run(scratch, limits.seconds)
     if not report.is_file():
         return {"stage": "import", "error": ended}, {}
@@ -75,7 +77,7 @@ def run_server(job: dict[str, Any], scratch: Path, limits: Limits) -> tuple[dict
 def _run(scratch: Path, seconds: float) -> str:
     """Start the process, wait for it and end everything that it started; how it ended."""
     command = [sys.executable, "-I", "-B", str(Path(server.__file__).resolve()), str(scratch / "job.json")]
-    with (scratch / "output.txt").open("w+b") as output:
+    with said(scratch / "output.txt", _REMEDY), (scratch / "output.txt").open("w+b") as output:
         process = subprocess.Popen(
             command,
             cwd=scratch,
