@@ -243,6 +243,11 @@ class VolumeCache:
         """What the cache holds."""
         return cache_usage(self.root)
 
+    def drop(self, keys: Iterable[str]) -> None:
+        """Remove these entries."""
+        for key in keys:
+            self.path(key).unlink(missing_ok=True)
+
     def drop_damaged(self, keys: Iterable[str], workers: int | None = None, progress: bool = True) -> dict[Path, str]:
         """Read these entries, remove those that are not as they were written, and return what was wrong with them."""
         wrong = faults([self.path(key) for key in dict.fromkeys(keys)], self.dtype, workers, progress)

@@ -55,6 +55,10 @@ class Contents:
         """sha256 hex over all checksums; the same wherever the scans lie."""
         return hashlib.sha256("\n".join(self.checksums).encode()).hexdigest()
 
+    def differing(self, sources: Sequence[int]) -> list[int]:
+        """Places of scans whose cache entry was made from other bytes than these."""
+        return [k for k, source in enumerate(sources) if f"{source:08x}" != self.checksums[k]]
+
     def still(
         self, scans: Sequence[Images], names: Sequence[str], stamps: Stamps, run: Path, progress: bool = True
     ) -> Contents:
@@ -79,6 +83,28 @@ class Contents:
                 f"started ({listed}{more}); restore {'it' if len(other) == 1 else 'them'}, or start a new run"
             )
         return replace(self, states=now)
+
+
+@dataclass(frozen=True)
+class Began:
+    """A run that is continued: its folder, the hash of its manifests, what its scans held (None: it did not say)."""
+
+    run: Path
+    manifest: str
+    contents: Contents | None
+
+    def same_manifest(self, digest: str) -> None:
+        """UserError where the manifests changed, before anything is read of the scans."""
+        if self.manifest != digest:
+            raise changed("manifest", self.run, self.manifest, digest)
+
+
+def changed(parent: str, run: Path, before: str, now: str) -> UserError:
+    """The refusal to continue a run after a parent of it changed."""
+    return UserError(
+        f"the {parent} changed since {run} was started (hash {before[:12]} before, {now[:12]} now); restore it, or "
+        "start a new run"
+    )
 
 
 def _state(group: Images, stamps: Stamps) -> str:

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
 from medssl import __version__
+from medssl.documents.json_file import read_json
 from medssl.errors import UserError
 from medssl.files import make_folder, write_atomic
 from medssl.training.checkpoints import list_checkpoints
@@ -33,12 +34,24 @@ _PACKAGES = (
 )
 
 
+class Info(TypedDict, total=False):
+    """Entries of run.json that are read again."""
+
+    id: str
+    state: str
+    seed: int
+    hashes: dict[str, str]
+    contents: str | None
+    continued: list[dict[str, Any]]
+
+
 class Run:
     """Paths of a run folder."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.recipe = self.folder / "recipe.yaml"
+        self.scans = self.folder / "scans.csv"
         self.info = self.folder / "run.json"
         self.encoder = self.folder / "encoder.safetensors"
         self.projection = self.folder / "projection.safetensors"
@@ -68,11 +81,7 @@ class Run:
         """Content of run.json."""
         if not self.info.is_file():
             raise UserError(f"{self.folder} is no run folder (run.json is missing); give the folder that pretrain made")
-        try:
-            found: dict[str, Any] = json.loads(self.info.read_text(encoding="utf-8"))
-        except json.JSONDecodeError:
-            raise UserError(f"{self.info} is no valid JSON; restore it or train again") from None
-        return found
+        return dict(read_json(self.info, Info, "restore it or train again", nan=True))
 
     def write_info(self, info: Mapping[str, Any]) -> None:
         """Replace run.json."""
