@@ -93,8 +93,8 @@ def parse_json(
             parse_int=_whole,
         )
     except json.JSONDecodeError as problem:
-        line = f" line {problem.lineno}" if lines else ""
-        raise UserError(f"{where}{line} is damaged (no valid JSON: {problem.msg}); {remedy}") from None
+        line = f"line {problem.lineno} is " if lines else ""
+        raise UserError(f"{where} is damaged ({line}no valid JSON: {problem.msg}); {remedy}") from None
     except _Refused as problem:
         raise UserError(f"{where} {problem}; {remedy}") from None
     except RecursionError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import types
 import typing
@@ -23,7 +22,7 @@ def checked(content: Any, shape: type[T], where: str, remedy: str, error: type[U
     """``content`` itself, of which every part that ``shape`` names has been looked at.
 
     shape: a TypedDict (its required keys must be there, further keys are kept and not looked at), ``dict[str, X]``,
-    ``list[X]``, ``X | None``, ``Literal[...]``, str, int, float (a finite number, whole or not), bool or Any.
+    ``list[X]``, ``X | None``, ``Literal[...]``, str, int, float (whole or not), bool or Any.
     where: the file, which starts the sentence. remedy: ends it. Errors: ``error`` that names the first wrong key, as
     in ``run.json: hashes.manifest is a list, but text is needed; train again``.
     """
@@ -128,6 +127,4 @@ def _is_kind(value: Any, kind: Any) -> bool:
     """Whether a value is of a simple kind; true and false are no numbers, and a whole number is one."""
     if kind in (int, float) and isinstance(value, bool):
         return False
-    if kind is float:
-        return isinstance(value, int | float) and math.isfinite(value)
-    return isinstance(value, kind)
+    return isinstance(value, int | float if kind is float else kind)

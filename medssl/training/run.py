@@ -34,15 +34,23 @@ _PACKAGES = (
 )
 
 
-class Info(TypedDict, total=False):
-    """Entries of run.json that are read again."""
+class _State(TypedDict):
+    state: str
+
+
+class RunInfo(_State, total=False):
+    """What run.json must hold, and the form of what it may hold."""
 
     id: str
-    state: str
-    seed: int
     hashes: dict[str, str]
     contents: str | None
+    finished: str | None
+    created: str | None
+    seed: int
+    method: str
     continued: list[dict[str, Any]]
+    training: dict[str, Any]
+    versions: dict[str, str]
 
 
 class Run:
@@ -81,7 +89,7 @@ class Run:
         """Content of run.json."""
         if not self.info.is_file():
             raise UserError(f"{self.folder} is no run folder (run.json is missing); give the folder that pretrain made")
-        return dict(read_json(self.info, Info, "restore it or train again", nan=True))
+        return dict(read_json(self.info, RunInfo, "restore it or train again", nan=True))
 
     def write_info(self, info: Mapping[str, Any]) -> None:
         """Replace run.json."""

@@ -33,9 +33,9 @@ class Record(Needed, total=False):
 
 GOOD = '"state": "finished", "hashes": {"manifest": "ab"}'
 WRONG = {
-    "empty": ("", "line 1 is damaged (no valid JSON: Expecting value)"),
-    "cut off": ('{\n"state": "fin', "line 2 is damaged (no valid JSON: Unterminated string starting at)"),
-    "trailing": ("{} {}", "line 1 is damaged (no valid JSON: Extra data)"),
+    "empty": ("", "is damaged (line 1 is no valid JSON: Expecting value)"),
+    "cut off": ('{\n"state": "fin', "is damaged (line 2 is no valid JSON: Unterminated string starting at)"),
+    "trailing": ("{} {}", "is damaged (line 1 is no valid JSON: Extra data)"),
     "a list": ("[]", "is a list, but an object with keys is needed"),
     "null": ("null", "is null, but an object with keys is needed"),
     "a number": ("3", "is 3, but an object with keys is needed"),
@@ -118,8 +118,8 @@ def test_not_a_number_and_repeated_keys_where_they_are_allowed() -> None:
 
 
 def test_values_already_in_memory_are_checked_alike() -> None:
-    content: Any = {"state": "finished", "hashes": {"manifest": "a"}, "loss": float("nan")}
-    with pytest.raises(UserError, match=r"^step\.ckpt: loss is nan, but a number or null is needed; delete it$"):
+    content: Any = {"state": "finished", "hashes": {"manifest": "a"}, "loss": b"1"}
+    with pytest.raises(UserError, match=r"^step\.ckpt: loss is b'1', but a number or null is needed; delete it$"):
         checked(content, Record, "step.ckpt", "delete it")
 
 
