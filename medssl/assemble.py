@@ -29,6 +29,7 @@ from medssl.data.manifest import Cohort, Images
 from medssl.data.preprocess import Preprocessing
 from medssl.data.reference import Stamps, summary
 from medssl.encoders import build_encoder
+from medssl.encoders.file import weights_digest
 from medssl.errors import ManifestError, RecipeError, UserError
 from medssl.files import in_turn, write_atomic
 from medssl.heads.file import save_head
@@ -60,11 +61,13 @@ class Assembly:
     balance: np.ndarray | None = None  # codes of all rows that every batch holds alike, -1 where there is none
     contents: Contents | None = None  # of the training scans; None for a table
 
-    def save_projection(self, path: Path) -> None:
-        """Keep the projector beside the encoder, where the method has one (``medssl embed --projection``)."""
+    def save_projection(self, path: Path) -> str | None:
+        """Keep the projector beside the encoder, where the method has one (``medssl embed --projection``); its hash."""
         projector = getattr(self.method, "projector", None)
-        if projector is not None:
-            save_head(projector.cpu(), path, normalise=self.method.normalised)
+        if projector is None:
+            return None
+        save_head(projector.cpu(), path, normalise=self.method.normalised)
+        return weights_digest(projector)
 
 
 def assemble(recipe: Recipe, progress: bool = True, began: Began | None = None) -> Assembly:

@@ -18,6 +18,7 @@ from medssl.encoders.file import load_encoder, read_card, weights_digest
 from medssl.errors import StaleError, UserError
 from medssl.export.modality import named_in, trained_on
 from medssl.features.table import FeatureTable
+from medssl.files import write_atomic
 from medssl.network import network_of
 from medssl.tables.people import GROUP, families_of, group_column, groups_of, torn
 from medssl.training.run import Run, now, process_rank, processes
@@ -50,7 +51,7 @@ def began(run: Run) -> Began:
         contents = Contents.parse(read_bytes(run.scans, remedy, LARGEST_LOG).decode("utf-8", "replace"), run.scans)
         if contents.digest != kept:
             raise UserError(f"{run.scans} is not the list of scans that {run.folder} was started on; {remedy}")
-    return Began(run.folder, str(hashes.get("manifest")), contents)
+    return Began(run.folder, str(hashes.get("manifest")), contents, "contents" not in info)
 
 
 def continued(run: Run, overrides: Sequence[str]) -> Recipe:
@@ -65,17 +66,29 @@ def continued(run: Run, overrides: Sequence[str]) -> Recipe:
     return load_recipe(run.recipe, overrides)
 
 
-def note(run: Run, recipe: Recipe, checkpoint: Path) -> None:
-    """Write into run.json with what a run was continued."""
+def note(run: Run, recipe: Recipe, checkpoint: Path, scans: str | None) -> None:
+    """Write into run.json with what a run was continued, and beside it the state of its scans (text of scans.csv)."""
     if process_rank() == 0:
+        if scans is not None and run.scans.is_file():
+            write_atomic(run.scans, scans)
         step = int(checkpoint.stem.rpartition("-")[2])
         entry: dict[str, Any] = {"when": now(), "after_step": step, "processes": processes(recipe.trainer)}
         entry["batch_size"] = recipe.data.batch_size
         run.update({"continued": [*run.read_info().get("continued", []), entry]})
 
 
+def older(run: Began) -> list[str]:
+    """What must be said of a run that an older medssl started."""
+    if not run.old:
+        return []
+    return [
+        f"{run.run} was started by an older medssl, which kept no checksums of its scans; only their names and sizes "
+        "are compared"
+    ]
+
+
 def own_encoder(path: Path) -> None:
-    """Refuse a run folder whose encoder or projector is that of another run."""
+    """Refuse a run folder whose encoder is that of another run."""
     run = Run(path)
     if not run.info.is_file():
         return

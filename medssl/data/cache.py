@@ -212,9 +212,7 @@ class VolumeCache:
             ) from error
         unusable = {keys[k]: text for k, text in zip(order, said, strict=True) if text}
         bad |= {
-            k: unusable[key]
-            for k, key in enumerate(keys)
-            if key in unusable and (failed is not None or k == jobs[key])
+            k: unusable[key] for k, key in enumerate(keys) if key in unusable and (failed is not None or k == jobs[key])
         }
         if bad and (failed is None or len(bad) == len(scans)):
             ordered = sorted(bad, key=lambda k: (bool(keys[k]), k))  # what is absent first

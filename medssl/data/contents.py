@@ -87,11 +87,15 @@ class Contents:
 
 @dataclass(frozen=True)
 class Began:
-    """A run that is continued: its folder, the hash of its manifests, what its scans held (None: it did not say)."""
+    """A run that is continued: its folder, the hash of its manifests, what its scans held.
+
+    contents: None of a table, and of an ``old`` run, which did not say.
+    """
 
     run: Path
     manifest: str
     contents: Contents | None
+    old: bool = False
 
     def same_manifest(self, digest: str) -> None:
         """UserError where the manifests changed, before anything is read of the scans."""

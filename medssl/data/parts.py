@@ -105,11 +105,11 @@ def content_crc(image: Path, start: int = 0) -> int:
     reference = parse(image)
     if reference.part:
         return crc32(part_bytes(reference), start)
-    for file in files_of(image):
-        try:
+    try:
+        for file in files_of(image):
             start = file_crc32(file, start)
-        except OSError as error:
-            raise VolumeError(f"{file} cannot be read ({error.strerror}); correct the path or drop the row") from error
+    except OSError as error:
+        raise VolumeError(f"{image} cannot be read ({error.strerror}); correct the path or drop the row") from error
     return start
 
 

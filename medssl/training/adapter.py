@@ -238,7 +238,7 @@ class MethodModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Counters come back with the state; a state that does not fit is refused."""
-        refuse_misfit(checkpoint, self, [list(p) for p in self.method.players().values()], self.resumed)
+        refuse_misfit(checkpoint, self, self.configure_optimizers(), self.resumed)
         same_form(checkpoint["loops"].get("fit_loop"), self.trainer.fit_loop.state_dict(), self.resumed)
         found = checkpoint["medssl"]
         self.micro, self.prepared, self.before = found["micro"], found["prepared"], found.get("plan")

@@ -195,7 +195,7 @@ def resumable(run: Path, info: Mapping[str, Any], first: bool = True) -> tuple[P
         break
     else:
         raise UserError(
-            f"{run} holds no checkpoint that can be read ({str(damaged[0].name)} and all before it are damaged); "
+            f"{run} holds no checkpoint that can be read ({damaged[0].name!s} and all before it are damaged); "
             "restore one, or start a new run"
         )
     if damaged:

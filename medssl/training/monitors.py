@@ -92,7 +92,7 @@ class Monitor:
         return {"previous": previous, "told": told, "recent": list(self.recent), "low": self.low, "flat": self.flat}
 
     def recall(self, memory: Mapping[str, Any]) -> None:
-        """Take back what ``memory`` gave; nothing where an older medssl kept none. Errors: UserError for other forms."""
+        """Take back what ``memory`` gave; nothing where an older medssl kept none. UserError for other forms."""
         if not memory:
             return
         given = checked(dict(memory), Memory, "the monitors' part of the checkpoint", "take the checkpoint out")

@@ -8,23 +8,25 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from medssl.errors import UserError
 
 _REMEDY = "take it out of the folder, and the run continues from the checkpoint before"
 
 
-def refuse_misfit(state: Mapping[str, Any], module: nn.Module, players: Sequence[Sequence[Tensor]], path: Path) -> None:
+def refuse_misfit(state: Mapping[str, Any], module: nn.Module, optimizers: Sequence[Optimizer], path: Path) -> None:
     """UserError naming the file and the part: weights of another network, numbers that are none, moments that misfit.
 
-    players: parameters of every optimiser. Sharded weights are not compared: their strategy has loaded them by then.
+    optimizers: as the training makes them. Sharded weights are not compared: their strategy has loaded them by then.
     """
     if "state_dict" in state:
         _weights(state["state_dict"], module, path)
     saved = state["optimizer_states"]
-    if len(saved) != len(players):
-        raise UserError(f"{path} holds {len(saved)} optimisers, but this training has {len(players)}; {_REMEDY}")
-    for number, (optimum, parameters) in enumerate(zip(saved, players, strict=True)):
+    if len(saved) != len(optimizers):
+        raise UserError(f"{path} holds {len(saved)} optimisers, but this training has {len(optimizers)}; {_REMEDY}")
+    for number, (optimum, optimizer) in enumerate(zip(saved, optimizers, strict=True)):
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         _moments(optimum, parameters, f"{path}: optimizer_states[{number}]")
 
 

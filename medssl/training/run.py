@@ -71,8 +71,11 @@ class Run:
         self.scores = self.folder / "scores.json"
         self.report = self.folder / "report.html"
 
-    def start(self, recipe_yaml: str, info: Mapping[str, Any]) -> None:
-        """Make the folder; refuses one that holds another run, unless that one died before its first checkpoint."""
+    def start(self, recipe_yaml: str, info: Mapping[str, Any], scans: str | None = None) -> None:
+        """Make the folder; refuses one that holds another run, unless that one died before its first checkpoint.
+
+        scans: text of scans.csv, what the training scans hold.
+        """
         if self.encoder.is_file() or list_checkpoints(self.checkpoints):
             raise UserError(
                 f"{self.folder} already holds a run; continue it with `medssl pretrain --resume {self.folder}` or "
@@ -83,6 +86,8 @@ class Run:
         make_folder(self.logs, "set output= to another folder")
         make_folder(self.checkpoints)
         write_atomic(self.recipe, recipe_yaml)
+        if scans is not None:
+            write_atomic(self.scans, scans)
         self.write_info({"created": now(), "finished": None, "state": "training", **info})
 
     def read_info(self) -> dict[str, Any]:
