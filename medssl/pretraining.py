@@ -13,6 +13,7 @@ from medssl.config import Recipe
 from medssl.files import exclusive
 from medssl.finish import draw_map, finish
 from medssl.lineage import began, continued, note, older, same_parents
+from medssl.report.build import build_report
 from medssl.training.checkpoints import how_to_continue, identity_of, newest_checkpoint, resumable
 from medssl.training.device import announce
 from medssl.training.run import Run, process_rank
@@ -28,6 +29,9 @@ def resume_run(run: Run, overrides: Sequence[str], progress: bool, page: bool) -
     before = began(run)
     if finished_at(run.folder):
         same_parents(run, assemble(recipe, progress=progress, began=before))
+        if page and not run.report.is_file() and process_rank() == 0:  # it died while it was made
+            with exclusive(run.lock, str(run.folder)):
+                build_report(run.folder)
         return run.folder
     checkpoint, notes = resumable(run.folder, run.read_info(), process_rank() == 0)
     say((*notes, *older(before)), progress)
