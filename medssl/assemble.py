@@ -22,12 +22,14 @@ from medssl.config import Recipe
 from medssl.data.batches import EpochBatches
 from medssl.data.cache import VolumeCache
 from medssl.data.columns import Columns
+from medssl.data.contents import Began, Contents
 from medssl.data.dataset import ScanDataset, TableDataset
 from medssl.data.groups import refuse_leaks
 from medssl.data.manifest import Cohort, Images
 from medssl.data.preprocess import Preprocessing
 from medssl.data.reference import Stamps, summary
 from medssl.encoders import build_encoder
+from medssl.encoders.file import weights_digest
 from medssl.errors import ManifestError, RecipeError, UserError
 from medssl.files import in_turn, write_atomic
 from medssl.heads.file import save_head
@@ -57,24 +59,30 @@ class Assembly:
     info: dict[str, Any]
     columns: Columns | None = None
     balance: np.ndarray | None = None  # codes of all rows that every batch holds alike, -1 where there is none
+    contents: Contents | None = None  # of the training scans; None for a table
 
-    def save_projection(self, path: Path) -> None:
-        """Keep the projector beside the encoder, where the method has one (``medssl embed --projection``)."""
+    def save_projection(self, path: Path) -> str | None:
+        """Keep the projector beside the encoder, where the method has one (``medssl embed --projection``); its hash."""
         projector = getattr(self.method, "projector", None)
-        if projector is not None:
-            save_head(projector.cpu(), path, normalise=self.method.normalised)
+        if projector is None:
+            return None
+        save_head(projector.cpu(), path, normalise=self.method.normalised)
+        return weights_digest(projector)
 
 
-def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
+def assemble(recipe: Recipe, progress: bool = True, began: Began | None = None) -> Assembly:
     """Read the cohort, fill the cache, build encoder, method and views.
 
-    Raises UserError for an empty training split, a missing label column, unequal shapes, unreadable scans.
+    began: the run that is continued, whose manifest and scans must be those of before.
+    Raises UserError for an empty training split, a missing label column, unequal shapes, unreadable or other scans.
     """
     if not recipe.data.sources:
         raise UserError("no manifest is given; set data.manifest=PATH (`medssl cohort scan ROOT -o PATH` makes one)")
     if recipe.trainer.tensorboard:
         tensorboard_writer()  # said now, not after the scans are read and the run folder is made
     cohort = Cohort.read(recipe.data.sources, images=recipe.data.columns is None)
+    if began is not None:
+        began.same_manifest(cohort.digest)
     rows = cohort.rows("train")
     if not len(rows):
         raise ManifestError(f"{_names(cohort)}: no row has split 'train'; mark training scans in the column split")
@@ -89,8 +97,9 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     stamps = Stamps()
     columns = None if recipe.data.columns is None else Columns.fit(cohort, rows, recipe.data.columns)
     if columns is None:
-        dataset, shape = _of_images(recipe, cohort, rows, preprocessing, progress, stamps)
+        dataset, shape, contents = _of_images(recipe, cohort, rows, preprocessing, progress, stamps, began)
     else:
+        contents = None
         dataset, shape = TableDataset(columns.matrix(cohort), {}), (1, len(columns.names), 1, 1)
         if columns.filled and progress and process_is_first():
             print(f"{columns.filled} empty cells of the training rows become the mean of their column", file=sys.stderr)
@@ -125,10 +134,11 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
             "manifest": cohort.digest,
             "scans": _files_digest([dataset.images[int(row)] for row in rows], False, stamps),
         },
+        "contents": None if contents is None else contents.digest,
         "training": _training(aged, rows) | ({} if columns is None else columns.facts),
         "views": policy.to_list(),
     }
-    return Assembly(recipe, aged, preprocessing, dataset, method, rows, info, columns, balance)
+    return Assembly(recipe, aged, preprocessing, dataset, method, rows, info, columns, balance, contents)
 
 
 def _refuse_options(recipe: Recipe) -> None:
@@ -162,22 +172,38 @@ def _balance(cohort: Cohort, rows: np.ndarray, recipe: Recipe) -> np.ndarray | N
 
 
 def _of_images(
-    recipe: Recipe, cohort: Cohort, rows: np.ndarray, preprocessing: Preprocessing, progress: bool, stamps: Stamps
-) -> tuple[ScanDataset, tuple[int, ...]]:
-    """The training scans, preprocessed into the cache, and their common shape; of other rows nothing is ever read."""
+    recipe: Recipe,
+    cohort: Cohort,
+    rows: np.ndarray,
+    preprocessing: Preprocessing,
+    progress: bool,
+    stamps: Stamps,
+    began: Began | None,
+) -> tuple[ScanDataset, tuple[int, ...], Contents]:
+    """The training scans, preprocessed into the cache, their common shape and what their files hold.
+
+    Of other rows nothing is ever read.
+    """
     cache = VolumeCache(recipe.data.cache, dtype=recipe.data.cache_dtype)
     used = cohort.files(rows, recipe.data.images)
     cohort.subset(rows).check_files(stamps)
     bar = progress and process_is_first()
+    before = None if began is None else began.contents
+    if before is not None and began is not None:
+        before = before.still(used, cohort.names(rows), stamps, began.run, bar)
     several = processes(recipe.trainer) > 1  # one of them fills the cache, the others find it full
     with in_turn(cache.root / ".build.lock") if several else nullcontext():
         where = cohort.names(rows)
         made = cache.prepare(used, preprocessing, workers=None, progress=bar, where=where, stamps=stamps)
+        if before is not None and (stale := before.differing(made.sources)):  # of another file of this name and time
+            cache.drop(made.keys[k] for k in stale)
+            made = cache.prepare(used, preprocessing, workers=None, progress=bar, where=where, stamps=stamps)
+    contents = before or Contents.of(used, made.sources, stamps)
     files: list[Images] = [()] * len(cohort.table)
     keys = [""] * len(cohort.table)
     for row, group, key in zip(rows, used, made.keys, strict=True):
         files[row], keys[row] = group, key
-    return ScanDataset(files, cache, preprocessing, {}, keys=keys), made.shape
+    return ScanDataset(files, cache, preprocessing, {}, keys=keys), made.shape, contents
 
 
 def _refuse_places(policy: Policy, shape: Sequence[int]) -> None:

@@ -44,9 +44,10 @@ def finish(parts: Assembly, run: Run, page: bool) -> None:
         **({} if likeness is None else {"likeness": likeness.to_dict()}),
     }
     save_encoder(encoder, run.encoder, card)
-    parts.save_projection(run.projection)
+    projection = parts.save_projection(run.projection)
     run_views(parts, run.views)
-    hashes = run.read_info().get("hashes", {}) | {"encoder": weights_digest(encoder)}
+    made = {"encoder": weights_digest(encoder)} | ({} if projection is None else {"projection": projection})
+    hashes = run.read_info().get("hashes", {}) | made
     run.update({"finished": now(), "state": "finished", "hashes": hashes})
     if page:
         build_report(run.folder)

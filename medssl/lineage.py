@@ -11,11 +11,14 @@ import pandas as pd
 
 from medssl.assemble import Assembly
 from medssl.config import Recipe, file_digest, load_recipe
+from medssl.data.contents import Began, Contents, changed
 from medssl.data.manifest import Cohort
-from medssl.encoders.file import read_card
-from medssl.errors import UserError
+from medssl.documents.json_file import LARGEST_LOG, read_bytes
+from medssl.encoders.file import load_encoder, read_card, weights_digest
+from medssl.errors import StaleError, UserError
 from medssl.export.modality import named_in, trained_on
 from medssl.features.table import FeatureTable
+from medssl.files import write_atomic
 from medssl.network import network_of
 from medssl.tables.people import GROUP, families_of, group_column, groups_of, torn
 from medssl.training.run import Run, now, process_rank, processes
@@ -33,10 +36,22 @@ def same_parents(run: Run, parts: Assembly) -> None:
     now_there = {"manifest": str(made["manifest"]), "recipe": file_digest(run.recipe), "scans": str(made["scans"])}
     for parent, digest in now_there.items():
         if before.get(parent) != digest:
-            raise UserError(
-                f"the {parent} changed since {run.folder} was started (hash {str(before.get(parent))[:12]} before, "
-                f"{digest[:12]} now); restore it, or start a new run"
-            )
+            raise changed(parent, run.folder, str(before.get(parent)), digest)
+
+
+def began(run: Run) -> Began:
+    """What a run that is continued was started on; refused where its own recipe or list of scans was changed."""
+    info = run.read_info()
+    hashes, kept = info.get("hashes", {}), info.get("contents")
+    if hashes.get("recipe") != (digest := file_digest(run.recipe)):
+        raise changed("recipe", run.folder, str(hashes.get("recipe")), digest)
+    contents = None
+    if kept is not None:
+        remedy = "restore it, or start a new run"
+        contents = Contents.parse(read_bytes(run.scans, remedy, LARGEST_LOG).decode("utf-8", "replace"), run.scans)
+        if contents.digest != kept:
+            raise UserError(f"{run.scans} is not the list of scans that {run.folder} was started on; {remedy}")
+    return Began(run.folder, str(hashes.get("manifest")), contents, "contents" not in info)
 
 
 def continued(run: Run, overrides: Sequence[str]) -> Recipe:
@@ -51,13 +66,35 @@ def continued(run: Run, overrides: Sequence[str]) -> Recipe:
     return load_recipe(run.recipe, overrides)
 
 
-def note(run: Run, recipe: Recipe, checkpoint: Path) -> None:
-    """Write into run.json with what a run was continued."""
+def note(run: Run, recipe: Recipe, checkpoint: Path, scans: str | None) -> None:
+    """Write into run.json with what a run was continued, and beside it the state of its scans (text of scans.csv)."""
     if process_rank() == 0:
+        if scans is not None and run.scans.is_file():
+            write_atomic(run.scans, scans)
         step = int(checkpoint.stem.rpartition("-")[2])
         entry: dict[str, Any] = {"when": now(), "after_step": step, "processes": processes(recipe.trainer)}
         entry["batch_size"] = recipe.data.batch_size
         run.update({"continued": [*run.read_info().get("continued", []), entry]})
+
+
+def older(run: Began) -> list[str]:
+    """What must be said of a run that an older medssl started."""
+    if not run.old:
+        return []
+    return [
+        f"{run.run} was started by an older medssl, which kept no checksums of its scans; only their names and sizes "
+        "are compared"
+    ]
+
+
+def own_encoder(path: Path) -> None:
+    """Refuse a run folder whose encoder is that of another run."""
+    run = Run(path)
+    if not run.info.is_file():
+        return
+    hashes = run.read_info().get("hashes", {})
+    if run.encoder.is_file() and hashes.get("encoder", digest := weights_digest(load_encoder(run.encoder))) != digest:
+        raise StaleError(f"{run.encoder} is not the encoder that {path} trained; put it back, or train again")
 
 
 def own_cohort(run: Path, cohort: Cohort) -> None:

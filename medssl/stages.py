@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from medssl.assemble import Assembly, assemble, say, scans_digest
+from medssl.assemble import assemble, say, scans_digest
 from medssl.config import Recipe, load_recipe, parse_recipe
 from medssl.data.cache import VolumeCache
 from medssl.data.check import check
@@ -25,16 +24,21 @@ from medssl.errors import ScanWarning, UserError
 from medssl.features.embed import embed_cohort
 from medssl.features.scans import rows_with_images, said_of
 from medssl.features.table import FeatureTable
-from medssl.files import exclusive
-from medssl.finish import draw_map, finish
 from medssl.harmonize.build import build_harmonizer
-from medssl.lineage import continued, note, origin_of, own_cohort, same_modality, same_parents, seen_in_training
+from medssl.lineage import (
+    origin_of,
+    own_cohort,
+    own_encoder,
+    same_modality,
+    seen_in_training,
+)
 from medssl.network import network_of
 from medssl.overrides import assigned
+from medssl.pretraining import finished_at, resume_run, train_run
 from medssl.probes.scorecard import Line, Scores, scorecard
 from medssl.references import reference_features
 from medssl.report.build import build_report
-from medssl.training.checkpoints import how_to_continue, list_checkpoints, newest_checkpoint
+from medssl.training.checkpoints import list_checkpoints
 from medssl.training.device import announce
 from medssl.training.run import Run, process_rank
 
@@ -60,63 +64,14 @@ def pretrain(
     Raises UserError for what the user wrote, TrainingStopped (loss no number), KeyboardInterrupt (how to go on).
     """
     if resume is not None:
-        run, checkpoint = Run(resume), newest_checkpoint(Path(resume))
-        asked = (recipe := continued(run, overrides)).trainer
-    else:
-        recipe = _recipe(recipe, overrides).absolute()
-        run, checkpoint = Run(recipe.output or f"runs/{recipe.method.name}-{recipe.digest[:8]}"), None
-        asked, recipe = recipe.trainer, recipe.settled()
+        return resume_run(Run(resume), overrides, progress, page)
+    recipe = _recipe(recipe, overrides).absolute()
+    run = Run(recipe.output or f"runs/{recipe.method.name}-{recipe.digest[:8]}")
+    asked, recipe = recipe.trainer, recipe.settled()
     parts = assemble(recipe, progress=progress)
-    if checkpoint is not None and finished_at(run.folder):
-        same_parents(run, parts)
-        return run.folder  # nothing is left to do, and nothing is touched
     announce(asked, recipe.trainer, recipe.data.batch_size, quiet=not progress or process_rank() > 0)
-    lock = exclusive(run.lock, str(run.folder)) if process_rank() == 0 else nullcontext()
-    try:
-        with lock:
-            _train(recipe, parts, run, checkpoint, progress, page)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(how_to_continue(run.folder)) from None
+    train_run(recipe, parts, run, None, progress, page)
     return run.folder
-
-
-def finished_at(run: str | Path) -> str | None:
-    """When a run was finished, None where it was not."""
-    found = Run(run)
-    if not found.encoder.is_file() or not found.info.is_file():
-        return None
-    info = found.read_info()
-    return str(info.get("finished")) if info.get("state") == "finished" else None
-
-
-def _train(recipe: Recipe, parts: Assembly, run: Run, checkpoint: Path | None, progress: bool, page: bool) -> None:
-    """Start or continue the training of a run and save its encoder."""
-    from medssl.training.session import train  # Lightning is slow to import
-
-    if checkpoint is not None:
-        same_parents(run, parts)
-        note(run, recipe, checkpoint)
-    elif process_rank() == 0:
-        run.start(recipe.to_yaml(), parts.info)
-    trained = train(
-        parts.method,
-        parts.dataset,
-        parts.train_rows,
-        parts.cohort.table,
-        run.folder,
-        title=recipe.method.name,
-        batch=recipe.data.batch_size,
-        workers=recipe.data.workers,
-        optim=recipe.optim,
-        trainer=recipe.trainer,
-        monitors=recipe.monitors,
-        draw=draw_map,
-        balance=parts.balance,
-        resume=checkpoint,
-        progress=progress,
-    )
-    if process_rank() == 0:
-        finish(replace(parts, method=trained), run, page)
 
 
 def embed(
@@ -249,6 +204,7 @@ def _watched(lines: list[Line], progress: bool) -> Iterable[Line]:
 
 def report(run: str | Path, out: str | Path | None = None) -> Path:
     """One self-contained HTML file about a run; returns its path."""
+    own_encoder(Path(run))
     return build_report(Path(run), Path(out) if out else None)
 
 
@@ -295,4 +251,4 @@ def _recipe(recipe: Recipe | str | Path | Mapping[str, Any] | None, overrides: S
     return load_recipe(recipe, overrides)
 
 
-__all__ = ["embed", "load_encoder", "pretrain", "read_card", "report", "score", "synthetic_cohort"]
+__all__ = ["embed", "finished_at", "load_encoder", "pretrain", "read_card", "report", "score", "synthetic_cohort"]

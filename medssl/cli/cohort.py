@@ -197,16 +197,19 @@ def cache(
     ),
     dtype: str = typer.Option("float32", help="Type of the entries: float32, or float16 for half the space."),
     workers: int | None = typer.Option(None, min=1, help="Processes; default all cores."),
+    verify: bool = typer.Option(False, "--verify", help="First read every entry that is there, and mend damaged ones."),
     prune: bool = typer.Option(False, "--prune", help="Then delete every entry that these scans do not need."),
     quiet: bool = typer.Option(False, "--quiet", help="No progress bar."),
 ) -> None:
     """Preprocess the scans of a manifest into the cache, so that training starts at once.
 
-    Entries are addressed by file and preprocessing: a changed scan or option never reads an old entry.
+    Entries are addressed by file and preprocessing: a changed scan or option never reads an old entry. Each carries a
+    checksum, which is compared whenever a training or an embedding first reads it.
 
     \b
     Examples:
       medssl cohort cache manifest.csv --spacing 4 --shape 40,48,40
+      medssl cohort cache manifest.csv --spacing 4 --shape 40,48,40 --verify
       medssl cohort cache manifest.csv --spacing 2 --cache /scratch/medssl --prune
     """
     from medssl.data.cache import VolumeCache
@@ -224,10 +227,15 @@ def cache(
     store = VolumeCache(folder, dtype=dtype)
     rows = cohort.rows()
     images = cohort.files(rows, tuple(name.strip() for name in columns.split(",")))
+    if verify:
+        damaged = store.drop_damaged(store.keys(images, prep), workers, progress=not quiet)
+        for entry, wrong in damaged.items():
+            typer.echo(f"{entry} had {wrong} and is built again")
+        typer.echo(f"{len(damaged)} damaged entries found")
     counts = store.build(images, prep, workers=workers, progress=not quiet, where=cohort.names(rows))
     typer.echo(f"{counts.built} entries built, {counts.present} were there, in {store.root}")
     if prune:
-        gone = store.prune({store.key(files, prep) for files in images})
+        gone = store.prune(set(store.keys(images, prep)))
         typer.echo(f"{gone.entries} other entries deleted, {gone.bytes / 1e6:.1f} MB freed")
     usage = store.usage()
     typer.echo(f"the cache holds {usage.entries} entries, {usage.bytes / 1e6:.1f} MB")
