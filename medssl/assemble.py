@@ -27,6 +27,7 @@ from medssl.data.groups import refuse_leaks
 from medssl.data.manifest import Cohort, Images
 from medssl.data.preprocess import Preprocessing
 from medssl.data.reference import Stamps, summary
+from medssl.data.spellings import spelling_notes
 from medssl.encoders import build_encoder
 from medssl.errors import ManifestError, RecipeError, UserError
 from medssl.files import in_turn, write_atomic
@@ -85,7 +86,7 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     refuse_leaks(cohort)
     _refuse_options(recipe)
     table, said = usable_ages(cohort, rows, recipe)
-    say((*cohort.notes, *said), progress)
+    say((*cohort.notes, *spelling_notes(cohort), *said), progress)
     stamps = Stamps()
     columns = None if recipe.data.columns is None else Columns.fit(cohort, rows, recipe.data.columns)
     if columns is None:

@@ -59,6 +59,26 @@ def person_key(label: object) -> str:
     return unicodedata.normalize("NFC", bare(label, "sub")).casefold()
 
 
+def spelling_key(name: object, key: str = "sub") -> str:
+    """A name without what people spell differently: capitals, leading zeros, ".0", "sub-", blanks, forms of accents.
+
+    Two names with one key may mean the same person (or site, or data set), but need not: 1 and 01 can be two people.
+    What merely looks equal (full-width digits, zero-width characters) has one key too; accents themselves count.
+
+    >>> len({spelling_key(name) for name in ("7", "007", "7.0", "sub-07", "SUB-7 ", "\uff17", "7\u200b")})
+    1
+    >>> spelling_key("A01") == spelling_key("a1"), spelling_key("10") == spelling_key("1"), spelling_key("0")
+    (True, False, '0')
+    >>> spelling_key("Lübeck") == spelling_key("Lu\u0308beck"), spelling_key("Lübeck") == spelling_key("Lubeck")
+    (True, False)
+    """
+    text = unicodedata.normalize("NFKC", str(name))
+    text = "".join(c for c in text if unicodedata.category(c) not in ("Cf", "Cc") or c.isspace())
+    text = unicodedata.normalize("NFKC", " ".join(text.split()).casefold())
+    text = re.sub(r"^(\d+)\.0+$", r"\1", bare(text, key) if key else text)
+    return re.sub(r"(?<![\d.])0+(?=\d)", "", text)
+
+
 def id_and_session(label: object) -> tuple[str, str]:
     """A table's "sub-01_ses-02" as ("sub-01", "ses-02"); the session is "" where the id holds none."""
     text = str(label).strip()
