@@ -24,6 +24,7 @@ from medssl.data.cache import VolumeCache
 from medssl.data.columns import Columns
 from medssl.data.dataset import ScanDataset, TableDataset
 from medssl.data.groups import refuse_leaks
+from medssl.data.leaks import held_out_marks, marks_of, refuse_copies, refuse_one_file, refuse_table_copies
 from medssl.data.manifest import Cohort, Images
 from medssl.data.preprocess import Preprocessing
 from medssl.data.reference import Stamps, summary
@@ -58,6 +59,7 @@ class Assembly:
     info: dict[str, Any]
     columns: Columns | None = None
     balance: np.ndarray | None = None  # codes of all rows that every batch holds alike, -1 where there is none
+    marks: tuple[str, ...] = ()  # of the training scans, see medssl.data.copies
 
     def save_projection(self, path: Path) -> None:
         """Keep the projector beside the encoder, where the method has one (``medssl embed --projection``)."""
@@ -84,15 +86,20 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     balance = _balance(cohort, rows, recipe)
     preprocessing = Preprocessing.from_dict(recipe.data.preprocessing.model_dump())
     refuse_leaks(cohort)
+    if recipe.data.columns is None:
+        refuse_one_file(cohort)
     _refuse_options(recipe)
     table, said = usable_ages(cohort, rows, recipe)
     say((*cohort.notes, *spelling_notes(cohort), *said), progress)
     stamps = Stamps()
     columns = None if recipe.data.columns is None else Columns.fit(cohort, rows, recipe.data.columns)
     if columns is None:
-        dataset, shape = _of_images(recipe, cohort, rows, preprocessing, progress, stamps)
+        dataset, shape, marks = _of_images(recipe, cohort, rows, preprocessing, progress, stamps)
     else:
-        dataset, shape = TableDataset(columns.matrix(cohort), {}), (1, len(columns.names), 1, 1)
+        values_NF = columns.matrix(cohort)
+        dataset, shape = TableDataset(values_NF, {}), (1, len(columns.names), 1, 1)
+        marks, twice = refuse_table_copies(cohort, rows, values_NF)
+        say(twice, progress)
         if columns.filled and progress and process_is_first():
             print(f"{columns.filled} empty cells of the training rows become the mean of their column", file=sys.stderr)
     policy = replace(build_policy(recipe.views.policy), dtype=getattr(torch, recipe.views.products))
@@ -129,7 +136,7 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
         "training": _training(aged, rows) | ({} if columns is None else columns.facts),
         "views": policy.to_list(),
     }
-    return Assembly(recipe, aged, preprocessing, dataset, method, rows, info, columns, balance)
+    return Assembly(recipe, aged, preprocessing, dataset, method, rows, info, columns, balance, tuple(marks))
 
 
 def _refuse_options(recipe: Recipe) -> None:
@@ -164,8 +171,11 @@ def _balance(cohort: Cohort, rows: np.ndarray, recipe: Recipe) -> np.ndarray | N
 
 def _of_images(
     recipe: Recipe, cohort: Cohort, rows: np.ndarray, preprocessing: Preprocessing, progress: bool, stamps: Stamps
-) -> tuple[ScanDataset, tuple[int, ...]]:
-    """The training scans, preprocessed into the cache, and their common shape; of other rows nothing is ever read."""
+) -> tuple[ScanDataset, tuple[int, ...], list[str]]:
+    """The training scans, preprocessed into the cache, their common shape, and their marks.
+
+    Scans of the test splits are prepared too where they can be, and compared: nothing else is done with them.
+    """
     cache = VolumeCache(recipe.data.cache, dtype=recipe.data.cache_dtype)
     used = cohort.files(rows, recipe.data.images)
     cohort.subset(rows).check_files(stamps)
@@ -174,11 +184,16 @@ def _of_images(
     with in_turn(cache.root / ".build.lock") if several else nullcontext():
         where = cohort.names(rows)
         made = cache.prepare(used, preprocessing, workers=None, progress=bar, where=where, stamps=stamps)
+        test, others, notes = held_out_marks(
+            cohort, recipe.data.images, cache, preprocessing, most=len(rows), progress=bar, stamps=stamps
+        )
+    marks = marks_of(cache, made.keys)
+    say((*refuse_copies(cohort, rows, marks, test, others), *notes), progress)
     files: list[Images] = [()] * len(cohort.table)
     keys = [""] * len(cohort.table)
     for row, group, key in zip(rows, used, made.keys, strict=True):
         files[row], keys[row] = group, key
-    return ScanDataset(files, cache, preprocessing, {}, keys=keys), made.shape
+    return ScanDataset(files, cache, preprocessing, {}, keys=keys), made.shape, marks
 
 
 def _refuse_places(policy: Policy, shape: Sequence[int]) -> None:

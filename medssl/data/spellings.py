@@ -11,17 +11,17 @@ _NAMED = ("site", "dataset")
 
 
 def about_spelling(cohort: Cohort) -> Iterator[tuple[int | None, str, str]]:
-    """Line in the manifest (None of sites and data sets), code and sentence: ids that may be one person's (id-spelling), sites and data sets (site-spelling, ...).
+    """Line in the manifest, code and sentence: ids that may be one person's, sites and data sets in two spellings.
 
-    One sentence for each kind, with how many there are and the first of them.
+    The line is None of sites and data sets. One sentence for each kind, with how many there are and the first ones.
     """
     table = cohort.table
     split = table["split"].to_numpy()
     test = (split != "") & (split != "train")
-    columns = (table[name].tolist() for name in ("participant_id", "dataset", "subject"))
+    ids, datasets, subjects = (table[name].tolist() for name in ("participant_id", "dataset", "subject"))
     names = dict(zip(table["manifest"].unique().tolist(), (str(path) for path in cohort.paths), strict=True))
     sources = [names[name] for name in table["manifest"].tolist()]
-    pairs = alike_people(*columns, split == "train", test, sources if len(names) > 1 else None)
+    pairs = alike_people(ids, datasets, subjects, split == "train", test, sources if len(names) > 1 else None)
     if pairs:
         where = [cohort.where(row) for pair in pairs for row in (pair.one, pair.other)]
         first = next((pair for pair in pairs if pair.apart), pairs[0])

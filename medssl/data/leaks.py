@@ -1,0 +1,132 @@
+"""One scan under two names in a cohort: refused on both sides of a split, said on one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from medssl.data.cache import VolumeCache
+from medssl.data.copies import copies, file_key, mark, repeats
+from medssl.data.entries import layout, memory_map
+from medssl.data.manifest import Cohort, Images
+from medssl.data.preprocess import Preprocessing
+from medssl.data.reference import Stamps
+from medssl.errors import ManifestError, VolumeError, count
+
+_ROUNDING = 0.1
+"""Years by which two ages of one scan may differ."""
+
+
+def refuse_one_file(cohort: Cohort) -> None:
+    """Raise ManifestError where a file stands in train and in a test split under two names (links of either kind)."""
+    split = cohort.table["split"].to_numpy()
+    train, test = np.flatnonzero(split == "train"), _test_rows(cohort)
+    if not len(train) or not len(test):
+        return
+    cells = cohort.table["image"].tolist()
+    keys = {row: file_key(cells[row]) for row in (*train.tolist(), *test.tolist())}
+    _refuse(cohort, train, [keys[r] for r in train.tolist()], test, [keys[r] for r in test.tolist()], "file")
+
+
+def refuse_copies(
+    cohort: Cohort, train: np.ndarray, marks: Sequence[str], test: np.ndarray, test_marks: Sequence[str]
+) -> list[str]:
+    """Notes on scans that are in train twice; ManifestError for one that is in train and in a test split.
+
+    train, test: rows. marks, test_marks: their ``medssl.data.copies.mark``.
+    """
+    _refuse(cohort, train, marks, test, test_marks, "image")
+    twice = repeats(marks)
+    if not twice:
+        return []
+    pairs = [(int(train[one]), int(train[other])) for other, one in twice]
+    people = sum(cohort.table["subject"].iloc[a] != cohort.table["subject"].iloc[b] for a, b in pairs)
+    ages = [abs(cohort.table["age"].iloc[a] - cohort.table["age"].iloc[b]) > _ROUNDING for a, b in pairs]
+    one, other = next((pair for pair, differs in zip(pairs, ages, strict=True) if differs), pairs[0])
+    tail = f", {people} of them of another person" if people else ""
+    tail += f", {sum(ages)} with another age" if any(ages) else ""
+    return [
+        f"{len(pairs)} of {count(len(train), 'training scan')} {'are' if len(pairs) > 1 else 'is'} the same image as "
+        f"another one{tail} (such as {cohort.where(other)} and {cohort.where(one)}); keep one of them"
+    ]
+
+
+def _refuse(
+    cohort: Cohort, train: np.ndarray, marks: Sequence[str], test: np.ndarray, test_marks: Sequence[str], what: str
+) -> None:
+    pairs = copies(test_marks, marks)
+    if pairs:
+        other, one = int(test[pairs[0][0]]), int(train[pairs[0][1]])
+        raise ManifestError(
+            f"{cohort.where(other)}: its scan is the same {what} as that of {cohort.where(one)}, but one is in "
+            f"{cohort.table['split'].iloc[other]} and the other in train ({len(pairs)} such test rows); drop one of "
+            "the two, or put both into one split"
+        )
+
+
+def refuse_table_copies(cohort: Cohort, train: np.ndarray, values_NF: np.ndarray) -> tuple[list[str], list[str]]:
+    """Marks of the training rows of a table of features (N, F), and the notes of ``refuse_copies``; its errors."""
+    test = _test_rows(cohort)
+    marks, others = ([mark(values_NF[row].reshape(1, -1, 1, 1)) for row in part] for part in (train, test))
+    return marks, refuse_copies(cohort, train, marks, test, others)
+
+
+def marks_of(cache: VolumeCache, keys: Sequence[str]) -> list[str]:
+    """The mark of every entry, "" of one that is not there."""
+    found = {}
+    for key in dict.fromkeys(keys):
+        values = memory_map(cache.path(key), cache.dtype) if key else None
+        found[key] = "" if values is None else mark(values)
+    return [found[key] for key in keys]
+
+
+def held_out_marks(
+    cohort: Cohort,
+    images: Sequence[str],
+    cache: VolumeCache,
+    preprocessing: Preprocessing,
+    most: int,
+    progress: bool,
+    stamps: Stamps,
+) -> tuple[np.ndarray, list[str], list[str]]:
+    """Rows of the test splits that can be compared, their marks, and what is to be said of the others.
+
+    Their scans are prepared into the cache, where ``embed`` finds them again; those that cannot be read are left out.
+    most: where more than so many are not in the cache yet, only those that are in it are compared.
+    """
+    rows = _test_rows(cohort)
+    for name in images:
+        rows = rows[[isinstance(cell, str) and cell != "" for cell in cohort.table[name].iloc[rows]]]
+    groups = cohort.files(rows, images)
+    found = [_in_cache(cache, group, preprocessing) for group in groups]
+    lacking = found.count(False)
+    chosen = [k for k, there in enumerate(found) if there or (there is False and lacking <= most)]
+    notes = []
+    if lacking > most:
+        notes.append(
+            f"{lacking} of {count(len(rows), 'test scan')} were not compared with the training scans voxel by voxel, "
+            "since they are not in the cache yet and are more than those; `medssl score` compares them"
+        )
+    if not len(chosen):
+        return rows[:0], [], notes
+    failed: dict[int, str] = {}
+    try:
+        made = cache.prepare([groups[k] for k in chosen], preprocessing, None, progress, stamps=stamps, failed=failed)
+    except VolumeError:  # not one can be read
+        return rows[:0], [], notes
+    kept = [k for place, k in enumerate(chosen) if place not in failed]
+    return rows[kept], marks_of(cache, made.keys), notes
+
+
+def _in_cache(cache: VolumeCache, images: Images, preprocessing: Preprocessing) -> bool | None:
+    """Whether a scan is in the cache; None where its files are absent."""
+    try:
+        return layout(cache.path(cache.key(images, preprocessing)), cache.dtype) is not None
+    except VolumeError:
+        return None
+
+
+def _test_rows(cohort: Cohort) -> np.ndarray:
+    split = cohort.table["split"].to_numpy()
+    return np.flatnonzero((split != "") & (split != "train"))
