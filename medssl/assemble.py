@@ -24,7 +24,7 @@ from medssl.data.cache import VolumeCache
 from medssl.data.columns import Columns
 from medssl.data.dataset import ScanDataset, TableDataset
 from medssl.data.groups import refuse_leaks
-from medssl.data.leaks import held_out_marks, marks_of, refuse_copies, refuse_one_file, refuse_table_copies
+from medssl.data.leaks import held_out_marks, marks_of, refuse_copies, refuse_table_copies
 from medssl.data.manifest import Cohort, Images
 from medssl.data.preprocess import Preprocessing
 from medssl.data.reference import Stamps, summary
@@ -34,6 +34,7 @@ from medssl.errors import ManifestError, RecipeError, UserError
 from medssl.files import in_turn, write_atomic
 from medssl.heads.file import save_head
 from medssl.methods.base import Method
+from medssl.tables.people import COPY
 from medssl.training.device import refuse_machine
 from medssl.training.monitors import tensorboard_writer
 from medssl.training.run import origin, process_rank, processes
@@ -42,7 +43,7 @@ from medssl.types import Facts
 from medssl.views.pair import ViewMaker
 from medssl.views.policies import WITHOUT_PLACE, Policy, build_policy
 
-_NOT_LABELS = frozenset({"participant_id", "session", "split", "weight", "manifest", "row", "subject", "unlike"})
+_NOT_LABELS = frozenset({"participant_id", "session", "split", "weight", "manifest", "row", "subject", "unlike", COPY})
 _CODES = ("sex", "site", "dataset", "diagnosis", "subject")
 
 
@@ -86,8 +87,6 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     balance = _balance(cohort, rows, recipe)
     preprocessing = Preprocessing.from_dict(recipe.data.preprocessing.model_dump())
     refuse_leaks(cohort)
-    if recipe.data.columns is None:
-        refuse_one_file(cohort)
     _refuse_options(recipe)
     table, said = usable_ages(cohort, rows, recipe)
     say((*cohort.notes, *spelling_notes(cohort), *said), progress)
@@ -187,13 +186,14 @@ def _of_images(
         test, others, notes = held_out_marks(
             cohort, recipe.data.images, cache, preprocessing, most=len(rows), progress=bar, stamps=stamps
         )
-    marks = marks_of(cache, made.keys)
-    say((*refuse_copies(cohort, rows, marks, test, others), *notes), progress)
     files: list[Images] = [()] * len(cohort.table)
     keys = [""] * len(cohort.table)
     for row, group, key in zip(rows, used, made.keys, strict=True):
         files[row], keys[row] = group, key
-    return ScanDataset(files, cache, preprocessing, {}, keys=keys), made.shape, marks
+    dataset = ScanDataset(files, cache, preprocessing, {}, keys=keys)
+    marks = marks_of(dataset, rows)
+    say((*refuse_copies(cohort, rows, marks, test, others), *notes), progress)
+    return dataset, made.shape, marks
 
 
 def _refuse_places(policy: Policy, shape: Sequence[int]) -> None:

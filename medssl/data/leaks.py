@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from medssl.data.cache import VolumeCache
-from medssl.data.copies import copies, file_key, mark, repeats
-from medssl.data.entries import layout, memory_map
+from medssl.data.copies import mark, repeats
+from medssl.data.dataset import ScanDataset
+from medssl.data.groups import held_out_rows, refuse_twins
 from medssl.data.manifest import Cohort, Images
 from medssl.data.preprocess import Preprocessing
 from medssl.data.reference import Stamps
-from medssl.errors import ManifestError, VolumeError, count
+from medssl.errors import VolumeError, count
 
 _ROUNDING = 0.1
 """Years by which two ages of one scan may differ."""
-
-
-def refuse_one_file(cohort: Cohort) -> None:
-    """Raise ManifestError where a file stands in train and in a test split under two names (links of either kind)."""
-    split = cohort.table["split"].to_numpy()
-    train, test = np.flatnonzero(split == "train"), _test_rows(cohort)
-    if not len(train) or not len(test):
-        return
-    cells = cohort.table["image"].tolist()
-    keys = {row: file_key(cells[row]) for row in (*train.tolist(), *test.tolist())}
-    _refuse(cohort, train, [keys[r] for r in train.tolist()], test, [keys[r] for r in test.tolist()], "file")
 
 
 def refuse_copies(
@@ -36,7 +26,7 @@ def refuse_copies(
 
     train, test: rows. marks, test_marks: their ``medssl.data.copies.mark``.
     """
-    _refuse(cohort, train, marks, test, test_marks, "image")
+    refuse_twins(cohort, train, marks, test, test_marks, "image")
     twice = repeats(marks)
     if not twice:
         return []
@@ -52,33 +42,16 @@ def refuse_copies(
     ]
 
 
-def _refuse(
-    cohort: Cohort, train: np.ndarray, marks: Sequence[str], test: np.ndarray, test_marks: Sequence[str], what: str
-) -> None:
-    pairs = copies(test_marks, marks)
-    if pairs:
-        other, one = int(test[pairs[0][0]]), int(train[pairs[0][1]])
-        raise ManifestError(
-            f"{cohort.where(other)}: its scan is the same {what} as that of {cohort.where(one)}, but one is in "
-            f"{cohort.table['split'].iloc[other]} and the other in train ({len(pairs)} such test rows); drop one of "
-            "the two, or put both into one split"
-        )
-
-
 def refuse_table_copies(cohort: Cohort, train: np.ndarray, values_NF: np.ndarray) -> tuple[list[str], list[str]]:
     """Marks of the training rows of a table of features (N, F), and the notes of ``refuse_copies``; its errors."""
-    test = _test_rows(cohort)
+    test = held_out_rows(cohort)
     marks, others = ([mark(values_NF[row].reshape(1, -1, 1, 1)) for row in part] for part in (train, test))
     return marks, refuse_copies(cohort, train, marks, test, others)
 
 
-def marks_of(cache: VolumeCache, keys: Sequence[str]) -> list[str]:
-    """The mark of every entry, "" of one that is not there."""
-    found = {}
-    for key in dict.fromkeys(keys):
-        values = memory_map(cache.path(key), cache.dtype) if key else None
-        found[key] = "" if values is None else mark(values)
-    return [found[key] for key in keys]
+def marks_of(dataset: ScanDataset, rows: Iterable[int]) -> list[str]:
+    """The mark of every one of these rows."""
+    return [mark(dataset.volume(int(row)).numpy()) for row in rows]
 
 
 def held_out_marks(
@@ -95,7 +68,7 @@ def held_out_marks(
     Their scans are prepared into the cache, where ``embed`` finds them again; those that cannot be read are left out.
     most: where more than so many are not in the cache yet, only those that are in it are compared.
     """
-    rows = _test_rows(cohort)
+    rows = held_out_rows(cohort)
     for name in images:
         rows = rows[[isinstance(cell, str) and cell != "" for cell in cohort.table[name].iloc[rows]]]
     groups = cohort.files(rows, images)
@@ -116,17 +89,13 @@ def held_out_marks(
     except VolumeError:  # not one can be read
         return rows[:0], [], notes
     kept = [k for place, k in enumerate(chosen) if place not in failed]
-    return rows[kept], marks_of(cache, made.keys), notes
+    dataset = ScanDataset([groups[k] for k in kept], cache, preprocessing, {}, keys=made.keys)
+    return rows[kept], marks_of(dataset, range(len(kept))), notes
 
 
 def _in_cache(cache: VolumeCache, images: Images, preprocessing: Preprocessing) -> bool | None:
     """Whether a scan is in the cache; None where its files are absent."""
     try:
-        return layout(cache.path(cache.key(images, preprocessing)), cache.dtype) is not None
+        return cache.path(cache.key(images, preprocessing)).is_file()
     except VolumeError:
         return None
-
-
-def _test_rows(cohort: Cohort) -> np.ndarray:
-    split = cohort.table["split"].to_numpy()
-    return np.flatnonzero((split != "") & (split != "train"))

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 GROUP = "family"
 """The column whose rows stay together besides those of one person."""
+COPY = "scan_digest"
+"""The column of a features table whose rows show one image where they are equal (see ``medssl.data.copies``)."""
 _BASELINE = frozenset(("baseline", "bl", "base", "m0", "month0", "screening", "sc", "v0", "t0", "y0"))
 _SESSION = re.compile(r"([a-z]*?)[ _-]?0*(\d+)")
 _LONG = {
@@ -171,10 +173,14 @@ def families_of(table: pd.DataFrame) -> npt.NDArray[np.object_]:
     return out
 
 
-def groups_of(table: pd.DataFrame) -> npt.NDArray[np.object_]:
-    """``kept_together`` of a manifest or the meta data of a features table: by subject (or else id) and family."""
+def groups_of(table: pd.DataFrame, copies: bool = False) -> npt.NDArray[np.object_]:
+    """``kept_together`` of a manifest or the meta data of a features table: by subject (or else id) and family.
+
+    copies: people of whom the column ``COPY``, where there is one, says that they have the same scan are one, too.
+    """
     column = "subject" if "subject" in table.columns else "participant_id"
-    return kept_together(table[column].tolist(), families_of(table).tolist())
+    groups = kept_together(table[column].tolist(), families_of(table).tolist())
+    return kept_together(groups.tolist(), table[COPY].tolist()) if copies and COPY in table.columns else groups
 
 
 def sizes_of(subjects: Sequence[object], groups: Sequence[object]) -> Counter[str]:
