@@ -1,4 +1,4 @@
-"""YAML -> Recipe. The only place that reads YAML; an unknown key is an error that names the nearest known one."""
+"""YAML -> Recipe; an unknown key is an error that names the nearest known one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_serializer
 
 from medssl.catalog import CATALOG, check_arguments, check_micro_batch, check_regularizers, nearest
+from medssl.documents import yaml_file
 from medssl.errors import RecipeError
 from medssl.overrides import apply_override, as_numbers, blamed
 from medssl.training.options import Count, MonitorOptions, Number, Optimisation, Positive, TrainerOptions
@@ -119,7 +119,7 @@ class Recipe(_Strict):
 
     def to_yaml(self) -> str:
         """The resolved recipe as YAML."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        return yaml_file.to_yaml(self.to_dict())
 
     def absolute(self) -> Recipe:
         """The same recipe with absolute paths, so that a run can be continued and scored from any folder."""
@@ -235,14 +235,7 @@ def _check_parts(recipe: Recipe, where: str) -> None:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping, numbers as numbers; RecipeError naming the file and the line."""
-    try:
-        content = as_numbers(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except UnicodeDecodeError:
-        raise RecipeError(f"{path} is no UTF-8 text; save the recipe as plain YAML") from None
-    except yaml.YAMLError as problem:
-        mark = getattr(problem, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        raise RecipeError(f"{path}{line}: this is no valid YAML ({getattr(problem, 'problem', problem)})") from None
+    content = as_numbers(yaml_file.read_yaml(path))
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys such as method:, encoder:, data:")
     return content

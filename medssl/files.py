@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from medssl.errors import BusyError, UserError
 
@@ -20,17 +19,6 @@ _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG)
 FOREIGN_AGE_S = 24 * 3600.0
 """A temporary of another machine counts as left behind after a day."""
-
-
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """A JSON file that holds a mapping; UserError with a remedy where it is damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # no JSON, or no text
-        found = None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is damaged (no valid JSON); {remedy}")
-    return found
 
 
 def write_atomic(

@@ -6,8 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
+from medssl.documents.yaml_file import parse_yaml
 from medssl.errors import RecipeError
 
 _SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
@@ -29,10 +28,7 @@ def apply_override(content: dict[str, Any], override: str) -> None:
         meant = override if not equals and override.endswith((".csv", ".tsv")) else ""
         such = f"data.manifest={meant}" if meant else "optim.lr=1e-3"
         raise RecipeError(f"override '{override}' must read key=value, such as {such}")
-    try:
-        value = as_numbers(yaml.safe_load(text))
-    except yaml.YAMLError:
-        raise RecipeError(f"override '{override}': the value is no valid YAML; quote it") from None
+    value = as_numbers(parse_yaml(text, f"override '{override:.200}'", lines=False))
     node: Any = content
     *parents, last = key.split(".")
     for name in parents:

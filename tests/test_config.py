@@ -190,7 +190,7 @@ def test_an_override_that_cannot_be_applied_says_why(override: str, words: str):
         (b"method: \xff\xfe\n", "no UTF-8 text"),
         (b"optim: {lr: 1.0e-3}\n", "'method' is missing"),
         (b"method: {temperature: 0.1}\n", "'method.name' is missing"),
-        (b"method: !!python/object/apply:os.system ['true']\n", "no valid YAML"),
+        (b"method: !!python/object/apply:os.system ['true']\n", "the tag !!python/object/apply:os.system is not"),
     ],
 )
 def test_a_broken_recipe_file_is_named_with_its_line(tmp_path: Path, content: bytes, words: str):

@@ -12,12 +12,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from medssl.documents.json_file import parse_json
 from medssl.errors import BusyError, UserError
 from medssl.files import exclusive
 from medssl.study.plan import SEED, Range, Search, Settings, dimension
 from medssl.study.trial import Place, run_trial
 
 _WAIT_S = 300.0
+_DAMAGED = (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError)
+"""What Optuna raises for a damaged line of its journal."""
 _OPEN = ("RUNNING", "WAITING")
 
 
@@ -45,7 +48,14 @@ def open_journal(place: Place) -> Any:
             optuna.storages.journal.JournalFileBackend(str(place.out / "optuna.journal"))
         )
         return optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True)
-    except (ValueError, KeyError, TypeError) as problem:  # what a damaged line of the journal gives
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        RecursionError,
+    ) as problem:  # what a damaged line of the journal gives
         raise UserError(
             f"{place.out / 'optuna.journal'} is damaged ({problem}); delete it: proposals are made anew, and those "
             "that were trained are read from trials/"
@@ -127,7 +137,11 @@ def _complete(trial: Any, place: Place) -> bool:
 
 
 def _decoded(params: dict[str, Any]) -> Settings:
-    return {key: json.loads(value) if isinstance(value, str) else value for key, value in params.items()}
+    anew = "delete it: proposals are made anew, and those that were trained are read from trials/"
+    return {
+        key: parse_json(value, f"optuna.journal: {key}", anew) if isinstance(value, str) else value
+        for key, value in params.items()
+    }
 
 
 def _search(place: Place) -> Search:
