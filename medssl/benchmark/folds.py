@@ -12,9 +12,9 @@ from medssl.assemble import say
 from medssl.benchmark.preset import Preset
 from medssl.config import load_recipe
 from medssl.data.columns import chosen_columns
-from medssl.data.copies import same_files
 from medssl.data.folds import challenge_folds
 from medssl.data.manifest import Cohort
+from medssl.data.twins import with_copies
 from medssl.errors import ManifestError, UserError
 from medssl.files import write_atomic
 from medssl.tables.age_use import RULE, impossible
@@ -37,7 +37,7 @@ def fold_manifests(manifest: Path, preset: Preset, out: Path, progress: bool = T
         table = table.drop(columns=[name for name in idle if name not in named])
     if "site" not in table or (table["site"] == "").all():
         raise UserError(f"{manifest} names no sites, so there is nothing to hold out; fill the column site")
-    together = table.assign(**{COPY: same_files(table["image"].tolist())})
+    together = table.assign(**{COPY: with_copies(cohort, columns)[COPY]})
     written: dict[tuple[str, int], Path] = {}
     for design, folds in preset.designs.items():
         for fold, split in enumerate(_splits(together, design, folds, manifest)):

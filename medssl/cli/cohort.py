@@ -158,8 +158,8 @@ def split(
         table = with_family(table, group, list(given.columns), str(manifest))
         given["family"] = given[group].to_numpy()
     labels = same_files(table["image"].tolist())
-    together = table.assign(**{COPY: labels})
-    table = table.assign(split=split_cohort(together, sites, external_fraction, internal_fraction, seed=seed))
+    kept = table.assign(**{COPY: labels})
+    table = table.assign(split=split_cohort(kept, sites, external_fraction, internal_fraction, seed=seed))
     for name in given.columns:
         if name == "image" or name.startswith("image_") or (name == "mask" and table[name].dtype == object):
             given[name] = table[name].to_numpy()

@@ -71,7 +71,7 @@ def refuse_leaks(cohort: Cohort) -> None:
     if len(train) and len(test):
         cells = cohort.table["image"].tolist()
         marks, others = ([file_key(cells[row]) for row in rows.tolist()] for rows in (train, test))
-        refuse_twins(cohort, train, marks, test, others, "file")
+        refuse_twins(cohort, train, marks, test, others, "scan is the same file as that")
 
 
 def held_out_rows(cohort: Cohort) -> np.ndarray:
@@ -83,12 +83,12 @@ def held_out_rows(cohort: Cohort) -> np.ndarray:
 def refuse_twins(
     cohort: Cohort, train: np.ndarray, marks: Sequence[str], test: np.ndarray, test_marks: Sequence[str], what: str
 ) -> None:
-    """Raise ManifestError where a test row shows the same file or image (what) as a training row, by their marks."""
+    """Raise ManifestError where a test row and a training row have one mark. what: ends in "as that"."""
     pairs = copies(test_marks, marks)
     if pairs:
         other, one = int(test[pairs[0][0]]), int(train[pairs[0][1]])
         raise ManifestError(
-            f"{cohort.where(other)}: its scan is the same {what} as that of {cohort.where(one)}, but one is in "
+            f"{cohort.where(other)}: its {what} of {cohort.where(one)}, but one is in "
             f"{cohort.table['split'].iloc[other]} and the other in train ({len(pairs)} such test rows); drop one of "
             "the two, or put both into one split"
         )

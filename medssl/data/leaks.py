@@ -20,13 +20,19 @@ _ROUNDING = 0.1
 
 
 def refuse_copies(
-    cohort: Cohort, train: np.ndarray, marks: Sequence[str], test: np.ndarray, test_marks: Sequence[str]
+    cohort: Cohort,
+    train: np.ndarray,
+    marks: Sequence[str],
+    test: np.ndarray,
+    test_marks: Sequence[str],
+    columns: bool = False,
 ) -> list[str]:
     """Notes on scans that are in train twice; ManifestError for one that is in train and in a test split.
 
-    train, test: rows. marks, test_marks: their ``medssl.data.copies.mark``.
+    train, test: rows. marks, test_marks: their ``medssl.data.copies.mark``. columns: what is trained on are features.
     """
-    refuse_twins(cohort, train, marks, test, test_marks, "image")
+    what, that = ("features are the same", "those") if columns else ("scan is the same image", "that")
+    refuse_twins(cohort, train, marks, test, test_marks, f"{what} as {that}")
     twice = repeats(marks)
     if not twice:
         return []
@@ -34,11 +40,12 @@ def refuse_copies(
     people = sum(cohort.table["subject"].iloc[a] != cohort.table["subject"].iloc[b] for a, b in pairs)
     ages = [abs(cohort.table["age"].iloc[a] - cohort.table["age"].iloc[b]) > _ROUNDING for a, b in pairs]
     one, other = next((pair for pair, differs in zip(pairs, ages, strict=True) if differs), pairs[0])
-    tail = f", {people} of them of another person" if people else ""
+    tail = f", {people} of another person" if people else ""
     tail += f", {sum(ages)} with another age" if any(ages) else ""
+    rows, shown = ("row", "has the features") if columns else ("scan", "is the image")
     return [
-        f"{len(pairs)} of {count(len(train), 'training scan')} {'are' if len(pairs) > 1 else 'is'} the same image as "
-        f"another one{tail} (such as {cohort.where(other)} and {cohort.where(one)}); keep one of them"
+        f"{len(pairs)} of {count(len(train), f'training {rows}')} {shown} of an earlier one{tail} (such as "
+        f"{cohort.where(one)} and {cohort.where(other)}); keep one of them"
     ]
 
 
@@ -46,7 +53,7 @@ def refuse_table_copies(cohort: Cohort, train: np.ndarray, values_NF: np.ndarray
     """Marks of the training rows of a table of features (N, F), and the notes of ``refuse_copies``; its errors."""
     test = held_out_rows(cohort)
     marks, others = ([mark(values_NF[row].reshape(1, -1, 1, 1)) for row in part] for part in (train, test))
-    return marks, refuse_copies(cohort, train, marks, test, others)
+    return marks, refuse_copies(cohort, train, marks, test, others, columns=True)
 
 
 def marks_of(dataset: ScanDataset, rows: Iterable[int]) -> list[str]:

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from medssl.data.copies import same_files
+from medssl.config import load_recipe
 from medssl.data.folds import split_cohort
 from medssl.data.groups import refuse_leaks
 from medssl.data.manifest import Cohort
+from medssl.data.twins import with_copies
 from medssl.errors import ManifestError, UserError
 from medssl.files import write_atomic
 from medssl.probes.rows import INTERNAL, Rows, read_rows
 from medssl.study.plan import Study
-from medssl.tables.people import COPY
 
 
 def hold_out(cohort: Cohort, study: Study, out: Path) -> None:
@@ -34,9 +34,10 @@ def hold_out(cohort: Cohort, study: Study, out: Path) -> None:
     if study.test:
         refuse_leaks(cohort)  # said now, not after the last trial
     table = cohort.table.iloc[rows].reset_index(drop=True)
+    columns = load_recipe(study.recipe, study.changes).data.columns
     options = study.validation
     split = split_cohort(
-        table.assign(**{COPY: same_files(table["image"].tolist())}),
+        with_copies(cohort.subset(rows), columns),
         external_sites=None if options.sites else [],
         external_fraction=options.sites,
         internal_fraction=options.people,
