@@ -91,7 +91,7 @@ def _digests(table: FeatureTable) -> list[str]:
     """The marks of the scans that a table's encoder was trained on; none where its run folder does not say."""
     run = Path(str(table.provenance.get("run", "")))
     file = (run if run.is_dir() else run.parent) / DIGESTS
-    if not file.is_file():
+    if not table.provenance.get("run") or not file.is_file():
         return []
     found = read_json(file, Digests, "delete it, and scans that the encoder has seen are told by their names alone")
     return found["scans"] if found["encoder"] == table.provenance.get("encoder") else []
