@@ -25,15 +25,18 @@ from medssl.data.columns import Columns
 from medssl.data.contents import Began, Contents
 from medssl.data.dataset import ScanDataset, TableDataset
 from medssl.data.groups import refuse_leaks
+from medssl.data.leaks import held_out_marks, marks_of, refuse_copies, refuse_table_copies
 from medssl.data.manifest import Cohort, Images
 from medssl.data.preprocess import Preprocessing
 from medssl.data.reference import Stamps, summary
+from medssl.data.spellings import spelling_notes
 from medssl.encoders import build_encoder
 from medssl.encoders.file import weights_digest
 from medssl.errors import ManifestError, RecipeError, UserError
 from medssl.files import in_turn, write_atomic
 from medssl.heads.file import save_head
 from medssl.methods.base import Method
+from medssl.tables.people import COPY
 from medssl.training.device import refuse_machine
 from medssl.training.monitors import tensorboard_writer
 from medssl.training.run import origin, process_rank, processes
@@ -42,7 +45,7 @@ from medssl.types import Facts
 from medssl.views.pair import ViewMaker
 from medssl.views.policies import WITHOUT_PLACE, Policy, build_policy
 
-_NOT_LABELS = frozenset({"participant_id", "session", "split", "weight", "manifest", "row", "subject", "unlike"})
+_NOT_LABELS = frozenset({"participant_id", "session", "split", "weight", "manifest", "row", "subject", "unlike", COPY})
 _CODES = ("sex", "site", "dataset", "diagnosis", "subject")
 
 
@@ -60,6 +63,7 @@ class Assembly:
     columns: Columns | None = None
     balance: np.ndarray | None = None  # codes of all rows that every batch holds alike, -1 where there is none
     contents: Contents | None = None  # of the training scans; None for a table
+    marks: tuple[str, ...] = ()  # of the training scans, see medssl.data.copies
 
     def save_projection(self, path: Path) -> str | None:
         """Keep the projector beside the encoder, where the method has one (``medssl embed --projection``); its hash."""
@@ -93,14 +97,16 @@ def assemble(recipe: Recipe, progress: bool = True, began: Began | None = None) 
     refuse_leaks(cohort)
     _refuse_options(recipe)
     table, said = usable_ages(cohort, rows, recipe)
-    say((*cohort.notes, *said), progress)
+    say((*cohort.notes, *spelling_notes(cohort), *said), progress)
     stamps = Stamps()
     columns = None if recipe.data.columns is None else Columns.fit(cohort, rows, recipe.data.columns)
     if columns is None:
-        dataset, shape, contents = _of_images(recipe, cohort, rows, preprocessing, progress, stamps, began)
+        dataset, shape, contents, marks = _of_images(recipe, cohort, rows, preprocessing, progress, stamps, began)
     else:
-        contents = None
-        dataset, shape = TableDataset(columns.matrix(cohort), {}), (1, len(columns.names), 1, 1)
+        values_NF, contents = columns.matrix(cohort), None
+        dataset, shape = TableDataset(values_NF, {}), (1, len(columns.names), 1, 1)
+        marks, twice = refuse_table_copies(cohort, rows, values_NF)
+        say(twice, progress)
         if columns.filled and progress and process_is_first():
             print(f"{columns.filled} empty cells of the training rows become the mean of their column", file=sys.stderr)
     policy = replace(build_policy(recipe.views.policy), dtype=getattr(torch, recipe.views.products))
@@ -138,7 +144,7 @@ def assemble(recipe: Recipe, progress: bool = True, began: Began | None = None) 
         "training": _training(aged, rows) | ({} if columns is None else columns.facts),
         "views": policy.to_list(),
     }
-    return Assembly(recipe, aged, preprocessing, dataset, method, rows, info, columns, balance, contents)
+    return Assembly(recipe, aged, preprocessing, dataset, method, rows, info, columns, balance, contents, tuple(marks))
 
 
 def _refuse_options(recipe: Recipe) -> None:
@@ -179,10 +185,10 @@ def _of_images(
     progress: bool,
     stamps: Stamps,
     began: Began | None,
-) -> tuple[ScanDataset, tuple[int, ...], Contents]:
-    """The training scans, preprocessed into the cache, their common shape and what their files hold.
+) -> tuple[ScanDataset, tuple[int, ...], Contents, list[str]]:
+    """The training scans, preprocessed into the cache, their common shape, what their files hold, and their marks.
 
-    Of other rows nothing is ever read.
+    Scans of the test splits are prepared too where they can be, and compared: nothing else is done with them.
     """
     cache = VolumeCache(recipe.data.cache, dtype=recipe.data.cache_dtype)
     used = cohort.files(rows, recipe.data.images)
@@ -198,12 +204,18 @@ def _of_images(
         if before is not None and (stale := before.differing(made.sources)):  # of another file of this name and time
             cache.drop(made.keys[k] for k in stale)
             made = cache.prepare(used, preprocessing, workers=None, progress=bar, where=where, stamps=stamps)
+        test, others, notes = held_out_marks(
+            cohort, recipe.data.images, cache, preprocessing, most=len(rows), progress=bar, stamps=stamps
+        )
     contents = before or Contents.of(used, made.sources, stamps)
     files: list[Images] = [()] * len(cohort.table)
     keys = [""] * len(cohort.table)
     for row, group, key in zip(rows, used, made.keys, strict=True):
         files[row], keys[row] = group, key
-    return ScanDataset(files, cache, preprocessing, {}, keys=keys), made.shape, contents
+    dataset = ScanDataset(files, cache, preprocessing, {}, keys=keys)
+    marks = marks_of(dataset, rows)
+    say((*refuse_copies(cohort, rows, marks, test, others), *notes), progress)
+    return dataset, made.shape, contents, marks
 
 
 def _refuse_places(policy: Policy, shape: Sequence[int]) -> None:

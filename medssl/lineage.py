@@ -12,6 +12,7 @@ import pandas as pd
 from medssl.assemble import Assembly
 from medssl.config import Recipe, file_digest, load_recipe
 from medssl.data.contents import Began, Contents, changed
+from medssl.data.copies import file_key
 from medssl.data.manifest import Cohort
 from medssl.documents.json_file import LARGEST_LOG, read_bytes
 from medssl.encoders.file import load_encoder, read_card, weights_digest
@@ -21,6 +22,7 @@ from medssl.features.table import FeatureTable
 from medssl.files import write_atomic
 from medssl.network import network_of
 from medssl.tables.people import GROUP, families_of, group_column, groups_of, torn
+from medssl.tables.spelling import alike_names, alike_people, said_of_names, said_of_people
 from medssl.training.run import Run, now, process_rank, processes
 
 _PLACES = (
@@ -135,52 +137,77 @@ def sources_of(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"path": path, "weight": weight} for path, weight in zip(paths, weights, strict=True)]
 
 
-def seen_in_training(table: FeatureTable) -> str | None:
-    """A note where test rows show scans, people or families that the encoder was trained on.
+def seen_in_training(table: FeatureTable, by_files: bool = True) -> list[str]:
+    """Notes where test rows show scans, people or families that the encoder was trained on, or that may be them.
 
-    None where there are none, where the table is of the training cohort itself (whose splits were checked before the
-    training), and where the run or a manifest is gone.
+    by_files: also of scans, where their contents have not told already (see ``medssl.same_scans``).
+    None where the table is of the training cohort itself (whose splits were checked before the training), and where
+    the run or a manifest is gone.
     """
     source = table.provenance
     run, scored = Path(str(source.get("run", ""))), sources_of(source)
     if not run.exists() or not scored or not all(Path(s["path"]).is_file() for s in scored):
-        return None
+        return []
     network = network_of(run, False)
     if not network.manifests or not all(Path(s["path"]).is_file() for s in network.manifests):
-        return None
+        return []
     of_scans = network.columns is None
     trained, tested = Cohort.read(network.manifests, images=of_scans), Cohort.read(scored, images=of_scans)
     if trained.digest == tested.digest or tested.digest != source.get("manifest"):
-        return None
+        return []
     before = trained.table.iloc[trained.rows("train")]
     test = tested.table[tested.table["split"].isin(["internal_test", "external_test"])]
-    scans = test.index[test["image"].isin(set(before["image"]) - {""})]
-    people = test.index[test["subject"].isin(set(before["subject"]))]
-    if len(scans):
-        return (
+    spelled = _spelled(trained, before, tested, test)
+    known = {key for cell in before["image"].unique() if cell and (key := file_key(cell) or cell)}
+    cells = test["image"].tolist() if by_files else []
+    scans = [test.index[k] for k, cell in enumerate(cells) if cell and (file_key(cell) or cell) in known]
+    if scans:
+        return [
             f"{len(scans)} of {len(test)} test scans were trained on by this encoder (first: "
-            f"{tested.where(int(scans[0]))}), so their scores say nothing about new people"
-        )
+            f"{tested.where(int(scans[0]))}), so their scores say nothing about new people",
+            *spelled,
+        ]
+    people = test.index[test["subject"].isin(set(before["subject"]))]
     if len(people):
-        return (
+        return [
             f"{len(people)} of {len(test)} test rows carry the id of somebody this encoder was trained on (first: "
-            f"{tested.where(int(people[0]))}); fill the column dataset where they are different people"
-        )
-    return _relatives(before, test, tested)
+            f"{tested.where(int(people[0]))}); fill the column dataset where they are different people",
+            *spelled,
+        ]
+    return [*_relatives(before, test, tested), *spelled]
 
 
-def _relatives(before: pd.DataFrame, test: pd.DataFrame, tested: Cohort) -> str | None:
+def _spelled(trained: Cohort, before: pd.DataFrame, tested: Cohort, test: pd.DataFrame) -> list[str]:
+    """Notes on test rows whose person or site may be one that was trained on, in another spelling."""
+    both = pd.concat([before, test], ignore_index=True)
+    old = np.arange(len(both)) < len(before)
+    ids, datasets, subjects = (both[name].tolist() for name in ("participant_id", "dataset", "subject"))
+    sources = ["the training" if is_old else "this table" for is_old in old]
+    pairs = [pair for pair in alike_people(ids, datasets, subjects, old, ~old, sources) if pair.apart]
+    places = []
+    for pair in pairs:
+        places += [trained.where(int(before.index[pair.one])), tested.where(int(test.index[pair.other - len(before)]))]
+    said = [said_of_people(pairs, places)]
+    for column in ("site", "dataset"):
+        names = both[column].to_numpy(dtype=object)
+        across = [group for group in alike_names(names.tolist(), column) if set(group) & set(names[old])]
+        new = {name for group in across for name in group} - set(names[old])
+        said.append(said_of_names([name for name in names if any(new & set(g) and name in g for g in across)], column))
+    return [words for words in said if words]
+
+
+def _relatives(before: pd.DataFrame, test: pd.DataFrame, tested: Cohort) -> list[str]:
     """A note where test rows are of families that were trained on."""
     both = pd.concat([_who(before), _who(test)], ignore_index=True)
     old = np.arange(len(both)) < len(before)
     found = torn(groups_of(both), families_of(both), old, ~old)
     if found is None:
-        return None
+        return []
     row = int(test.index[found.other - len(before)])
-    return (
+    return [
         f"{found.rows} of {len(test)} test rows are of a family that this encoder was trained on (first: "
         f"{tested.where(row)}); fill the column dataset where they are different families"
-    )
+    ]
 
 
 def _who(table: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from medssl.probes.challenge_folds import fold_columns, read_folds
 from medssl.probes.challenge_table import Board
 from medssl.probes.rows import people
 from medssl.references import reference_features
+from medssl.same_scans import copied, trained_on
 from medssl.stages import embed
 from medssl.training.run import Run
 
@@ -81,6 +83,7 @@ def score_openbhb(
         reduced=QUICK if quick else (),
         watch=lambda jobs: _watched(jobs, progress),
     )
+    board = replace(board, notes=(*copied(table), *trained_on(table), *board.notes))
     board.write(folder)
     return board
 

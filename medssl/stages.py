@@ -38,6 +38,7 @@ from medssl.pretraining import finished_at, resume_run, train_run
 from medssl.probes.scorecard import Line, Scores, scorecard
 from medssl.references import reference_features
 from medssl.report.build import build_report
+from medssl.same_scans import copied, trained_on
 from medssl.training.checkpoints import list_checkpoints
 from medssl.training.device import announce
 from medssl.training.run import Run, process_rank
@@ -190,9 +191,10 @@ def score(
         harmonize=harmonizer,
         watch=lambda lines: _watched(lines, progress),
     )
-    overlap = seen_in_training(table)
+    by_content = trained_on(table)
+    overlap = [*copied(table), *by_content, *seen_in_training(table, by_files=not by_content)]
     told = said_of(table, features_path(target) if target.is_dir() else target)
-    result = replace(result, notes=(*([overlap] if overlap else []), *told, *result.notes))
+    result = replace(result, notes=(*overlap, *told, *result.notes))
     result.write(Path(out) if out else (target if target.is_dir() else target.parent))
     return result
 

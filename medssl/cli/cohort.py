@@ -140,11 +140,12 @@ def split(
       medssl cohort split manifest.csv -o split.csv --group Family_ID
     """
     from medssl.data.cohorts.tables import COLUMNS, read_table, write_manifest
+    from medssl.data.copies import same_files
     from medssl.data.folds import split_cohort, split_notes
     from medssl.data.groups import with_family
     from medssl.data.manifest import Cohort
     from medssl.data.manifest_file import known_name
-    from medssl.tables.people import group_column
+    from medssl.tables.people import COPY, group_column
 
     free_to_write(out, overwrite)
     cohort = Cohort.read(manifest, images=False)
@@ -156,7 +157,9 @@ def split(
     if group is not None:
         table = with_family(table, group, list(given.columns), str(manifest))
         given["family"] = given[group].to_numpy()
-    table = table.assign(split=split_cohort(table, sites, external_fraction, internal_fraction, seed=seed))
+    labels = same_files(table["image"].tolist())
+    kept = table.assign(**{COPY: labels})
+    table = table.assign(split=split_cohort(kept, sites, external_fraction, internal_fraction, seed=seed))
     for name in given.columns:
         if name == "image" or name.startswith("image_") or (name == "mask" and table[name].dtype == object):
             given[name] = table[name].to_numpy()
@@ -173,6 +176,11 @@ def split(
             typer.echo(f"{label}: {len(rows)} scans, {rows['subject'].nunique()} subjects; sites: {places}")
     if group not in (None, "family"):
         typer.echo(f"note: the column {group} was copied to the column family, which keeps its people on one side")
+    if several := len(labels) - labels.count(""):
+        typer.echo(
+            f"note: {several} rows name files of the same content as others, and stay on their side; `medssl cohort "
+            f"check {manifest}` names them"
+        )
     for note in split_notes(table, external_fraction if sites is None else None):
         typer.echo(f"note: {note}")
     typer.echo(f"written: {written}")

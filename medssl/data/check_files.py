@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from medssl.data.check_voxels import absurd, unusable
+from medssl.data.copies import file_mark
 from medssl.data.image_files import NIFTI, data_file, suffix_of
 from medssl.data.parts import sample_bytes
 from medssl.data.pool import in_order
@@ -82,7 +83,7 @@ def _examined(path: Path, deep: bool) -> FileFacts:
     try:
         header = read_header(path)
         voxels = data_file(reference.file)
-        mark = sample_bytes(reference) if reference.part else _mark(voxels, voxels.stat().st_size).encode()
+        mark = sample_bytes(reference) if reference.part else file_mark(voxels).encode()
     except UserError as error:
         if reason := _absent(reference, None):
             return replace(facts, code="missing-file", text=reason)
@@ -169,19 +170,6 @@ def _length(path: Path) -> tuple[int, bool]:
         packed = stream.read(2) == _GZIP
         size = stream.seek(-4, os.SEEK_END) + 4
         return int.from_bytes(stream.read(4), "little") if packed else size, packed
-
-
-def _mark(path: Path, size: int) -> str:
-    """Checksum and length from the end of a gzip file, or a digest of three blocks of a plain one."""
-    with path.open("rb") as stream:
-        if stream.read(2) == _GZIP and size > 18:
-            stream.seek(-8, os.SEEK_END)
-            return stream.read(8).hex()
-        digest = hashlib.sha256(str(size).encode())
-        for part in (0.3, 0.5, 0.7):
-            stream.seek(int(part * size))
-            digest.update(stream.read(1 << 16))
-    return digest.hexdigest()
 
 
 def _conflict(header: Header, path: Path) -> str:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from medssl.data.cache import VolumeCache
 from medssl.data.columns import Columns
 from medssl.data.dataset import ScanDataset, TableDataset, plain_batches
+from medssl.data.leaks import marks_of
 from medssl.data.manifest import Cohort
 from medssl.data.preprocess import Preprocessing
 from medssl.errors import StaleError, UserError
@@ -30,6 +31,7 @@ from medssl.features.scans import failures_path, read_scans
 from medssl.features.table import FOLDS, FeatureTable
 from medssl.features.unlike import UNLIKE, judge, places_of
 from medssl.files import exclusive, make_folder, write_atomic
+from medssl.tables.people import COPY
 
 PART = 256
 _LOST = ("participant_id", "session")
@@ -85,6 +87,7 @@ def embed_cohort(
     preprocessed volume (``Policy.clean``). provenance: names of the parents (encoder, manifest, recipe); parts of an
     interrupted run are reused only where they have the same parents, and a finished table of the same parents is
     returned as it is.
+    The column "scan_digest" is equal in rows that show one image, and tells nothing of the image itself.
     likeness: of the encoder's training scans; the table gets the column "unlike" and provenance what is to be said of
     scans that look unlike them. strict: these are refused. on_error: "stop" or "skip", which leaves scans that cannot
     be read out of the table, lists them in ``failures_path(out)``, and counts them in provenance.
@@ -117,7 +120,10 @@ def embed_cohort(
 
     with exclusive(out.with_name(f".{out.name}.lock"), str(out)):
         matrix, looks = _in_parts(forward, dataset, cohort, out, provenance, device, batch, workers, progress, likeness)
-        meta, told = cohort.table[_kept(cohort, columns)], dict(provenance)
+        meta, told = (
+            cohort.table[_kept(cohort, columns)].assign(**{COPY: marks_of(dataset, range(len(dataset)))}),
+            dict(provenance),
+        )
         if likeness is not None:
             verdict = judge(likeness, looks[:, :-1], looks[:, -1], cohort.where, places_of(cohort))
             if strict and verdict.refusal:
@@ -146,7 +152,7 @@ def _again(table: FeatureTable, out: Path, strict: bool) -> FeatureTable:
 
 def _kept(cohort: Cohort, columns: Columns | None) -> list[str]:
     """Columns that travel into a features table: what is known of a scan, and the user's own, but no input."""
-    inputs = {"manifest", "row", "weight", "mask", UNLIKE, *(columns.names if columns is not None else ())}
+    inputs = {"manifest", "row", "weight", "mask", UNLIKE, COPY, *(columns.names if columns is not None else ())}
     own = [str(c) for c in cohort.table if c not in (*_META, *inputs) and not str(c).startswith("image")]
     return [*(c for c in _META if c in cohort.table), *own]
 
