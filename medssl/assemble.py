@@ -97,8 +97,8 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     policy = replace(build_policy(recipe.views.policy), dtype=getattr(torch, recipe.views.products))
     _refuse_places(policy, shape)
     aged = cohort if table is cohort.table else replace(cohort, table=table)
-    labels, meta = _columns(aged, rows)
-    facts = Facts(len(cohort.table), rows, recipe.data.batch_size * number, tuple(shape), labels)
+    labels, meta, coded = _columns(aged, rows)
+    facts = Facts(len(cohort.table), rows, recipe.data.batch_size * number, tuple(shape), labels, coded)
     torch.manual_seed(recipe.trainer.seed)
     encoder = build_encoder(
         recipe.encoder.name, in_channels=shape[0], shape=tuple(shape[1:]), **recipe.encoder.arguments
@@ -244,9 +244,9 @@ def _names(cohort: Cohort) -> str:
     return ", ".join(str(p) for p in cohort.paths)
 
 
-def _columns(cohort: Cohort, rows: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Tensor]]:
-    """Labels of the training rows (NaN elsewhere) for set-up, and the columns that batches carry."""
-    labels, meta = {}, {}
+def _columns(cohort: Cohort, rows: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Tensor], frozenset[str]]:
+    """Labels of the training rows (NaN elsewhere), the columns that batches carry, and which of them hold names."""
+    labels, meta, names = {}, {}, set()
     inside = np.zeros(len(cohort.table), bool)
     inside[rows] = True
     for name in cohort.table.columns:
@@ -255,12 +255,13 @@ def _columns(cohort: Cohort, rows: np.ndarray) -> tuple[dict[str, np.ndarray], d
         values = cohort.labels(name)
         coded = name in _CODES or not pd.api.types.is_numeric_dtype(cohort.table[name])
         if coded:
+            names.add(str(name))
             meta[name] = torch.from_numpy(np.where(np.isnan(values), -1, values).astype(np.int64))
         else:
             meta[name] = torch.from_numpy(values.astype(np.float32))
         if name != "subject":
             labels[name] = np.where(inside, values, np.nan)
-    return labels, meta
+    return labels, meta, frozenset(names)
 
 
 def _training(cohort: Cohort, rows: np.ndarray) -> dict[str, Any]:

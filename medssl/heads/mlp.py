@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ _ACTS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
     "none": nn.Identity,
 }
-_NORMS = ("batch", "layer", "group", "none")
+Norm = Literal["batch", "layer", "group", "none"]
 
 
 def _norm_1d(kind: str, features: int, affine: bool) -> nn.Module:
@@ -57,7 +57,7 @@ class MLP(nn.Module):
         sizes = wholes("dims", dims)
         if len(sizes) < 2:
             raise RecipeError(f"dims={list(sizes)} must name at least the input and the output size")
-        choice("norm", norm, _NORMS)
+        choice("norm", norm, get_args(Norm))
         make_act = _ACTS[choice("act", act, tuple(_ACTS))]
         layers: list[nn.Module] = []
         for i, (a, b) in enumerate(pairwise(sizes)):

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import nn
 
+from medssl.checks import Depth, Flag, Heads, Part, Width
 from medssl.errors import RecipeError
 from medssl.heads.tokens import TokenDecoder, random_keep
 from medssl.losses.reconstruct import masked_patch_mse
@@ -33,11 +34,11 @@ class MaskedAutoencoder(Method):
         encoder: nn.Module,
         facts: Facts,
         *,
-        ratio: float = 0.75,
-        norm_pix: bool = False,
-        decoder_width: int = 192,
-        decoder_depth: int = 2,
-        decoder_heads: int = 6,
+        ratio: Part = 0.75,
+        norm_pix: Flag = False,
+        decoder_width: Width = 192,
+        decoder_depth: Depth = 2,
+        decoder_heads: Heads = 6,
     ) -> None:
         super().__init__(encoder, facts)
         tokens, patch = int(encoder.n_tokens), tuple(encoder.patch)  # type: ignore[arg-type]
