@@ -211,6 +211,10 @@ Heads = Annotated[int, Interval(1, 128)]
 """Attention heads of a layer."""
 Sizes = Annotated[Sequence[Width], Listed(1, 16)]
 """Units of layers, one after another."""
+Dims = Annotated[Sequence[Count], Listed(2, 17)]
+"""Sizes of a perceptron from its input to its output."""
+Grid = Annotated[tuple[Count, Count, Count], Listed(3, 3)]
+"""Voxels or tokens along D, H, W."""
 Flag = Annotated[bool, YesNo()]
 Column = Annotated[str, Text("the name of a column of the manifest")]
 Columns = Annotated[tuple[Column, ...], Listed(1, 64, unique=True)]
@@ -242,7 +246,7 @@ def nearest(word: Any, known: Iterable[Any], within: str = "") -> str:
 def near(word: Any, known: Iterable[str]) -> str | None:
     """The known name that looks most like a word, capitals aside; None where none is like it."""
     lower = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(str(word)[:200].lower(), lower, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(word)[:200].lower(), lower, n=1, cutoff=0.6)
     return lower[close[0]] if close else None
 
 

@@ -229,7 +229,7 @@ def parse_recipe(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
 
 def _check_parts(recipe: Recipe, where: str) -> None:
     """Let method, encoder and views check their own keys now, not after hours of reading scans."""
-    from medssl.encoders import encoder_arguments
+    from medssl.encoders import check_encoder
     from medssl.views.policies import build_policy
 
     try:
@@ -237,12 +237,7 @@ def _check_parts(recipe: Recipe, where: str) -> None:
         check_regularizers(recipe.method.name, [(r.name, r.arguments) for r in recipe.regularizers])
         if recipe.trainer.micro_batch is not None:
             check_micro_batch(recipe.method.name, recipe.trainer.strategy)
-        known = list(encoder_arguments(recipe.encoder.name))
-        for key in recipe.encoder.arguments:
-            if key not in known:
-                raise RecipeError(
-                    f"encoder.{key} is no argument of '{recipe.encoder.name}'; {nearest(key, known, 'encoder.')}"
-                )
+        check_encoder(recipe.encoder.name, recipe.encoder.arguments)
         build_policy(recipe.views.policy)
     except RecipeError as problem:
         raise RecipeError(f"{where}: {problem}") from None
