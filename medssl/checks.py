@@ -143,7 +143,7 @@ class Text(Rule):
 class Listed(Rule):
     """A list of ``least`` to ``most`` entries, each of the declared type.
 
-    unique: no entry stands twice. one: a single number stands for a list that repeats it ``most`` times.
+    unique: no entry stands twice. one: a single number stands for a list that repeats it ``least`` times.
     """
 
     entries: ClassVar[bool] = True
@@ -159,7 +159,7 @@ class Listed(Rule):
 
     def _take(self, value: Any, kind: Any) -> Any:
         if self.one and isinstance(value, Real) and not isinstance(value, bool):
-            return [value] * self.most
+            return [value] * self.least
         if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
             raise TypeError
         twice = self.unique and any(a == b for k, a in enumerate(value) for b in value[:k])
@@ -215,6 +215,8 @@ Dims = Annotated[Sequence[Count], Listed(2, 17)]
 """Sizes of a perceptron from its input to its output."""
 Grid = Annotated[tuple[Count, Count, Count], Listed(3, 3)]
 """Voxels or tokens along D, H, W."""
+Intensity = Annotated[float, Interval(-1e6, 1e6)]
+"""A value of voxels."""
 Flag = Annotated[bool, YesNo()]
 Column = Annotated[str, Text("the name of a column of the manifest")]
 Columns = Annotated[tuple[Column, ...], Listed(1, 64, unique=True)]
