@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,11 @@ from medssl.data.manifest import Cohort, Images
 from medssl.data.preprocess import Preprocessing
 from medssl.data.reference import Stamps, summary
 from medssl.encoders import build_encoder
-from medssl.errors import ManifestError, RecipeError, UserError
+from medssl.errors import ManifestError, RecipeError, UserError, VolumeError
 from medssl.files import in_turn, write_atomic
 from medssl.heads.file import save_head
 from medssl.methods.base import Method
+from medssl.rehearsal import rehearse
 from medssl.training.device import refuse_machine
 from medssl.training.monitors import tensorboard_writer
 from medssl.training.run import origin, process_rank, processes
@@ -88,31 +90,20 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     say((*cohort.notes, *said), progress)
     stamps = Stamps()
     columns = None if recipe.data.columns is None else Columns.fit(cohort, rows, recipe.data.columns)
-    if columns is None:
-        dataset, shape = _of_images(recipe, cohort, rows, preprocessing, progress, stamps)
-    else:
-        dataset, shape = TableDataset(columns.matrix(cohort), {}), (1, len(columns.names), 1, 1)
-        if columns.filled and progress and process_is_first():
-            print(f"{columns.filled} empty cells of the training rows become the mean of their column", file=sys.stderr)
-    policy = replace(build_policy(recipe.views.policy), dtype=getattr(torch, recipe.views.products))
-    _refuse_places(policy, shape)
     aged = cohort if table is cohort.table else replace(cohort, table=table)
     labels, meta, coded = _columns(aged, rows)
-    facts = Facts(len(cohort.table), rows, recipe.data.batch_size * number, tuple(shape), labels, coded)
+    facts = Facts(len(cohort.table), rows, recipe.data.batch_size * number, (), labels, coded)
+    policy = replace(build_policy(recipe.views.policy), dtype=getattr(torch, recipe.views.products))
+    fits = partial(_refuse_parts, recipe, aged, facts, policy)
+    if columns is None:
+        dataset, shape = _of_images(recipe, cohort, rows, preprocessing, progress, stamps, fits)
+    else:
+        dataset, shape = TableDataset(columns.matrix(cohort), {}), (1, len(columns.names), 1, 1)
+        fits(shape)
+        if columns.filled and progress and process_is_first():
+            print(f"{columns.filled} empty cells of the training rows become the mean of their column", file=sys.stderr)
     torch.manual_seed(recipe.trainer.seed)
-    encoder = build_encoder(
-        recipe.encoder.name, in_channels=shape[0], shape=tuple(shape[1:]), **recipe.encoder.arguments
-    )
-    method = build_method(recipe.method.name, encoder, facts, recipe.method.arguments)
-    add_regularizers(method, recipe.method.name, facts, [(r.name, r.arguments) for r in recipe.regularizers])
-    if recipe.trainer.strategy == "fsdp":
-        refuse_shards(method)
-    for column in method.reads:
-        if not np.isfinite(labels.get(column, np.full(1, np.nan))).any():
-            raise ManifestError(
-                f"{_names(cohort)}: no training row has a value in column '{column}', but {recipe.method.name} reads "
-                f"it; fill the column, or choose a method that reads no labels, such as simclr"
-            )
+    method = _build(recipe, replace(facts, shape=tuple(shape)))
     if columns is not None:
         meta = {name: meta[name] for name in meta if name not in columns.names or name in method.reads}
     dataset.maker = ViewMaker(policy, n_views=method.views, targets=dict(method.wants), seed=recipe.trainer.seed)
@@ -129,6 +120,31 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
         "views": policy.to_list(),
     }
     return Assembly(recipe, aged, preprocessing, dataset, method, rows, info, columns, balance)
+
+
+def _build(recipe: Recipe, facts: Facts) -> Method:
+    """Encoder, method and regularisers of a recipe."""
+    encoder = build_encoder(
+        recipe.encoder.name, in_channels=facts.shape[0], shape=facts.shape[1:], **recipe.encoder.arguments
+    )
+    method = build_method(recipe.method.name, encoder, facts, recipe.method.arguments)
+    add_regularizers(method, recipe.method.name, facts, [(r.name, r.arguments) for r in recipe.regularizers])
+    return method
+
+
+def _refuse_parts(recipe: Recipe, cohort: Cohort, facts: Facts, policy: Policy, shape: Sequence[int]) -> None:
+    """Refuse views, encoder and method that do not suit scans of this shape or the columns, while none is read."""
+    _refuse_places(policy, shape)
+    sharded = recipe.trainer.strategy == "fsdp"
+    method = rehearse(partial(_build, recipe, replace(facts, shape=tuple(shape))), sharded)
+    if sharded:
+        refuse_shards(method)
+    for column in method.reads:
+        if not np.isfinite(facts.labels.get(column, np.full(1, np.nan))).any():
+            raise ManifestError(
+                f"{_names(cohort)}: no training row has a value in column '{column}', but {recipe.method.name} reads "
+                f"it; fill the column, or choose a method that reads no labels, such as simclr"
+            )
 
 
 def _refuse_options(recipe: Recipe) -> None:
@@ -162,16 +178,27 @@ def _balance(cohort: Cohort, rows: np.ndarray, recipe: Recipe) -> np.ndarray | N
 
 
 def _of_images(
-    recipe: Recipe, cohort: Cohort, rows: np.ndarray, preprocessing: Preprocessing, progress: bool, stamps: Stamps
+    recipe: Recipe,
+    cohort: Cohort,
+    rows: np.ndarray,
+    preprocessing: Preprocessing,
+    progress: bool,
+    stamps: Stamps,
+    fits: Callable[[tuple[int, ...]], None],
 ) -> tuple[ScanDataset, tuple[int, ...]]:
-    """The training scans, preprocessed into the cache, and their common shape; of other rows nothing is ever read."""
+    """The training scans, preprocessed into the cache, and their common shape; of other rows nothing is ever read.
+
+    fits: refuses a shape; asked with that of the first scan, by its header, before a scan is read.
+    """
     cache = VolumeCache(recipe.data.cache, dtype=recipe.data.cache_dtype)
     used = cohort.files(rows, recipe.data.images)
     cohort.subset(rows).check_files(stamps)
+    where = cohort.names(rows)
+    with suppress(VolumeError):  # which the reading of all scans tells with the others
+        fits(cache.common_shape(used[:1], preprocessing, where[:1]))
     bar = progress and process_is_first()
     several = processes(recipe.trainer) > 1  # one of them fills the cache, the others find it full
     with in_turn(cache.root / ".build.lock") if several else nullcontext():
-        where = cohort.names(rows)
         made = cache.prepare(used, preprocessing, workers=None, progress=bar, where=where, stamps=stamps)
     files: list[Images] = [()] * len(cohort.table)
     keys = [""] * len(cohort.table)

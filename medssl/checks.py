@@ -17,9 +17,9 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cache, partial
+from functools import cache, partial, wraps
 from numbers import Real
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, ParamSpec, TypeVar
 
 from medssl.errors import UserError
 
@@ -57,6 +57,10 @@ class Rule:
         if self.entries:
             return core_schema.no_info_before_validator_function(check, handler(source))
         return core_schema.no_info_plain_validator_function(check)
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,10 @@ CountOrZero = Annotated[int, Interval(0, 10**9)]
 Processes = Annotated[int, Interval(1, 1024)]
 ProcessesOrNone = Annotated[int, Interval(0, 1024)]
 Seed = Annotated[int, Interval(0, 2**63 - 1)]
+SolverSeed = Annotated[int, Interval(0, 2**32 - 1)]
+"""What scikit-learn takes as a seed."""
+Resamples = Annotated[int, Interval(0, 10**6)]
+"""Bootstrap samples; 0 for no intervals."""
 Width = Annotated[int, Interval(1, 16384)]
 """Channels or units of a layer."""
 Depth = Annotated[int, Interval(1, 200)]
@@ -303,6 +311,30 @@ def check_fields(owner: Any, where: str, error: type[UserError] = UserError) -> 
 def declared(what: Callable[..., Any]) -> Mapping[str, Any]:
     """The declared types of the fields of a dataclass, or of the keyword-only arguments of a function or a class."""
     return _declared(what)
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: check keyword-only arguments against their declared types (UserError) before the function runs."""
+
+    @wraps(function)
+    def call(*args: P.args, **given: P.kwargs) -> R:
+        kinds = {k: kind for k, kind in declared(function).items() if is_ranged(kind)}
+        for name in given.keys() & kinds.keys():
+            given[name] = check(name, given[name], kinds[name])
+        return function(*args, **given)
+
+    return call
+
+
+def is_ranged(annotation: Any) -> bool:
+    """Whether a type says which of its values are allowed: every part is a rule, a choice, true or false, or None."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        rules = [mark for mark in inner[1:] if isinstance(mark, Rule)]
+        return bool(rules) and (not isinstance(rules[0], Listed) or is_ranged(typing.get_args(inner[0])[0]))
+    if origin in (typing.Union, types.UnionType):
+        return all(is_ranged(one) for one in inner)
+    return origin is Literal or annotation is type(None)
 
 
 @cache

@@ -230,6 +230,7 @@ def parse_recipe(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
 def _check_parts(recipe: Recipe, where: str) -> None:
     """Let method, encoder and views check their own keys now, not after hours of reading scans."""
     from medssl.encoders import check_encoder
+    from medssl.rehearsal import rehearse_encoder
     from medssl.views.policies import build_policy
 
     try:
@@ -238,6 +239,9 @@ def _check_parts(recipe: Recipe, where: str) -> None:
         if recipe.trainer.micro_batch is not None:
             check_micro_batch(recipe.method.name, recipe.trainer.strategy)
         check_encoder(recipe.encoder.name, recipe.encoder.arguments)
+        if recipe.data.columns is None:
+            arguments = json.dumps(recipe.encoder.arguments, sort_keys=True)
+            rehearse_encoder(recipe.encoder.name, arguments, len(recipe.data.images), recipe.data.preprocessing.shape)
         build_policy(recipe.views.policy)
     except RecipeError as problem:
         raise RecipeError(f"{where}: {problem}") from None

@@ -18,7 +18,7 @@ LEVEL = {
     "methods": 3,
     "training": 4, "features": 4, "report": 4,
     "finetune": 5, "catalog": 5, "config": 5, "export": 5, "assemble": 5, "references": 5, "lineage": 5,
-    "network": 5, "overrides": 5, "ages": 5, "finish": 5, "compare": 5,
+    "network": 5, "rehearsal": 5, "overrides": 5, "ages": 5, "finish": 5, "compare": 5,
     "stages": 6, "openbhb": 6, "benchmark": 6, "study": 6,
     "cli": 7, "__main__": 7, "__init__": 7,
 }  # fmt: skip

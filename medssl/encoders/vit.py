@@ -42,7 +42,7 @@ class ViT(Encoder):
         if width % 6 or width % heads:
             raise RecipeError(
                 f"encoder.width is {width} and encoder.heads is {heads}, but the width must be divisible by 6 "
-                f"(positions along three axes) and by the heads; use {_widths(width, heads)}"
+                f"(positions along three axes) and by the heads; use a multiple of {math.lcm(6, heads)}"
             )
         super().__init__(in_channels, width, None, smallest=patch)
         self.patch = tuple(patch)
@@ -125,12 +125,6 @@ class ViT(Encoder):
         for block in before:
             tokens = block(tokens)
         return last.attention.weights(last.norm1(tokens))
-
-
-def _widths(width: int, heads: int) -> str:
-    """The two widths around one that positions and heads both divide."""
-    step = math.lcm(6, heads)
-    return f"a width of {max(1, width // step) * step} or {(width // step + 1) * step}"
 
 
 def vit(

@@ -33,9 +33,9 @@ def test_shape_that_the_patch_does_not_divide_names_the_padded_one():
 
 
 def test_width_and_heads_are_checked_with_a_remedy():
-    with pytest.raises(RecipeError, match=r"encoder.width is 32 .*divisible by 6.*use a width of 30 or 36"):
+    with pytest.raises(RecipeError, match=r"encoder.width is 32 .*divisible by 6.*use a multiple of 6"):
         tiny("vit", width=32)
-    with pytest.raises(RecipeError, match=r"encoder.heads is 5.*use a width of 30 or"):
+    with pytest.raises(RecipeError, match=r"encoder.heads is 5.*use a multiple of 30"):
         tiny("vit", heads=5)
     with pytest.raises(RecipeError, match="vit needs shape"):
         build_encoder("vit")

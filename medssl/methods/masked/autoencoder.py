@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -55,6 +57,17 @@ class MaskedAutoencoder(Method):
             depth=decoder_depth,
             heads=decoder_heads,
         )
+
+    @classmethod
+    def refuse(cls, arguments: Mapping[str, Any]) -> None:
+        """Refuse a decoder whose width does not suit its positions and heads."""
+        width, heads = arguments["decoder_width"], arguments["decoder_heads"]
+        if width % 6 or width % heads:
+            step = math.lcm(6, heads)
+            raise RecipeError(
+                f"method.decoder_width is {width} and method.decoder_heads is {heads}, but the width must be divisible "
+                f"by 6 (positions along three axes) and by the heads; use a multiple of {step}"
+            )
 
     def step(self, batch: Batch, progress: Progress) -> Step:
         """Mean squared error over hidden patches."""
