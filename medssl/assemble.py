@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,11 @@ from medssl.data.reference import Stamps, summary
 from medssl.data.spellings import spelling_notes
 from medssl.encoders import build_encoder
 from medssl.encoders.file import weights_digest
-from medssl.errors import ManifestError, RecipeError, UserError
+from medssl.errors import ManifestError, RecipeError, UserError, VolumeError
 from medssl.files import in_turn, write_atomic
 from medssl.heads.file import save_head
 from medssl.methods.base import Method
+from medssl.rehearsal import rehearse
 from medssl.tables.people import COPY
 from medssl.training.device import refuse_machine
 from medssl.training.monitors import tensorboard_writer
@@ -100,34 +102,23 @@ def assemble(recipe: Recipe, progress: bool = True, began: Began | None = None) 
     say((*cohort.notes, *spelling_notes(cohort), *said), progress)
     stamps = Stamps()
     columns = None if recipe.data.columns is None else Columns.fit(cohort, rows, recipe.data.columns)
+    aged = cohort if table is cohort.table else replace(cohort, table=table)
+    labels, meta, coded = _columns(aged, rows)
+    facts = Facts(len(cohort.table), rows, recipe.data.batch_size * number, (), labels, coded)
+    policy = replace(build_policy(recipe.views.policy), dtype=getattr(torch, recipe.views.products))
+    fits = partial(_refuse_parts, recipe, aged, facts, policy)
     if columns is None:
-        dataset, shape, contents, marks = _of_images(recipe, cohort, rows, preprocessing, progress, stamps, began)
+        dataset, shape, contents, marks = _of_images(recipe, cohort, rows, preprocessing, progress, stamps, began, fits)
     else:
         values_NF, contents = columns.matrix(cohort), None
         dataset, shape = TableDataset(values_NF, {}), (1, len(columns.names), 1, 1)
+        fits(shape)
         marks, twice = refuse_table_copies(cohort, rows, values_NF)
         say(twice, progress)
         if columns.filled and progress and process_is_first():
             print(f"{columns.filled} empty cells of the training rows become the mean of their column", file=sys.stderr)
-    policy = replace(build_policy(recipe.views.policy), dtype=getattr(torch, recipe.views.products))
-    _refuse_places(policy, shape)
-    aged = cohort if table is cohort.table else replace(cohort, table=table)
-    labels, meta = _columns(aged, rows)
-    facts = Facts(len(cohort.table), rows, recipe.data.batch_size * number, tuple(shape), labels)
     torch.manual_seed(recipe.trainer.seed)
-    encoder = build_encoder(
-        recipe.encoder.name, in_channels=shape[0], shape=tuple(shape[1:]), **recipe.encoder.arguments
-    )
-    method = build_method(recipe.method.name, encoder, facts, recipe.method.arguments)
-    add_regularizers(method, recipe.method.name, facts, [(r.name, r.arguments) for r in recipe.regularizers])
-    if recipe.trainer.strategy == "fsdp":
-        refuse_shards(method)
-    for column in method.reads:
-        if not np.isfinite(labels.get(column, np.full(1, np.nan))).any():
-            raise ManifestError(
-                f"{_names(cohort)}: no training row has a value in column '{column}', but {recipe.method.name} reads "
-                f"it; fill the column, or choose a method that reads no labels, such as simclr"
-            )
+    method = _build(recipe, replace(facts, shape=tuple(shape)))
     if columns is not None:
         meta = {name: meta[name] for name in meta if name not in columns.names or name in method.reads}
     dataset.maker = ViewMaker(policy, n_views=method.views, targets=dict(method.wants), seed=recipe.trainer.seed)
@@ -145,6 +136,31 @@ def assemble(recipe: Recipe, progress: bool = True, began: Began | None = None) 
         "views": policy.to_list(),
     }
     return Assembly(recipe, aged, preprocessing, dataset, method, rows, info, columns, balance, contents, tuple(marks))
+
+
+def _build(recipe: Recipe, facts: Facts) -> Method:
+    """Encoder, method and regularisers of a recipe."""
+    encoder = build_encoder(
+        recipe.encoder.name, in_channels=facts.shape[0], shape=facts.shape[1:], **recipe.encoder.arguments
+    )
+    method = build_method(recipe.method.name, encoder, facts, recipe.method.arguments)
+    add_regularizers(method, recipe.method.name, facts, [(r.name, r.arguments) for r in recipe.regularizers])
+    return method
+
+
+def _refuse_parts(recipe: Recipe, cohort: Cohort, facts: Facts, policy: Policy, shape: Sequence[int]) -> None:
+    """Refuse views, encoder and method that do not suit scans of this shape or the columns, while none is read."""
+    _refuse_places(policy, shape)
+    sharded = recipe.trainer.strategy == "fsdp"
+    method = rehearse(partial(_build, recipe, replace(facts, shape=tuple(shape))), sharded)
+    if sharded:
+        refuse_shards(method)
+    for column in method.reads:
+        if not np.isfinite(facts.labels.get(column, np.full(1, np.nan))).any():
+            raise ManifestError(
+                f"{_names(cohort)}: no training row has a value in column '{column}', but {recipe.method.name} reads "
+                f"it; fill the column, or choose a method that reads no labels, such as simclr"
+            )
 
 
 def _refuse_options(recipe: Recipe) -> None:
@@ -185,21 +201,25 @@ def _of_images(
     progress: bool,
     stamps: Stamps,
     began: Began | None,
+    fits: Callable[[tuple[int, ...]], None],
 ) -> tuple[ScanDataset, tuple[int, ...], Contents, list[str]]:
     """The training scans, preprocessed into the cache, their common shape, what their files hold, and their marks.
 
     Scans of the test splits are prepared too where they can be, and compared: nothing else is done with them.
+    fits: refuses a shape; asked with that of the first scan, by its header, before a scan is read.
     """
     cache = VolumeCache(recipe.data.cache, dtype=recipe.data.cache_dtype)
     used = cohort.files(rows, recipe.data.images)
     cohort.subset(rows).check_files(stamps)
+    where = cohort.names(rows)
+    with suppress(VolumeError):  # which the reading of all scans tells with the others
+        fits(cache.common_shape(used[:1], preprocessing, where[:1]))
     bar = progress and process_is_first()
     before = None if began is None else began.contents
     if before is not None and began is not None:
-        before = before.still(used, cohort.names(rows), stamps, began.run, bar)
+        before = before.still(used, where, stamps, began.run, bar)
     several = processes(recipe.trainer) > 1  # one of them fills the cache, the others find it full
     with in_turn(cache.root / ".build.lock") if several else nullcontext():
-        where = cohort.names(rows)
         made = cache.prepare(used, preprocessing, workers=None, progress=bar, where=where, stamps=stamps)
         if before is not None and (stale := before.differing(made.sources)):  # of another file of this name and time
             cache.drop(made.keys[k] for k in stale)
@@ -282,9 +302,9 @@ def _names(cohort: Cohort) -> str:
     return ", ".join(str(p) for p in cohort.paths)
 
 
-def _columns(cohort: Cohort, rows: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Tensor]]:
-    """Labels of the training rows (NaN elsewhere) for set-up, and the columns that batches carry."""
-    labels, meta = {}, {}
+def _columns(cohort: Cohort, rows: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Tensor], frozenset[str]]:
+    """Labels of the training rows (NaN elsewhere), the columns that batches carry, and which of them hold names."""
+    labels, meta, names = {}, {}, set()
     inside = np.zeros(len(cohort.table), bool)
     inside[rows] = True
     for name in cohort.table.columns:
@@ -293,12 +313,13 @@ def _columns(cohort: Cohort, rows: np.ndarray) -> tuple[dict[str, np.ndarray], d
         values = cohort.labels(name)
         coded = name in _CODES or not pd.api.types.is_numeric_dtype(cohort.table[name])
         if coded:
+            names.add(str(name))
             meta[name] = torch.from_numpy(np.where(np.isnan(values), -1, values).astype(np.int64))
         else:
             meta[name] = torch.from_numpy(values.astype(np.float32))
         if name != "subject":
             labels[name] = np.where(inside, values, np.nan)
-    return labels, meta
+    return labels, meta, frozenset(names)
 
 
 def _training(cohort: Cohort, rows: np.ndarray) -> dict[str, Any]:

@@ -7,13 +7,14 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
 from rich.progress import track
 
 from medssl.assemble import assemble, say, scans_digest
+from medssl.checks import Count, Flag, ProcessesOrNone, Resamples, SolverSeed, checked
 from medssl.config import Recipe, load_recipe, parse_recipe
 from medssl.data.cache import VolumeCache
 from medssl.data.check import check
@@ -24,14 +25,9 @@ from medssl.errors import ScanWarning, UserError
 from medssl.features.embed import embed_cohort
 from medssl.features.scans import rows_with_images, said_of
 from medssl.features.table import FeatureTable
-from medssl.harmonize.build import build_harmonizer
-from medssl.lineage import (
-    origin_of,
-    own_cohort,
-    own_encoder,
-    same_modality,
-    seen_in_training,
-)
+from medssl.harmonize.base import Unseen
+from medssl.harmonize.build import Name, build_harmonizer
+from medssl.lineage import origin_of, own_cohort, own_encoder, same_modality, seen_in_training
 from medssl.network import network_of
 from medssl.overrides import assigned
 from medssl.pretraining import finished_at, resume_run, train_run
@@ -51,12 +47,13 @@ def synthetic_cohort(out: str | Path, subjects: int = 300, sites: int = 10, seed
     return synthesize(Path(out), subjects=subjects, sites=sites, seed=seed, **options)
 
 
+@checked
 def pretrain(
     recipe: Recipe | str | Path | Mapping[str, Any] | None = None,
     *overrides: str,
     resume: str | Path | None = None,
-    progress: bool = True,
-    page: bool = True,
+    progress: Flag = True,
+    page: Flag = True,
 ) -> Path:
     """Train an encoder as a recipe says, or continue a run; returns the run folder.
 
@@ -75,19 +72,20 @@ def pretrain(
     return run.folder
 
 
+@checked
 def embed(
     run: str | Path,
     manifest: str | Path | Sequence[str | Path] | None = None,
     out: str | Path | None = None,
     *,
-    projection: bool = False,
-    device: str = "auto",
+    projection: Flag = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     cache: str | Path | None = None,
-    batch: int = 32,
-    workers: int = 0,
-    progress: bool = True,
-    strict: bool = False,
-    on_error: str = "stop",
+    batch: Count = 32,
+    workers: ProcessesOrNone = 0,
+    progress: Flag = True,
+    strict: Flag = False,
+    on_error: Literal["stop", "skip"] = "stop",
 ) -> FeatureTable:
     """Features of every scan of a manifest (default: the run's own manifests, into RUN/features.csv).
 
@@ -96,8 +94,8 @@ def embed(
     difference how many are; strict: refuse these instead. on_error: "stop" at scans that cannot be read, or "skip" them
     and list them in OUT.failures.csv.
     """
-    if on_error not in ("stop", "skip"):
-        raise UserError(f"on_error is '{on_error}'; use stop, or skip to leave out scans that cannot be read")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device is 'cuda', but torch finds no GPU here; use auto or cpu")
     network = network_of(Path(run), projection)
     sources = network.manifests if manifest is None else manifest
     if not sources:
@@ -121,8 +119,6 @@ def embed(
         "preprocessing": network.preprocessing.to_dict(),
         **({} if network.columns is None else network.columns.provenance(cohort)),
     }
-    if device not in ("auto", "cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
-        raise UserError(f"device '{device}' is not to be had here; use auto, cpu, or cuda where there is a GPU")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     network.known(run, strict)
@@ -156,18 +152,19 @@ def features_path(run: str | Path, projection: bool = False) -> Path:
     return out.with_name("features-z.csv") if projection else out
 
 
+@checked
 def score(
     target: str | Path,
     out: str | Path | None = None,
     *,
-    scale: bool = False,
-    resamples: int = 2000,
-    seed: int = 0,
-    references: bool = True,
+    scale: Flag = False,
+    resamples: Resamples = 2000,
+    seed: SolverSeed = 0,
+    references: Flag = True,
     prefix: str | None = None,
-    harmonize: str | None = None,
-    unseen: str = "error",
-    progress: bool = True,
+    harmonize: Name | None = None,
+    unseen: Unseen = "error",
+    progress: Flag = True,
 ) -> Scores:
     """OpenBHB-style scorecard of a features table or of a run (which is embedded first where needed).
 
@@ -210,12 +207,13 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
     return build_report(Path(run), Path(out) if out else None)
 
 
+@checked
 def demo(
     out: str | Path,
     *,
-    seed: int = 0,
-    quick: bool = False,
-    progress: bool = True,
+    seed: SolverSeed = 0,
+    quick: Flag = False,
+    progress: Flag = True,
     say: Callable[[str], None] = print,
 ) -> tuple[Scores, Path]:
     """Synthetic cohort, check, pre-train, embed, score, report; what is already there is not made again."""

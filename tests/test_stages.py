@@ -222,7 +222,7 @@ def test_a_run_never_takes_a_changed_manifest_for_its_own(cohort: Path, tmp_path
     table.assign(split=swapped).to_csv(manifest, index=False)
     with pytest.raises(UserError, match=r"changed since .* was trained on it"):
         stages.score(run, progress=False)
-    with pytest.raises(UserError, match="device 'tpu' is not to be had"):
+    with pytest.raises(UserError, match="device is 'tpu', but it must be 'auto', 'cpu' or 'cuda'"):
         stages.embed(run, manifest, tmp_path / "f.csv", device="tpu", progress=False)
     with pytest.raises(UserError, match="say where the features"):
         stages.embed(run, manifest, progress=False)

@@ -224,13 +224,9 @@ def cache(
     from medssl.data.manifest import Cohort
     from medssl.data.preprocess import Preprocessing
 
-    prep = Preprocessing(
-        spacing=three(spacing, float, "--spacing"),
-        shape=three(shape, int, "--shape"),
-        intensity=intensity,
-        mask=mask,
-        nan=nan,
-    )
+    options = {"intensity": intensity, "mask": mask, "nan": nan}
+    size = {"spacing": three(spacing, float, "--spacing"), "shape": three(shape, int, "--shape")}
+    prep = Preprocessing.from_dict(size | options)
     cohort = Cohort.read([str(path) for path in manifest])
     store = VolumeCache(folder, dtype=dtype)
     rows = cohort.rows()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
+from medssl.checks import nearest
 from medssl.data.copies import copies, file_key
 from medssl.data.manifest import Cohort
 from medssl.errors import ManifestError, UserError, count
@@ -21,9 +21,7 @@ def with_family(table: pd.DataFrame, column: str, known: Sequence[str], source: 
     column, for one without any value, and where the manifest has other families already.
     """
     if column not in known:
-        close = difflib.get_close_matches(column, known, n=1, cutoff=0.4)
-        hint = f"did you mean '{close[0]}'?" if close else f"its columns are {', '.join(known)}"
-        raise UserError(f"{source} has no column '{column}' for --group; {hint}")
+        raise UserError(f"{source} has no column '{column}' for --group; {nearest(column, known)}")
     wanted = [family_name(value) for value in table[column].tolist()]
     if not any(wanted):
         raise UserError(f"the column '{column}' of {source} is empty, so --group keeps nobody together; name another")

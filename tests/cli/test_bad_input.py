@@ -35,8 +35,11 @@ QUICK = ("trainer.epochs=1", "optim.warmup=0.9", "monitors.every=0", "monitors.m
         (["embed", "nowhere.safetensors"], "nowhere.safetensors: there is no such file"),
         (["embed", "."], "holds no encoder yet"),
         (["score", "nowhere.csv"], "nowhere.csv does not exist"),
-        (["score", "nowhere.csv", "--harmonize", "comat"], "'comat' is no harmoniser; did you mean 'combat'?"),
-        (["score", "nowhere.csv", "--harmonize", "combat", "--unseen", "x"], "'x' is no policy for unseen sites"),
+        (
+            ["score", "nowhere.csv", "--harmonize", "comat"],
+            "or 'residual'; did you mean 'combat'?",
+        ),
+        (["score", "nowhere.csv", "--harmonize", "combat", "--unseen", "x"], "unseen is 'x', but it must be 'error'"),
         (["pretrain", "simclr", "regularizers=[{name: fairkl}]"], "did you mean 'fair_kl'?"),
         (["report", "nowhere"], "nowhere"),
         (["methods", "mocco"], "did you mean 'moco'"),

@@ -235,7 +235,7 @@ def test_a_nan_background_is_cached_with_the_option_and_named_by_check_without_i
     assert isinstance(failed.exception, UserError)
     assert "set preprocessing.nan: zero" in str(failed.exception)
     assert "12 entries built, 0 were there" in medssl("cache", manifest, "--nan", "zero", *store).output
-    with pytest.raises(UserError, match='did you mean "zero"'):
+    with pytest.raises(UserError, match="did you mean 'zero'"):
         raise medssl("cache", manifest, "--nan", "zeros", *store, status=1).exception
 
 
