@@ -45,6 +45,8 @@ def render(files: RunFiles) -> str:
         "headline": sections.headline(files, trusted),
         "cohort": sections.cohort(files),
         "scores": sections.scorecard(files),
+        "heads": sections.HEADS,
+        "no_predictions": sections.no_predictions(files),
         "ages": sections.ages(files),
         "disagreement": sections.disagreement(files),
         "sites": sections.sites(files),

@@ -21,6 +21,19 @@ from medssl.report.verdict import REMARKS, Verdict, remark, verdict
 _MOST_SITES = 40
 _FOLDED = 15  # from more sites on, the figure of the sites is folded with its table
 _ENOUGH = 5  # scans of a site from which on its error is worth a mention
+HEADS = {
+    "mae_external": "Age error, unseen sites",
+    "mae_internal": "Age error, known sites",
+    "site_bacc": "Scanner recognised",
+    "challenge": "Challenge score",
+    "rmse_external": "RMSE, unseen sites",
+    "rmse_internal": "RMSE, known sites",
+    "r2_external": "R², unseen sites",
+    "r2_internal": "R², known sites",
+}
+"""Heads of the columns of the score tables."""
+_MAIN = ("mae_external", "mae_internal", "site_bacc", "challenge")
+_FURTHER = ("rmse_external", "rmse_internal", "r2_external", "r2_internal")
 _RIDGE = {"ridge_voxels": "ridge on voxels", "ridge_features": "ridge on the measures"}
 
 
@@ -43,7 +56,7 @@ def headline(files: RunFiles, trusted: list[Verdict]) -> dict[str, Any]:
     ]
     epochs = value(files.recipe, "trainer", "epochs")
     spent = words.duration(facts.get("created"), facts.get("finished"))
-    effort = [f"{epochs} passes over the scans" if epochs else "", spent]
+    effort = [f"{epochs} passes over the scans" if epochs else "", f"in {spent}" if spent else ""]
     warnings = sum(str(m.get("level")) in ("warning", "error") for m in files.messages or ())
     failed = sum(v.kind == "bad" for v in trusted)
     alarms = Alarms(about.state(files), warnings, failed, bool(disagreement(files)))
@@ -52,7 +65,7 @@ def headline(files: RunFiles, trusted: list[Verdict]) -> dict[str, Any]:
         "method": about.method_name(files),
         "encoder": about.encoder_name(files),
         "trained_on": " ".join(p for p in parts if p),
-        "effort": ", ".join(e for e in effort if e),
+        "effort": " ".join(e for e in effort if e),
         "state": about.state(files),
         "synthetic": about.synthetic_notice(files),
         "figures": _key_figures(files.scores) if files.scores else [],
@@ -88,7 +101,7 @@ def _key_figures(scores: Scores) -> list[dict[str, Any]]:
                 "value": words.shown(metric, mine) + unit,
                 "interval": words.bounds(metric, scores.encoder.ci.get(metric)),
                 "tested": tested(scores.n, metric),
-                "few": few(scores.n, metric),
+                "few": few(scores, metric),
                 "remark": REMARKS.get(remark(scores.encoder, metric, scores.row("constant")), ""),
                 "beside": [f"{name} {words.shown(metric, v)}" for name, v in values if v is not None],
             }
@@ -114,7 +127,7 @@ def cohort(files: RunFiles) -> dict[str, Any]:
         plot = picture(charts.age_histogram(ages), f"Histogram of the ages in training and tests. {text}.")
     sites = site_rows(training, parts)
     named = sum(row["site"] != "(no site)" for row in sites)
-    return {"rows": [(k, v) for k, v in rows if v], "sites": sites, "named": named, "plot": plot}
+    return {"rows": [(k, v) for k, v in rows if v], "sites": sites if named else [], "named": named, "plot": plot}
 
 
 def settings(files: RunFiles) -> list[tuple[str, list[str]]]:
@@ -154,6 +167,7 @@ def scorecard(files: RunFiles) -> dict[str, Any] | None:
         for metric, change in scores.differences.get(row.key, {}).items()
         if metric in ("mae_external", "mae_internal") and row.missing is None and row.key != "age_oracle"
     ]
+    main, further = ([m for m in wanted if charts.measured(rows, m)] for wanted in (_MAIN, _FURTHER))
     plot = picture(
         charts.scorecard_plot(rows),
         charts.describe_scores(rows),
@@ -162,28 +176,34 @@ def scorecard(files: RunFiles) -> dict[str, Any] | None:
     constant = scores.row("constant")
     return {
         "rows": rows,
-        "plot": plot,
+        "main": main,
+        "further": further,
+        "terms": ", ".join([HEADS[m] for m in main] + [words.row_name(row.key) for row in rows]) if main else "",
+        "plot": plot if main else None,
         "verdict": verdict(scores),
         "differences": changes,
         "notes": [words.spoken(note) for note in scores.notes],
         "resampled": scores.protocol.get("resampled", "people"),
         "harmonised": harmonised(scores),
         "remark": lambda row, metric: remark(row, metric, constant),
-        "remarks": [REMARKS[key] for key in _remarks(rows, ("mae_external", "mae_internal", "site_bacc"), constant)],
-        "few": any(few(scores.n, metric) for metric in PLACES),
+        "remarks": _remarks(rows, main, constant),
+        "further_remarks": [r for r in _remarks(rows, further, constant) if r not in _remarks(rows, main, constant)],
+        "few": any(few(scores, metric) for metric in PLACES),
         "tested": _tested(scores),
         "chance": words.site_chance(rows),
     }
 
 
 def _remarks(rows: Sequence[Row], metrics: Sequence[str], constant: Row | None) -> list[str]:
-    """Keys of the remarks that a table has, each once."""
-    return list(dict.fromkeys(key for row in rows for m in metrics if (key := remark(row, m, constant))))
+    """What the remarks in a table mean, each once."""
+    keys = dict.fromkeys(remark(row, metric, constant) for row in rows for metric in metrics)
+    return [REMARKS[key] for key in keys if key]
 
 
 def _tested(scores: Scores) -> str:
     """Who was tested, in a sentence; "" where it is not known."""
-    parts = [f"{who} ({PLACES[m][1]})" for m in PLACES if (who := tested(scores.n, m))]
+    parts = [tested(scores.n, m, kind=True) for m in PLACES if scores.encoder.values.get(m) is not None]
+    parts = [part for part in parts if part]
     return f"Tested: {words.listing(parts)}." if parts else ""
 
 
@@ -191,6 +211,13 @@ def harmonised(scores: Scores) -> str:
     """How the features were harmonised before scoring; "" where they were not."""
     how = str(scores.protocol.get("harmonize") or "none")
     return "" if how == "none" else how
+
+
+def no_predictions(files: RunFiles) -> tuple[str, str]:
+    """Why there is nothing to show of single predictions, and the command that makes them."""
+    if files.scores is not None and files.predictions is not None:
+        return "No test scan has a known age, so there is nothing to show.", ""
+    return "There are no predictions yet. They are made by", f"medssl score {files.name}"
 
 
 def ages(files: RunFiles) -> Picture | None:
@@ -270,6 +297,6 @@ def _range(errors: pd.DataFrame) -> str:
     known = known.sort_values("mae", kind="stable")
     (best, least), (worst, most) = [(known["site"].iloc[i], words.years(float(known["mae"].iloc[i]))) for i in (0, -1)]
     return (
-        f"Over {len(known)} sites with at least {_ENOUGH} test scans, the age error goes from {least} years ({best}) "
+        f"Among the {len(known)} sites with at least {_ENOUGH} test scans, the age error ranges from {least} years ({best}) "
         f"to {most} years ({worst})."
     )
