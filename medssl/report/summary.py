@@ -46,12 +46,12 @@ def _errors(scores: Scores) -> Verdict:
 
 def _error(scores: Scores, metric: str) -> str:
     between = bounds(metric, scores.encoder.ci.get(metric))
-    notes = [f"95\u00a0% interval {between}" if between else "no interval", tested(scores.n, metric)]
+    notes = [f"95\u00a0% interval {between}" if between else "no interval", who_was_tested(scores.n, metric)]
     place = PLACES[metric][1]
     return f"{years(scores.encoder.values[metric])} years on {place} ({', '.join(n for n in notes if n)})"
 
 
-def tested(n: Mapping[str, Any], metric: str, kind: bool = False) -> str:
+def who_was_tested(n: Mapping[str, Any], metric: str, kind: bool = False) -> str:
     """How many people at how many sites gave a number: "17 people at 2 sites"; "" where it is not known.
 
     kind: say whether these are known or unseen sites.
@@ -120,7 +120,7 @@ def _attention(scores: Scores, alarms: Alarms) -> Verdict:
         points.append(f"{count(alarms.failed, 'check')} of which scans were used for what failed (see below)")
     if alarms.disagreement:
         points.append("the scores and the predictions were not made together")
-    small = [tested(scores.n, m, kind=True) for m in PLACES if few(scores, m)]
+    small = [who_was_tested(scores.n, m, kind=True) for m in PLACES if few(scores, m)]
     if small:
         points.append(
             f"fewer than {FEW_PEOPLE} people were tested ({listing(small)}), so the numbers can easily change"
