@@ -22,6 +22,7 @@ from medssl.catalog import add_regularizers, build_method
 from medssl.config import Recipe
 from medssl.data.batches import EpochBatches
 from medssl.data.cache import VolumeCache
+from medssl.data.cohorts.mark import synthetic_rows
 from medssl.data.columns import Columns
 from medssl.data.contents import Began, Contents
 from medssl.data.dataset import ScanDataset, TableDataset
@@ -336,6 +337,8 @@ def _training(cohort: Cohort, rows: np.ndarray) -> dict[str, Any]:
         "per_site": per_site,
         "age": _span(part["age"]),
         "sex": {str(k): int(v) for k, v in part["sex"].value_counts().items() if k},
+        "datasets": {str(k): int(v) for k, v in part["dataset"].value_counts().items()},
+        "synthetic": synthetic_rows(part["dataset"], cohort.paths),
         "manifests": [str(p) for p in cohort.paths],
     }
 
