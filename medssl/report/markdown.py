@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 _MARKS = re.compile(r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)|!(?=\[)")
-_START = re.compile(r"^(\d+)([.)])|^([-+#>=])")
+_START = re.compile(r"^(\d+)([.)])(?=\s|$)|^([-+#>=])")
 
 
 def md(text: str) -> str:

@@ -125,7 +125,9 @@ def read_known(run: Path) -> Known:
     files = read_run(run)
     card, parameters = read_card(run / "encoder.safetensors")
     scores = read_object(run / "scores.json", "remove it and run `medssl score` again")
-    places = sorted({*_places(run, [files.facts, card, scores, files.recipe])}, key=len, reverse=True)
+    named = {str(run.resolve()), *paths_in([files.facts, card, scores, files.recipe])}
+    folders = {re.sub(r"(?<=.)[\\/][^\\/]*$", "", path) for path in named}
+    places = sorted(named | folders, key=len, reverse=True)
     found = groups(files)
     return Known(
         files=files,
@@ -159,20 +161,19 @@ def _last(path: str) -> str:
     return parts[-1] if parts else ""
 
 
-def _places(run: Path, records: Iterable[Any]) -> Iterable[str]:
-    """Absolute paths that stand as whole values in the records, also those with blanks; where the run lies."""
-    yield str(run.resolve())
-    for record in records:
-        if isinstance(record, Mapping):
-            yield from _places(run, record.values())
-        elif isinstance(record, list):
-            yield from _places(run, record)
-        elif isinstance(record, str):
-            for line in record.splitlines():
-                text = line.rpartition(": ")[2].strip().lstrip("- ").strip("'\"")
-                if re.match(r"/[^/]|~/|[A-Za-z]:[\\/]", text):
-                    yield text
-                    yield re.sub(r"(?<=.)[\\/][^\\/]*$", "", text)
+def paths_in(record: Any) -> Iterable[str]:
+    """Absolute paths that stand as whole values in a record, blanks and all."""
+    if isinstance(record, Mapping):
+        for inner in record.values():
+            yield from paths_in(inner)
+    elif isinstance(record, list):
+        for inner in record:
+            yield from paths_in(inner)
+    elif isinstance(record, str):
+        for line in record.splitlines():
+            text = line.rpartition(": ")[2].strip().lstrip("- ").strip("'\"")
+            if re.match(r"/[^/]|~/|[A-Za-z]:[\\/]", text):
+                yield text
 
 
 def _site_scores(path: Path, given: Any) -> Iterable[SiteScore]:

@@ -41,8 +41,14 @@ def architecture(known: Known) -> Fill:
     options = {k: v for k, v in spec.items() if k not in ("name", "in_channels", "shape")}
     chosen = f" with {listing([f'{_words(k)} {_short(v)}' for k, v in options.items()])}" if options else ""
     shape, channels = spec.get("shape"), spec.get("in_channels")
-    size = f" of {' x '.join(map(str, shape))}" if isinstance(shape, list) else ""
-    given = f"Its input is {count(channels, 'channel')}{size}." if isinstance(channels, int) else ""
+    size = " x ".join(map(str, shape)) if isinstance(shape, list) else ""
+    values = known.training.get("features")
+    given = (
+        f"Its input is {count(channels, 'channel')}{size and f' of {size} voxels'}."
+        if isinstance(channels, int)
+        else ""
+    )
+    given = f"Its input is {count(values, 'value')}." if isinstance(values, int) else given
     dim = known.card.get("dim")
     out = f"Its output is {count(dim, 'number')} per scan." if isinstance(dim, int) else ""
     trained = f"It has {count(known.parameters, 'trained weight')}." if known.parameters else ""
@@ -77,6 +83,11 @@ def judgement(known: Known) -> Fill:
     return Fill("The features are computed from the scan by a program, with no human judgement.", inapplicable=True)
 
 
+def building(known: Known) -> Fill:
+    """Architecture and training."""
+    return Fill(joined(architecture(known).text, training(known).text), (_CARD, _RECIPE, _RUN))
+
+
 def initialisation(known: Known) -> Fill:
     """Random weights from the seed."""
     seed = known.files.facts.get("seed")
@@ -90,7 +101,8 @@ def training(known: Known) -> Fill:
     if not known.method:
         return Fill()
     arguments = known.plain(_told(block(known.files.recipe, "method")))
-    first = f"Method {known.method}{f' ({arguments})' if arguments else ''}."
+    with_these = f" ({arguments})" if arguments else ""
+    first = f"Method {known.method}{with_these}; medssl methods {known.method} tells its idea and paper."
     views = [known.plain(line) for line in policy_lines(known.files.facts.get("views"))]
     shown = f"Views: {'; '.join(views)}." if views else ""
     return Fill(joined(first, shown, _optimiser(known), _length(known), balance(known), _state(known)),
@@ -264,7 +276,7 @@ def specification(known: Known) -> Fill:
 
 def _licence(known: Known) -> str:
     stated = known.plain(str(known.card.get("licence") or "not stated"))
-    return "Its licence is not stated yet." if stated == "not stated" else f"Its licence is {stated}."
+    return f"The licence of the encoder is {'not stated yet' if stated == 'not stated' else stated}."
 
 
 def availability(known: Known) -> Fill:
@@ -277,9 +289,10 @@ def availability(known: Known) -> Fill:
 
 def odd_input(known: Known) -> Fill:
     """How scans are found that the encoder should not be given."""
-    refused = "medssl refuses scans that cannot be read, are constant or hold NaN."
     if not known.card:
         return Fill()
+    refused = ("medssl refuses a table that lacks a column of the training." if known.card.get("columns") is not None
+               else "medssl refuses scans that cannot be read, are constant or hold NaN.")  # fmt: skip
     if not known.card.get("likeness"):
         return Fill(f"{refused} The card says nothing of what the training scans look like, so that scans unlike them "
                     "are not recognised.", (_CARD,))  # fmt: skip

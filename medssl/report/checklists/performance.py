@@ -22,7 +22,7 @@ def aim(known: Known) -> Fill:
         return Fill()
     tests = [PLACES[m] for m in ("mae_internal", "mae_external") if known.scores.encoder.values.get(m) is not None]
     where = f" and evaluates it on scans of {listing(tests)}" if tests else ""
-    return Fill(f"The run develops a model that predicts age (in years) from a scan, by ridge regression on the "
+    return Fill(f"The run develops a model that predicts age (in years) by ridge regression on the "
                 f"features of a pre-trained encoder{where}.", (_SCORES,))  # fmt: skip
 
 
@@ -98,19 +98,27 @@ def uncertainty(known: Known) -> Fill:
     number = f"{count(resamples, 'bootstrap resample')}" if isinstance(resamples, int) else "bootstrap resamples"
     return Fill(
         f"Intervals are 95 % percentile intervals of {number} of the test {drawn}; differences to a reference are "
-        "paired, and are also resampled over whole sites. Encoder and regression stay as fitted, so the intervals do "
-        "not contain the variation of another training. No p values are computed, and nothing is adjusted for "
-        "several comparisons.",
+        f"paired{' and are also resampled over whole unseen sites' if _by_site(scores) else ''}. Encoder and "
+        "regression stay as fitted, so the intervals do not contain the variation of another training. No p values are "
+        "computed, and nothing is adjusted for several comparisons.",
         (_SCORES,),
     )
+
+
+def _by_site(scores: Scores) -> bool:
+    """Whether differences were also resampled over whole sites."""
+    return any(d.ci_sites is not None for metrics in scores.differences.values() for d in metrics.values())
 
 
 def clusters(known: Known) -> Fill:
     """How differences between sites are looked at."""
     if known.scores is None or not known.sites:
         return Fill()
-    return Fill("Sites are the clusters. Errors are given per test site; differences to the references are also "
-                "resampled over whole external sites; no random effects are fitted.", (_SCORES,))  # fmt: skip
+    drawn = (
+        "Differences to the references are also resampled over whole unseen sites." if _by_site(known.scores) else ""
+    )
+    text = "Sites are the clusters. Errors are given per test site; no random effects are fitted."
+    return Fill(joined(text, drawn), (_SCORES,))
 
 
 def updating(known: Known) -> Fill:
@@ -182,7 +190,13 @@ def _part(known: Known, metric: str) -> str:
         name = row_name(row.key)
         beside.append(f"{known.plain(name[:1].lower() + name[1:])} {years(theirs)}{change}")
     text = f"On {PLACES[metric]}: {', '.join(own)}."
-    return joined(text, f"Mean absolute error of the references: {'; '.join(beside)}." if beside else "")
+    return joined(
+        text,
+        f"The same of the references, with the difference (this encoder minus the reference) and its interval: "
+        f"{'; '.join(beside)}."
+        if beside
+        else "",
+    )
 
 
 def _value(scores: Scores, metric: str, unit: str, first: bool) -> str:

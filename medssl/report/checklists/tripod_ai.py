@@ -77,7 +77,7 @@ _ITEMS = (
     _item("Methods/Analytical methods", "12b", "How predictors enter the model",
           "How do the predictors enter the model?", performance.handling, whole=True, scored=True),
     _item("Methods/Analytical methods", "12c", "Type of model, all steps of building and tuning, internal validation",
-          "Why this type of model, and which other settings were tried before this run?", model.training),
+          "Why this type of model, and which other settings were tried before this run?", model.building),
     _item("Methods/Analytical methods", "12d", "Differences between clusters such as hospitals: how handled",
           "How were differences between sites handled?", performance.clusters, whole=True, scored=True),
     _item("Methods/Analytical methods", "12e", "Measures and plots of performance, and why these",
