@@ -225,7 +225,7 @@ def _evaluation(known: Known) -> list[str]:
         md(discussion.interpretation(known).text),
         "",
         *(line for text in [performance.per_site(known).text] if text for line in ("Per site:", "", md(text), "")),
-        *(f"- {md(known.plain(note))}" for note in known.scores.notes),
+        *(f"- {md(known.nameless(note))}" for note in known.scores.notes),
         *([""] if known.scores.notes else []),
     ]
 

@@ -23,7 +23,7 @@ TRAIN, INTERNAL, EXTERNAL = "train", "internal_test", "external_test"
 SPLITS = {TRAIN: "training", INTERNAL: "internal test", EXTERNAL: "external test"}
 _SYNTHETIC = "synthetic"
 """What ``medssl cohort synth`` writes into the column dataset."""
-_PATH = re.compile(r"(?<![\w.:/])(?:file://)?(?:~?/|[A-Za-z]:[\\/]|\\\\)[^\s'\"`,;:()\[\]{}<>|]+")
+_PATH = re.compile(r"(?<![\w.:/<])(?:file://)?(?:~?/|[A-Za-z]:[\\/]|\\\\)[^\s'\"`,;:()\[\]{}<>|]+")
 _HOME = re.compile(r"(?:/home|/Users|[A-Za-z]:[\\/]Users)[\\/][^\\/]+[\\/]?|/root/?")
 _BIDI = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -82,6 +82,12 @@ class Known:
         """Whether the training came to its end."""
         return self.files.facts.get("state") == "finished"
 
+    @property
+    def harmonised(self) -> str:
+        """How the features were harmonised over sites before they were scored; "" where they were not."""
+        how = self.scores.protocol.get("harmonize") if self.scores else None
+        return "" if how in (None, "none") else self.plain(str(how))
+
     def command(self, verb: str) -> str:
         """A command on this run, to be typed beside its folder."""
         return f"medssl {verb} {shlex.quote(self.name)}"
@@ -109,6 +115,15 @@ class Known:
         paths = [str(mapping(m).get("path", m)) for m in listed] or [self.setting("data", "manifest")]
         names = [self.plain(_last(path)) for path in paths if path]
         return [f"{n} ({names.count(n)} files of this name)" if names.count(n) > 1 else n for n in dict.fromkeys(names)]
+
+    def nameless(self, text: str) -> str:
+        """``plain`` text in which no person's id stands behind a row or in parentheses."""
+        text = re.sub(r"(\brow \d+) \([^()]*\)", r"\1", self.plain(text))
+        return re.sub(r" \(([^()]+)\)", lambda found: "" if self._are_ids(found[1]) else found[0], text)
+
+    def _are_ids(self, listed: str) -> bool:
+        ids = {str(person) for group in self.splits.values() for person in group.frame["participant_id"]}
+        return all(word.strip(" …") in ids for word in listed.split(",") if word.strip(" …"))
 
     def plain(self, text: str) -> str:
         """Text on one line without control characters, and without a folder: of a path only its last name is left."""

@@ -60,8 +60,8 @@ def handling(known: Known) -> Fill:
     if known.scores is None:
         return Fill()
     scale = "standardised on the training scans" if known.scores.protocol.get("scale") else "not rescaled"
-    how = known.plain(str(known.scores.protocol.get("harmonize", "none")))
-    site = "and not harmonised over sites" if how == "none" else f"and harmonised over sites ({how})"
+    how = known.harmonised
+    site = f"and harmonised over sites ({how})" if how else "and not harmonised over sites"
     return Fill(f"The features enter the regression linearly; they are {scale} {site}.", (_SCORES,))
 
 
@@ -218,7 +218,7 @@ def site_probe(known: Known) -> str:
 
 def _notes(known: Known) -> list[str]:
     notes = known.scores.notes if known.scores else ()
-    return [f"Note of the scores: {known.plain(note).rstrip('.')}." for note in notes]
+    return [f"Note of the scores: {known.nameless(note).rstrip('.')}." for note in notes]
 
 
 def per_site(known: Known) -> Fill:

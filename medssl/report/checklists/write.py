@@ -32,7 +32,7 @@ from medssl.report.markdown import md, table
 
 CHECKLISTS = {c.name: c for c in (TRIPOD_AI, CLAIM)}
 ENDINGS = (".md", ".html", ".csv")
-NO_CLINICAL_USE = "medssl is research software; neither it nor its results are for clinical use."
+NO_CLINICAL_USE = "Research software. Not for clinical use."
 _HEAD = ("Item", "What it asks for", "Status", "What the run says", "Read from", "Page")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
