@@ -21,6 +21,7 @@ from medssl.catalog import add_regularizers, build_method
 from medssl.config import Recipe
 from medssl.data.batches import EpochBatches
 from medssl.data.cache import VolumeCache
+from medssl.data.cohorts.mark import synthetic_rows
 from medssl.data.columns import Columns
 from medssl.data.dataset import ScanDataset, TableDataset
 from medssl.data.groups import refuse_leaks
@@ -277,6 +278,8 @@ def _training(cohort: Cohort, rows: np.ndarray) -> dict[str, Any]:
         "per_site": per_site,
         "age": _span(part["age"]),
         "sex": {str(k): int(v) for k, v in part["sex"].value_counts().items() if k},
+        "datasets": {str(k): int(v) for k, v in part["dataset"].value_counts().items()},
+        "synthetic": synthetic_rows(part["dataset"], cohort.paths),
         "manifests": [str(p) for p in cohort.paths],
     }
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from medssl.errors import UserError
+from medssl.errors import UserError, count
 from medssl.harmonize.base import Harmonizer
 from medssl.probes.age import fit_age
 from medssl.probes.harmonized import harmonized
@@ -27,6 +27,8 @@ from medssl.probes.site import fit_site
 ENCODER = "encoder"
 EXPECTED = ("ridge_voxels", "untrained")
 RAW = "unharmonised"
+FEW = 30
+"""Below so many people a score is said to rest on few."""
 TABLE_EXPECTED = ("ridge_features", "untrained")
 """The same for features of a table: ridge on the measures themselves."""
 OWN = (ENCODER, RAW, "constant", "age_oracle", "site_median")
@@ -115,6 +117,7 @@ def scorecard(
             *getattr(table, "notes", ()),
             *(made.notes if made else ()),
             *rows.notes,
+            *_small(rows),
             *(note for p in predictions.values() for note in p.notes),
         ]
     )
@@ -145,6 +148,17 @@ def scorecard(
         predictions=_predictions(rows, predictions),
         label=f"{ENCODER}, {made.label}" if made else ENCODER,
     )
+
+
+def _small(rows: Rows) -> list[str]:
+    """Says which scores rest on few people."""
+    notes = []
+    for name, mask in ((INTERNAL, rows.internal), (EXTERNAL, rows.external)):
+        people = len(set(rows.subject[mask & rows.aged]))
+        if 0 < people < FEW:
+            who = count(people, "person", "people")
+            notes.append(f"the age scores of {name} rest on {who}: with fewer than {FEW} they easily change")
+    return notes
 
 
 def checked(name: str, values: NDArray[Any], rows: Rows) -> NDArray[np.float64]:

@@ -17,15 +17,16 @@ from medssl.report.figures import (
     RED,
     WIDTH,
     dot_size,
+    labels,
     plain,
     styled,
 )
 from medssl.report.read import Row
-from medssl.report.words import percent, ratio, row_name, years
+from medssl.report.words import percent, ratio, row_name, site_chance, years
 
 SPLITS: Mapping[str, str] = {
-    "internal_test": "known sites (internal test)",
-    "external_test": "unseen sites (external test)",
+    "internal_test": "known sites",
+    "external_test": "unseen sites",
     "train": "training",
 }
 _LOOKS = {"internal_test": (BLUE, "o"), "external_test": (RED, "s"), "train": (GREY, "o")}
@@ -33,7 +34,7 @@ _LOOKS = {"internal_test": (BLUE, "o"), "external_test": (RED, "s"), "train": (G
 
 @styled
 def scorecard_plot(rows: Sequence[Row]) -> Figure:
-    """External age error and site accuracy of every row, with intervals and chance."""
+    """Age error on unseen sites and site accuracy of every row, with intervals and chance."""
     drawn = [r for r in rows if r.missing is None]
     fig = Figure(figsize=(WIDTH, 0.95 + 0.27 * len(drawn)), layout="constrained")
     left, right = fig.subplots(1, 2, sharey=True)
@@ -43,7 +44,7 @@ def scorecard_plot(rows: Sequence[Row]) -> Figure:
     left.set_xlabel("mean absolute error on unseen sites (years)")
     left.set_title("Age: lower is better")
     _dots(right, drawn, "site_bacc", 100.0)
-    chance = drawn[0].values.get("site_chance") if drawn else None
+    chance = site_chance(drawn)
     _chance(right, None if chance is None else 100 * chance)
     right.set_xlabel("balanced accuracy of a linear probe (%)")
     right.set_title("Site: closer to chance is better")
@@ -99,7 +100,7 @@ def age_plot(parts: Mapping[str, pd.DataFrame]) -> Figure:
         axes.set_aspect("equal")
         axes.set_xlim(low - edge, high + edge)
         axes.set_ylim(low - edge, high + edge)
-        note = f"n = {len(part)}\nMAE {years(mae(part))} years\nR2 {ratio(r2(part))}"
+        note = f"n = {len(part)}\nMAE {years(mae(part))} years\nR² {ratio(r2(part))}"
         axes.text(0.03, 0.97, note, transform=axes.transAxes, va="top", fontsize=8,
                   bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2})  # fmt: skip
     panels[0].set_ylabel("predicted age (years)")
@@ -136,7 +137,7 @@ def site_plot(sites: pd.DataFrame) -> Figure:
                   label="untrained encoder")  # fmt: skip
     axes.set_yticks(
         range(len(sites)),
-        [f"{plain(s, 22)}  (n = {n})" for s, n in zip(sites["site"], sites["n"], strict=True)],
+        [f"{s}  (n = {n})" for s, n in zip(_site_labels(sites), sites["n"], strict=True)],
     )
     axes.set_ylim(len(sites) - 0.4, -0.6)
     axes.set_xlim(left=0)
@@ -144,6 +145,13 @@ def site_plot(sites: pd.DataFrame) -> Figure:
     axes.set_xlabel("mean absolute error (years)")
     fig.legend(loc="outside upper left", ncols=3)
     return fig
+
+
+def _site_labels(sites: pd.DataFrame) -> list[str]:
+    """A label per row; a site that is tested on two sides of the split has the same one twice."""
+    names = list(dict.fromkeys(sites["site"]))
+    short = dict(zip(names, labels(names, 24), strict=True))
+    return [short[name] for name in sites["site"]]
 
 
 @styled
@@ -224,4 +232,6 @@ def describe_scores(rows: Sequence[Row]) -> str:
     """The scorecard plot in words, for those who cannot see it."""
     parts = [f"{row_name(r.key)}: {years(r.values.get('mae_external'))} years, "
              f"site {percent(r.values.get('site_bacc'))}" for r in rows if r.missing is None]  # fmt: skip
-    return "Dot plot of external age error and site accuracy with 95 % intervals. " + "; ".join(parts) + "."
+    return (
+        "Dot plot of the age error on unseen sites and the site accuracy with 95 % intervals. " + "; ".join(parts) + "."
+    )

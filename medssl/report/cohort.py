@@ -19,7 +19,7 @@ _DRAWS = 1000
 
 @dataclass(frozen=True)
 class Group:
-    """The scans of one split; frame has participant_id, dataset, age, sex, site; source names the file."""
+    """The scans of one split; frame has participant_id, subject, dataset, age, sex, site; source names the file."""
 
     frame: pd.DataFrame
     source: str
@@ -49,46 +49,95 @@ def groups(files: RunFiles) -> dict[str, Group]:
         if len(mine) and expected in (None, len(mine)):
             found["train"] = Group(mine, "features.csv")
     if "train" not in found and files.maps and expected == len(files.maps[-1][1]):
-        found["train"] = Group(files.maps[-1][1].assign(dataset=""), "the last map")
+        found["train"] = Group(files.maps[-1][1].assign(dataset="", subject=""), "the last map")
     predicted = of_encoder(files)
     for split in TESTS:
         if scans is not None and (scans["split"] == split).any():
             found[split] = Group(scans[scans["split"] == split], "features.csv")
         elif predicted is not None and (predicted["split"] == split).any():
             mine = predicted[predicted["split"] == split]
-            found[split] = Group(mine.assign(sex="", dataset=""), "predictions.csv")
+            found[split] = Group(mine.assign(sex="", dataset="", subject=""), "predictions.csv")
     return found
 
 
-def describe(training: Mapping[str, Any], group: Group | None) -> str:
-    """Counts and ages in one sentence part, from run.json where it states them, else from the scans themselves."""
-    parts = []
+def people(frame: pd.DataFrame) -> pd.Series:
+    """Who every scan shows: subject, or else dataset and participant_id; "" where nothing says it."""
+    named = frame["participant_id"].where(frame["dataset"] == "", frame["dataset"] + "/" + frame["participant_id"])
+    return frame["subject"].where(frame["subject"] != "", named.where(frame["participant_id"] != "", ""))
+
+
+def how_many_people(frame: pd.DataFrame) -> int | None:
+    """Number of people, each scan without a name being another person; None where no scan has a name."""
+    who = people(frame)
+    return int(who[who != ""].nunique() + (who == "").sum()) if (who != "").any() else None
+
+
+def describe(training: Mapping[str, Any], group: Group | None, simulated: bool = False) -> str:
+    """Counts and ages in one sentence part, from run.json where it states them, else from the scans themselves.
+
+    simulated: whether the people are those of a synthetic cohort.
+    """
     scans = training.get("scans") if isinstance(training.get("scans"), int) else len(group.frame) if group else None
     if scans is None:
         return ""
-    parts.append(count(scans, "scan"))
-    people = training.get("subjects")
-    if not isinstance(people, int) and group is not None and (group.frame["participant_id"] != "").all():
-        people = len(group.frame[["dataset", "participant_id"]].drop_duplicates())
-    if isinstance(people, int):
-        parts.append(f"of {count(people, 'person', 'people')}")
-    sites = training.get("sites")
-    number = (
-        len(sites) if isinstance(sites, list) else group.frame["site"].replace("", np.nan).nunique() if group else 0
-    )
-    if number:
-        parts.append(f"from {count(number, 'site')}")
+    parts = [count(scans, "scan")]
+    number = training.get("subjects")
+    if not isinstance(number, int):
+        number = how_many_people(group.frame) if group is not None else None
+    if number is not None:
+        kind = ("simulated person", "simulated people") if simulated else ("person", "people")
+        parts.append(f"of {count(number, *kind)}")
+    sites, unsited = _sites(training, group)
+    if sites:
+        parts.append(f"from {count(sites, 'site')}")
     text = " ".join(parts)
+    if sites and unsited:
+        text += f" ({count(unsited, 'scan names', 'scans name')} no site)"
     span = ages_text(training.get("age")) or (ages_text(_span(group.frame["age"])) if group else "")
     if span:
         text += f"; age {span}"
-    sexes = training.get("sex")
-    if not isinstance(sexes, dict) and group is not None:
-        sexes = {k: int(v) for k, v in group.frame["sex"].value_counts().items() if k in ("F", "M")}
-    if isinstance(sexes, dict) and sexes:
-        names = {"F": "women", "M": "men"}
-        text += "; " + listing([f"{v} {names.get(str(k), str(k))}" for k, v in sorted(sexes.items())])
-    return text
+    sexes = _sexes(training, group, scans, number)
+    return f"{text}; {sexes}" if sexes else text
+
+
+def _sites(training: Mapping[str, Any], group: Group | None) -> tuple[int, int]:
+    """Number of sites, and of scans without one."""
+    listed, scans = training.get("sites"), training.get("scans")
+    if isinstance(listed, list):
+        per_site = training.get("per_site")
+        sizes = [e.get("n") for e in per_site if isinstance(e, dict)] if isinstance(per_site, list) else []
+        known = sum(n for n in sizes if isinstance(n, int))
+        return len(listed), max(scans - known, 0) if isinstance(scans, int) and known else 0
+    if group is None:
+        return 0, 0
+    return int(group.frame["site"].replace("", np.nan).nunique()), int((group.frame["site"] == "").sum())
+
+
+def _sexes(training: Mapping[str, Any], group: Group | None, scans: int, number: int | None) -> str:
+    """ "20 women and 24 men", by people; by scans, and saying so, where only run.json knows and people have several."""
+    names = {"F": "women", "M": "men"}
+    if group is not None and (group.frame["sex"] != "").any():
+        counts = _people_by_sex(group.frame)
+        parts = [f"{n} {names.get(sex, sex)}" for sex, n in sorted(counts.items()) if sex]
+        return listing(parts + ([f"{counts['']} of unknown sex"] if counts.get("") else []))
+    recorded = training.get("sex")
+    if not isinstance(recorded, dict) or not recorded:
+        return ""
+    by_scan = number is not None and number != scans
+    parts = [
+        f"{count(n, 'scan')} of {names.get(str(sex), str(sex))}" if by_scan else f"{n} {names.get(str(sex), str(sex))}"
+        for sex, n in sorted(recorded.items())
+    ]
+    return listing(parts)
+
+
+def _people_by_sex(frame: pd.DataFrame) -> dict[str, int]:
+    """Sex -> number of people; "" where it is unknown or differs between the scans of a person."""
+    who = people(frame)
+    who = who.where(who != "", [f"\x1f{i}" for i in range(len(who))])
+    known = frame["sex"].replace("", np.nan).groupby(who.to_numpy())
+    sex = known.first().where(known.nunique() == 1, "")
+    return {str(k): int(n) for k, n in sex.value_counts().items()}
 
 
 def _span(age: pd.Series) -> list[float] | None:
@@ -120,14 +169,17 @@ def site_rows(training: Mapping[str, Any], found: Mapping[str, Group]) -> list[d
                 entry["n"],
                 ages_text(entry.get("age"), ""),
             )
+    known, scans = sum(cell["train"][0] for cell in cells.values()), training.get("scans")
+    if cells and isinstance(scans, int) and scans > known and "" not in cells:
+        cells[""] = {"train": (scans - known, "")}
     for split, group in found.items():
-        if split == "train" and cells:
+        if split == "train" and known:
             continue
         for site, part in group.frame.groupby("site"):
             cells.setdefault(str(site), {})[split] = (len(part), ages_text(_span(part["age"]), ""))
     if not cells and isinstance(training.get("sites"), list):
         return [{"site": str(s), "cells": {}} for s in training["sites"]]
-    order = sorted(cells, key=lambda s: ("train" not in cells[s], "internal_test" not in cells[s], natural(s)))
+    order = sorted(cells, key=lambda s: (s == "", "train" not in cells[s], "internal_test" not in cells[s], natural(s)))
     return [{"site": s or "(no site)", "cells": cells[s]} for s in order]
 
 

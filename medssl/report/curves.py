@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from medssl.report.figures import BLUE, COLOURS, WIDTH, plain, styled
 
@@ -46,6 +47,7 @@ def curves(steps: pd.DataFrame) -> Figure:
             _line(axes, steps, name, COLOURS[0])
         axes.set_title(_PANELS.get(name, plain(name.replace("_", " "), 26)))
         axes.set_xlim(0, float(steps["step"].max()) * 1.02)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         if name == "std" and "std_healthy" in steps:
             healthy = steps["std_healthy"].dropna()
             if len(healthy):
@@ -70,7 +72,10 @@ def _losses(axes: Axes, steps: pd.DataFrame, losses: Sequence[str]) -> None:
 def _level(axes: Axes, x: pd.Series, y: pd.Series, label: str) -> None:
     """A dashed reference line with its name at the right end."""
     known = np.isfinite(y)
-    axes.plot(x[known], y[known], color="#333333", lw=1.0, ls=(0, (4, 3)))
+    if known.sum() == 1:
+        axes.axhline(float(y[known].iloc[0]), color="#333333", lw=1.0, ls=(0, (4, 3)))
+    else:
+        axes.plot(x[known], y[known], color="#333333", lw=1.0, ls=(0, (4, 3)))
     at = float(y[known].iloc[-1])
     axes.text(0.99, at, label, transform=axes.get_yaxis_transform(), ha="right", va="bottom", fontsize=7.5)
 
@@ -98,6 +103,8 @@ def probe_curves(probes: pd.DataFrame) -> Figure:
     ):
         axes.set_title(title)
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set_xlim(float(epoch.min()) - 1, float(epoch.max()) + 1)
         if name in probes and np.isfinite(probes[name]).any():
             axes.plot(epoch, probes[name] * scale, color=BLUE, marker="o", ms=3.5)
             if chance in probes and np.isfinite(probes[chance]).any():

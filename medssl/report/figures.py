@@ -5,12 +5,10 @@ Object-oriented matplotlib only: a ``Figure`` is made, never a global one; the s
 
 from __future__ import annotations
 
-import base64
 import io
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -31,7 +29,17 @@ WIDTH = 7.6
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
 """Okabe and Ito's palette for all kinds of colour vision, without yellow (too faint on white)."""
 BLUE, RED, GREEN, GREY = COLOURS[0], COLOURS[1], COLOURS[2], "#8a8a8a"
-MARKERS = ("o", "s", "^", "D", "v")
+LOOKS = (
+    ("#0072B2", "o"),
+    ("#D55E00", "s"),
+    ("#009E73", "^"),
+    ("#CC79A7", "D"),
+    ("#E69F00", "v"),
+    ("#56B4E9", "P"),
+    ("#222222", "X"),
+    ("#7A3E9D", "*"),
+)
+"""Colour and shape of the groups of a map: each can be told from the others by either of them."""
 MANY = 500
 """From so many points on, a scatter is stored as pixels inside the vector picture."""
 _TALL = 0.85  # height of a map over its width
@@ -68,15 +76,6 @@ _STYLE: Any = {
 }
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure for the page: data URI, text for those who cannot see it, caption."""
-
-    uri: str
-    alt: str
-    caption: str
-
-
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     """Draw in the look of the report, whatever the user's matplotlib settings are."""
 
@@ -96,8 +95,31 @@ def plain(text: object, limit: int = 26) -> str:
     return f" {word}" if word.startswith("_") else word or "(none)"
 
 
-def figure_bytes(fig: Figure, kind: str, dpi: int = 200) -> bytes:
-    """The figure as a file's content; no dates and no random ids inside."""
+def labels(names: Sequence[str], limit: int = 26) -> list[str]:
+    """Names as labels of at most ``limit`` letters; where their beginnings are alike, with the place they differ in.
+
+    >>> labels(["a" * 30 + "-one", "a" * 30 + "-two", "b"], 12)
+    ['aaa…aaa-one', 'aaa…aaa-two', 'b']
+    """
+    short = [plain(name, limit) for name in names]
+    for label in {s for s in short if short.count(s) > 1}:
+        alike = [i for i, s in enumerate(short) if s == label]
+        start = _alike([names[i] for i in alike])
+        head = max(limit // 4, 1)
+        for i in alike:
+            begin = max(min(start - 4, len(names[i]) - (limit - head - 1)), head)
+            short[i] = plain(f"{names[i][:head]}…{names[i][begin:]}", limit)
+    return short
+
+
+def _alike(names: Sequence[str]) -> int:
+    """How many letters all names begin with."""
+    differs = (i for i, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1)
+    return next(differs, min(map(len, names)))
+
+
+def figure_bytes(fig: Figure, kind: str, dpi: int = 200, transparent: bool = False) -> bytes:
+    """The figure as a file's content; no dates and no random ids inside. transparent: without its white ground."""
     metadata: dict[str, Any] = {
         "svg": {"Date": None, "Creator": None},
         "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
@@ -107,7 +129,7 @@ def figure_bytes(fig: Figure, kind: str, dpi: int = 200) -> bytes:
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # letters that the font lacks are drawn as boxes
         _settle(fig)
-        fig.savefig(out, format=kind, metadata=metadata, dpi=dpi)
+        fig.savefig(out, format=kind, metadata=metadata, dpi=dpi, transparent=transparent)
     return out.getvalue()
 
 
@@ -123,12 +145,6 @@ def _settle(fig: Figure) -> None:
         axes.set_position((left, bottom, width, height))
     for text in fig.texts:
         text.set_position((round(float(text.get_position()[0]), 4), round(float(text.get_position()[1]), 4)))
-
-
-def picture(fig: Figure, alt: str, caption: str = "") -> Picture:
-    """A figure as a data URI, as vectors; scripts inside an image never run."""
-    content = base64.b64encode(figure_bytes(fig, "svg")).decode("ascii")
-    return Picture(f"data:image/svg+xml;base64,{content}", alt, caption)
 
 
 def save_figure(fig: Figure, path: str | os.PathLike[str]) -> Path:
@@ -154,7 +170,7 @@ def no_ticks(axes: Axes) -> None:
 def scatter_map(
     points: np.ndarray, age: np.ndarray, site: Iterable[str], sex: Iterable[str], title: str = ""
 ) -> Figure:
-    """A 2-D map of scans three times: coloured by age [years], by site and by sex.
+    """A 2-D map of scans three times: coloured by age [years], by site (the eight with most scans) and by sex.
 
     points (N, 2); age (N,) with NaN where unknown; site and sex (N,) texts with "" where unknown. Points that
     are not finite are left out. Raises UserError when the lengths differ.
@@ -178,8 +194,8 @@ def scatter_map(
         no_ticks(axes)
         _frame(axes, points_N2[fine_N])
     _by_age(left, points_N2[fine_N], age_N[fine_N])
-    sites = _by_group(middle, points_N2[fine_N], site_N[fine_N], "site unknown")
-    sexes = _by_group(right, points_N2[fine_N], sex_N[fine_N], "sex unknown")
+    sites = _by_group(middle, points_N2[fine_N], site_N[fine_N], "site")
+    sexes = _by_group(right, points_N2[fine_N], sex_N[fine_N], "sex")
     if sites:
         sites = _by_row(sites)
         fig.set_figheight(3.05 + 0.19 * -(-len(sites) // _columns(sites)))
@@ -228,7 +244,7 @@ def _by_age(axes: Axes, points_N2: np.ndarray, age_N: np.ndarray) -> None:
     known_N = np.isfinite(age_N)
     size, pixels = dot_size(len(points_N2)), len(points_N2) > MANY
     x_N, y_N = points_N2[~known_N].T
-    axes.scatter(x_N, y_N, s=size, c="#d0d0d0", linewidths=0, rasterized=pixels)
+    axes.scatter(x_N, y_N, s=size, facecolors="none", edgecolors="#b0b0b0", linewidths=0.7, rasterized=pixels)
     if known_N.any():
         mixed = np.random.default_rng(0).permutation(np.flatnonzero(known_N))  # no age lies on top of the others
         x_N, y_N = points_N2[mixed].T
@@ -239,26 +255,30 @@ def _by_age(axes: Axes, points_N2: np.ndarray, age_N: np.ndarray) -> None:
         bar.outline.set_visible(False)
 
 
-def _by_group(axes: Axes, points_N2: np.ndarray, group_N: np.ndarray, unknown: str) -> list[Line2D]:
-    """Draw groups by colour and shape; returns what a legend needs."""
+def _by_group(axes: Axes, points_N2: np.ndarray, group_N: np.ndarray, kind: str) -> list[Line2D]:
+    """Draw the largest groups by colour and shape and the rest in grey; returns what a legend needs.
+
+    kind: what the groups are, "site" or "sex".
+    """
     names, counts = np.unique(group_N[group_N != ""].astype(str), return_counts=True)
-    room = len(COLOURS) * len(MARKERS)
-    if len(names) > room:
-        keep = np.sort(np.argsort(-counts, kind="stable")[: room - 1])
-        names = names[keep]
-    looks = [
-        (n, COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS)]) for i, n in enumerate(sorted(names, key=natural))
-    ]
+    largest = names[np.argsort(-counts, kind="stable")[: len(LOOKS)]]
     size, pixels, handles = dot_size(len(points_N2)), len(points_N2) > MANY, []
-    rest_N = ~np.isin(group_N.astype(str), names)
-    if rest_N.any():
-        label = unknown if not (group_N[rest_N] != "").any() else "others"
-        x_N, y_N = points_N2[rest_N].T
-        axes.scatter(x_N, y_N, s=size, c="#c4c4c4", marker="o", linewidths=0, rasterized=pixels)
-        handles.append(Line2D([], [], ls="", marker="o", color="#c4c4c4", ms=4.5, label=label))
-    for name, colour, marker in looks:
+    others_N = (group_N != "") & ~np.isin(group_N.astype(str), largest)
+    rest = len(names) - len(largest)
+    for mask_N, fill, label in (
+        (group_N == "", "none", f"{kind} unknown ({int((group_N == '').sum())})"),
+        (others_N, "#b0b0b0", f"{rest} other {kind}{'' if rest == 1 else 's'} ({int(others_N.sum())})"),
+    ):
+        if mask_N.any():
+            x_N, y_N = points_N2[mask_N].T
+            axes.scatter(x_N, y_N, s=size, marker="o", facecolors=fill, edgecolors="#b0b0b0", linewidths=0.7,
+                         rasterized=pixels)  # fmt: skip
+            handles.append(Line2D([], [], ls="", marker="o", mfc=fill, mec="#b0b0b0", ms=4.5, label=label))
+    ordered = sorted(largest, key=natural)
+    for name, short, (colour, marker) in zip(ordered, labels(ordered, 28), LOOKS, strict=False):
         mine_N = group_N == name
         x_N, y_N = points_N2[mine_N].T
-        axes.scatter(x_N, y_N, s=size, c=colour, marker=marker, linewidths=0, alpha=0.85, rasterized=pixels)
-        handles.append(Line2D([], [], ls="", marker=marker, color=colour, ms=4.5, label=plain(name, 16)))
-    return handles
+        axes.scatter(x_N, y_N, s=1.3 * size, c=colour, marker=marker, linewidths=0, alpha=0.85, rasterized=pixels)
+        label = f"{short} ({int(mine_N.sum())})"
+        handles.append(Line2D([], [], ls="", marker=marker, color=colour, ms=5, label=label))
+    return handles[-len(largest) :] + handles[: -len(largest)] if len(largest) else handles

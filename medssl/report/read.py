@@ -16,10 +16,11 @@ import pandas as pd
 from medssl.errors import UserError
 from medssl.report.tables import numbers, read_lines, read_log, read_object, read_table, read_text
 from medssl.tables.ages import possible
+from medssl.tables.people import GROUP
 
 METRICS = ("mae_external", "mae_internal", "rmse_external", "rmse_internal", "r2_external", "r2_internal",
            "site_bacc", "site_chance", "challenge")  # fmt: skip
-_ABOUT = ("participant_id", "session", "site", "age", "sex", "split", "dataset")
+_ABOUT = ("participant_id", "session", "site", "age", "sex", "split", "dataset", "subject")
 _EPOCH = re.compile(r"map-epoch(\d+)\.csv$")
 
 
@@ -35,7 +36,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Difference:
-    """Encoder minus reference in one metric; ci resamples scans, ci_sites whole sites."""
+    """Encoder minus reference in one metric; ci resamples people, ci_sites whole sites."""
 
     difference: float
     ci: tuple[float, float] | None
@@ -218,12 +219,16 @@ def _views(path: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
     return slices, ages
 
 
+def _describes(column: str) -> bool:
+    return column in _ABOUT or column.lower() == GROUP
+
+
 def _scans(path: Path) -> pd.DataFrame | None:
     """Who was embedded: the columns of the features table that are no features."""
     if not path.is_file():
         return None
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=lambda c: c in _ABOUT)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=_describes)
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as problem:
         raise UserError(f"{path} is no readable table ({str(problem).strip()}); run `medssl embed` again") from None
     if table.empty or "split" not in table.columns:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from medssl.errors import count
-from medssl.report import charts, curves, words
+from medssl.report import about, charts, words
 from medssl.report.cohort import TESTS, describe, groups, of_encoder, site_errors, site_rows
-from medssl.report.figures import Picture, picture, scatter_map
-from medssl.report.read import RunFiles, Scores
+from medssl.report.paths import name_of
+from medssl.report.pictures import Picture, picture
+from medssl.report.read import Row, RunFiles, Scores
 from medssl.report.recipe import block, joined, lines, policy_lines, value
+from medssl.report.summary import PLACES, Alarms, few, summary, tested
+from medssl.report.verdict import REMARKS, Verdict, remark, verdict
 
 _MOST_SITES = 40
+_FOLDED = 15  # from more sites on, the figure of the sites is folded with its table
+_ENOUGH = 5  # scans of a site from which on its error is worth a mention
+_RIDGE = {"ridge_voxels": "ridge on voxels", "ridge_features": "ridge on the measures"}
 
 
 def mapping(given: Any) -> dict[str, Any]:
@@ -23,122 +29,168 @@ def mapping(given: Any) -> dict[str, Any]:
     return given if isinstance(given, dict) else {}
 
 
-def headline(files: RunFiles) -> dict[str, Any]:
-    """Method, training in one sentence, the three numbers that matter, the verdict."""
+def headline(files: RunFiles, trusted: list[Verdict]) -> dict[str, Any]:
+    """Title, training in one sentence, the summary, and the three numbers that matter.
+
+    trusted: the statements about which scans were used for what; the bad ones are told in the summary.
+    """
     facts, training = files.facts, mapping(files.facts.get("training"))
-    method = facts.get("method") or value(files.recipe, "method", "name") or "unknown method"
-    method = mapping(method).get("name", method)
-    spent = words.duration(facts.get("created"), facts.get("finished"))
-    made = [
+    nouns = ("simulated person", "simulated people") if about.all_synthetic(files) else ("person", "people")
+    parts = [
         count(training["scans"], "scan") if isinstance(training.get("scans"), int) else "",
-        f"of {count(training['subjects'], 'person', 'people')}" if isinstance(training.get("subjects"), int) else "",
-        f"from {count(len(training['sites']), 'site')}" if isinstance(training.get("sites"), list) else "",
+        f"of {count(training['subjects'], *nouns)}" if isinstance(training.get("subjects"), int) else "",
+        f"from {count(len(training['sites']), 'site')}" if training.get("sites") and _listed(training["sites"]) else "",
     ]
     epochs = value(files.recipe, "trainer", "epochs")
-    tail = [f"{epochs} epochs" if epochs else "", f"{spent} of training" if spent else ""]
-    found = groups(files)
-    external = found.get("external_test")
-    unseen = None if external is None else external.frame["site"].replace("", np.nan).nunique()
+    spent = words.duration(facts.get("created"), facts.get("finished"))
+    effort = [f"{epochs} passes over the scans" if epochs else "", spent]
+    warnings = sum(str(m.get("level")) in ("warning", "error") for m in files.messages or ())
+    failed = sum(v.kind == "bad" for v in trusted)
+    alarms = Alarms(about.state(files), warnings, failed, bool(disagreement(files)))
     return {
-        "method": str(method),
-        "encoder": value(files.recipe, "encoder", "name") or "",
-        "trained_on": " ".join(m for m in made if m),
-        "effort": ", ".join(t for t in tail if t),
-        "state": str(facts.get("state", "finished")),
+        "title": about.title(files),
+        "method": about.method_name(files),
+        "encoder": about.encoder_name(files),
+        "trained_on": " ".join(p for p in parts if p),
+        "effort": ", ".join(e for e in effort if e),
+        "state": about.state(files),
+        "synthetic": about.synthetic_notice(files),
         "figures": _key_figures(files.scores) if files.scores else [],
-        "verdict": words.verdict(files.scores, unseen) if files.scores else [],
-        "warnings": sum(str(m.get("level")) in ("warning", "error") for m in files.messages or ()),
+        "summary": summary(files.scores, alarms) if files.scores else [],
     }
 
 
-_RIDGE = {"ridge_voxels": "ridge on voxels", "ridge_features": "ridge on the measures"}
+def _listed(sites: object) -> bool:
+    return isinstance(sites, list)
 
 
 def _key_figures(scores: Scores) -> list[dict[str, Any]]:
-    found = []
-    for metric, label, unit, beside in (
-        ("mae_external", "age error on unseen sites", " years", ("untrained", "constant", *_RIDGE)),
-        ("mae_internal", "age error on known sites", " years", ("untrained", "constant", *_RIDGE)),
-        ("site_bacc", "site recognised (balanced accuracy)", "", ("untrained", *_RIDGE)),
+    """The cards: a number with its interval, how many people it rests on, and the references beside it."""
+    cards = []
+    references = {"untrained": "untrained encoder", "constant": "chance", **_RIDGE}
+    for metric, label, unit in (
+        ("mae_external", "Age error on unseen sites", " years"),
+        ("mae_internal", "Age error on known sites", " years"),
+        ("site_bacc", "Scanner recognised (balanced accuracy)", ""),
     ):
-        if scores.encoder.values.get(metric) is None:
+        mine = scores.encoder.values.get(metric)
+        if mine is None:
             continue
-        names = {"constant": "chance", "untrained": "untrained", **_RIDGE}
-        rows = [(names[k], scores.row(k)) for k in beside]
-        values = [(name, r.values.get(metric)) for name, r in rows if r is not None]
+        rows = [
+            (name, scores.row(key)) for key, name in references.items() if (metric, key) != ("site_bacc", "constant")
+        ]
+        values = [(name, row.values.get(metric)) for name, row in rows if row is not None]
         if metric == "site_bacc":
-            values.insert(0, ("chance", scores.encoder.values.get("site_chance")))
-        found.append(
+            values.insert(0, ("chance", words.site_chance(words.ordered(scores))))
+        cards.append(
             {
                 "label": label,
-                "value": words.shown(metric, scores.encoder.values[metric]) + unit,
+                "value": words.shown(metric, mine) + unit,
                 "interval": words.bounds(metric, scores.encoder.ci.get(metric)),
-                "beside": ", ".join(f"{name} {words.shown(metric, v)}" for name, v in values if v is not None),
+                "tested": tested(scores.n, metric),
+                "few": few(scores.n, metric),
+                "remark": REMARKS.get(remark(scores.encoder, metric, scores.row("constant")), ""),
+                "beside": [f"{name} {words.shown(metric, v)}" for name, v in values if v is not None],
             }
         )
-    return found
+    return cards
 
 
 def cohort(files: RunFiles) -> dict[str, Any]:
-    """Data card: where the scans come from, who they are, what was done to them."""
-    training, found = mapping(files.facts.get("training")), groups(files)
+    """Data card: where the scans come from, who they are, and how many each site gave."""
+    training, parts = mapping(files.facts.get("training")), groups(files)
     manifests = training.get("manifests")
-    manifests = [str(mapping(m).get("path", m)) for m in manifests] if isinstance(manifests, list) else []
+    paths = [str(mapping(m).get("path", m)) for m in manifests] if isinstance(manifests, list) else []
+    simulated = about.all_synthetic(files)
     rows = [
-        ("Manifests", manifests),
-        ("Trained on", [t for t in [describe(training, found.get("train"))] if t]),
-        (
-            "Preprocessing",
-            _standardised(training) or joined(lines(block(block(files.recipe, "data"), "preprocessing"))),
-        ),
-        ("Encoder", joined(lines(block(files.recipe, "encoder")))),
-        ("Method", joined(lines(block(files.recipe, "method")))),
-        (
-            "Views (augmentation)",
-            policy_lines(files.facts.get("views")) or lines(block(files.recipe, "views")),
-        ),
+        ("Trained on", describe(training, parts.get("train"), simulated)),
+        *((f"Tested on {charts.SPLITS[s]}", describe({}, parts[s], simulated)) for s in TESTS if s in parts),
+        ("Tables of the scans", ", ".join(name_of(p) for p in paths)),
     ]
-    rows[2:2] = [(charts.SPLITS[s].capitalize(), [describe({}, found[s])]) for s in TESTS if s in found]
-    ages = {s: g.frame["age"].to_numpy(float) for s, g in found.items()}
+    ages = {s: g.frame["age"].to_numpy(float) for s, g in parts.items()}
     plot = None
     if any(np.isfinite(a).any() for a in ages.values()):
-        parts = "; ".join(f"{charts.SPLITS[s]}: {describe({}, g)}" for s, g in found.items())
-        plot = picture(charts.age_histogram(ages), f"Histogram of ages per split. {parts}.")
-    return {
-        "rows": [(k, v) for k, v in rows if v],
-        "sites": site_rows(training, found),
-        "plot": plot,
-        "splits": found,
-    }
+        text = "; ".join(f"{charts.SPLITS[s]}: {describe({}, g, simulated)}" for s, g in parts.items())
+        plot = picture(charts.age_histogram(ages), f"Histogram of the ages in training and tests. {text}.")
+    sites = site_rows(training, parts)
+    named = sum(row["site"] != "(no site)" for row in sites)
+    return {"rows": [(k, v) for k, v in rows if v], "sites": sites, "named": named, "plot": plot}
+
+
+def settings(files: RunFiles) -> list[tuple[str, list[str]]]:
+    """What was done to the scans and with which arguments, for the appendix."""
+    training = mapping(files.facts.get("training"))
+    manifests = training.get("manifests")
+    paths = [str(mapping(m).get("path", m)) for m in manifests] if isinstance(manifests, list) else []
+    preprocessing = joined(lines(block(block(files.recipe, "data"), "preprocessing")))
+    rows = [
+        ("Manifests", paths),
+        ("Preprocessing", _standardised(training) or preprocessing),
+        ("Encoder", joined(lines(block(files.recipe, "encoder")))),
+        ("Method", joined(lines(block(files.recipe, "method")))),
+        ("Views (augmentation)", policy_lines(files.facts.get("views")) or lines(block(files.recipe, "views"))),
+    ]
+    return [(name, text) for name, text in rows if text]
 
 
 def _standardised(training: Mapping[str, Any]) -> list[str]:
     """What was done to the features of a table; [] for images."""
     if not isinstance(training.get("features"), int):
         return []
-    said = f"{training['features']} columns of the table, standardised by mean and sd of the training rows"
+    text = f"{training['features']} columns of the table, standardised by mean and sd of the training rows"
     empty = training.get("empty_cells")
-    return [said + (f"; {count(empty, 'empty cell')} became the mean" if empty else "")]
+    return [text + (f"; {count(empty, 'empty cell')} became the mean" if empty else "")]
 
 
 def scorecard(files: RunFiles) -> dict[str, Any] | None:
-    """Rows with intervals, differences to the references, and the dot plot."""
-    if files.scores is None:
+    """Rows with intervals and remarks, differences to the references, the verdict, and the dot plot."""
+    scores = files.scores
+    if scores is None:
         return None
-    rows = words.ordered(files.scores)
+    rows = words.ordered(scores)
     changes = [
-        {"key": row.key, "metric": metric, "difference": found}
+        {"key": row.key, "metric": metric, "difference": change}
         for row in rows
-        for metric, found in files.scores.differences.get(row.key, {}).items()
+        for metric, change in scores.differences.get(row.key, {}).items()
         if metric in ("mae_external", "mae_internal") and row.missing is None and row.key != "age_oracle"
     ]
-    resampled = files.scores.protocol.get("resampled", "people")
     plot = picture(
         charts.scorecard_plot(rows),
         charts.describe_scores(rows),
-        "Dots are estimates, bars 95 % intervals; dashed lines are chance.",
+        "Dots are estimates, bars are 95 % intervals, and dashed lines are chance.",
     )
-    return {"rows": rows, "plot": plot, "differences": changes, "notes": files.scores.notes, "resampled": resampled}
+    constant = scores.row("constant")
+    return {
+        "rows": rows,
+        "plot": plot,
+        "verdict": verdict(scores),
+        "differences": changes,
+        "notes": [words.spoken(note) for note in scores.notes],
+        "resampled": scores.protocol.get("resampled", "people"),
+        "harmonised": harmonised(scores),
+        "remark": lambda row, metric: remark(row, metric, constant),
+        "remarks": [REMARKS[key] for key in _remarks(rows, ("mae_external", "mae_internal", "site_bacc"), constant)],
+        "few": any(few(scores.n, metric) for metric in PLACES),
+        "tested": _tested(scores),
+        "chance": words.site_chance(rows),
+    }
+
+
+def _remarks(rows: Sequence[Row], metrics: Sequence[str], constant: Row | None) -> list[str]:
+    """Keys of the remarks that a table has, each once."""
+    return list(dict.fromkeys(key for row in rows for m in metrics if (key := remark(row, m, constant))))
+
+
+def _tested(scores: Scores) -> str:
+    """Who was tested, in a sentence; "" where it is not known."""
+    parts = [f"{who} ({PLACES[m][1]})" for m in PLACES if (who := tested(scores.n, m))]
+    return f"Tested: {words.listing(parts)}." if parts else ""
+
+
+def harmonised(scores: Scores) -> str:
+    """How the features were harmonised before scoring; "" where they were not."""
+    how = str(scores.protocol.get("harmonize") or "none")
+    return "" if how == "none" else how
 
 
 def ages(files: RunFiles) -> Picture | None:
@@ -150,15 +202,16 @@ def ages(files: RunFiles) -> Picture | None:
     if not parts:
         return None
     alt = "; ".join(
-        f"{charts.SPLITS[s]}: {len(p)} scans, mean absolute error {words.years(charts.mae(p))} years, "
-        f"R2 {words.ratio(charts.r2(p))}"
+        f"{charts.SPLITS[s]}: {count(len(p), 'scan')}, mean absolute error {words.years(charts.mae(p))} years, "
+        f"R² {words.ratio(charts.r2(p))}"
         for s, p in parts.items()
     )
-    return picture(
-        charts.age_plot(parts),
-        f"Scatter of predicted against true age. {alt}.",
-        "The dashed line is perfect prediction. Points above it look older than they are.",
+    caption = (
+        "Each point is a scan, and the dashed line is perfect prediction: points above it look older than they are."
     )
+    if any((charts.r2(p) or 0.0) < 0 for p in parts.values()):
+        caption += f" {REMARKS['below 0']}"
+    return picture(charts.age_plot(parts), f"Scatter of predicted against true age. {alt}.", caption)
 
 
 def disagreement(files: RunFiles) -> str:
@@ -177,96 +230,46 @@ def disagreement(files: RunFiles) -> str:
 
 
 def sites(files: RunFiles) -> dict[str, Any] | None:
-    """Age error per site: dot plot and table."""
+    """Age error per site: one sentence, dot plot and table."""
     table = of_encoder(files)
     if table is None:
         return None
     table = table[table["split"].isin(TESTS)]
     if table.empty:
         return None
-    found = site_errors(table)
+    errors = site_errors(table)
     plain = files.predictions[files.predictions["features"] == "untrained"]  # type: ignore[index]
     plain = plain.assign(error=(plain["predicted"] - plain["age"]).abs())
     theirs = plain.groupby(["split", "site"])["error"].mean()
-    found["untrained"] = [theirs.get((r.split, r.site), np.nan) for r in found.itertuples()]
-    drawn = found if len(found) <= _MOST_SITES else found.loc[np.sort(found["n"].nlargest(_MOST_SITES).index)]
+    errors["untrained"] = [theirs.get((r.split, r.site), np.nan) for r in errors.itertuples()]
+    drawn = errors if len(errors) <= _MOST_SITES else errors.loc[np.sort(errors["n"].nlargest(_MOST_SITES).index)]
     first = zip(drawn["site"][:12], drawn["mae"][:12], strict=True)
     alt = "; ".join(f"{site or 'no site'}: {words.years(float(error))} years" for site, error in first)
     plot = picture(
         charts.site_plot(drawn.reset_index(drop=True)),
         f"Age error per site with intervals. {alt}.",
         "Bars are 95 % bootstrap intervals over the scans of the site (none below five scans)."
-        + ("" if len(drawn) == len(found) else f" The {_MOST_SITES} sites with most scans are drawn."),
+        + ("" if len(drawn) == len(errors) else f" The {_MOST_SITES} sites with most scans are drawn."),
     )
-    return {"plot": plot, "rows": found.to_dict("records")}
+    unsited = int((table["site"] == "").sum())
+    return {
+        "plot": plot,
+        "rows": errors.to_dict("records"),
+        "range": _range(errors),
+        "number": len(set(errors["site"]) - {""}),
+        "folded": len(drawn) > _FOLDED,
+        "unsited": f"{count(unsited, 'test scan names', 'test scans name')} no site." if unsited else "",
+    }
 
 
-def training(files: RunFiles) -> dict[str, Any]:
-    """Curves of the training and of the probes run beside it."""
-    found: dict[str, Any] = {"curves": None, "probes": None}
-    losses, others = ([], []) if files.steps is None else curves.curve_columns(files.steps)
-    if files.steps is not None and losses + others:
-        ends = ", ".join(f"{n} from {_end(files.steps, n, 0)} to {_end(files.steps, n, -1)}" for n in losses)
-        rate = files.steps.get("scans_per_s", pd.Series(dtype=float)).median()
-        found["curves"] = picture(
-            curves.curves(files.steps),
-            f"Training curves over steps: {ends}.",
-            "Faint: logged values; strong: running median; dashed: chance level."
-            + (f" Median speed {rate:.3g} scans per second." if rate == rate else ""),
-        )
-    if files.probes is not None:
-        error = [e for e in files.probes.get("age_mae", []) if np.isfinite(e)]
-        alt = f" Age error ends at {words.years(error[-1])} years." if error else ""
-        found["probes"] = picture(
-            curves.probe_curves(files.probes),
-            f"Online probes over epochs.{alt}",
-            "Probes are fitted on a part of the training scans and tested on held-out training "
-            "people; no test scan is used.",
-        )
-    return found
-
-
-def _end(steps: pd.DataFrame, name: str, at: int) -> str:
-    return f"{steps[name].dropna().iloc[at]:.3g}"
-
-
-def maps(files: RunFiles) -> list[Picture]:
-    """2-D maps of the first and the last epoch that has one; the last one first."""
-    found = []
-    for epoch, table in reversed(files.maps):
-        if not np.isfinite(table[["x", "y"]]).all(axis=1).any():
-            continue
-        fig = scatter_map(
-            table[["x", "y"]].to_numpy(),
-            table["age"].to_numpy(),
-            table["site"].tolist(),
-            table["sex"].tolist(),
-            f"after epoch {epoch}",
-        )
-        alt = f"2-D map of {len(table)} training scans after epoch {epoch}, coloured by age, by site and by sex."
-        found.append(picture(fig, alt))
-    return found
-
-
-def views(files: RunFiles) -> Picture | None:
-    """Sample scans beside their augmented views."""
-    if files.slices is None:
-        return None
-    made = min(files.slices.shape[1] - 1, 3)
-    alt = f"{min(len(files.slices), 4)} scans, each with {made} augmented views, in middle slices of every direction."
-    return picture(charts.view_sheet(files.slices, files.ages), alt, "All pictures of a scan share one grey scale.")
-
-
-def messages(files: RunFiles) -> list[dict[str, str]] | None:
-    """What the monitors said; None when no log was kept."""
-    if files.messages is None:
-        return [] if files.steps is not None else None
-    return [
-        {
-            "level": str(m.get("level", "")),
-            "epoch": str(m["epoch"] + 1) if isinstance(m.get("epoch"), int) else "",
-            "step": str(m.get("step", "")),
-            "text": str(m.get("text", "")),
-        }
-        for m in files.messages
-    ]
+def _range(errors: pd.DataFrame) -> str:
+    """The best and the worst site of those with enough scans, in a sentence; "" where there are fewer than two."""
+    known = errors[(errors["n"] >= _ENOUGH) & (errors["site"] != "")]
+    if len(known) < 2:
+        return f"No two sites have {_ENOUGH} test scans or more, so their errors cannot be compared."
+    known = known.sort_values("mae", kind="stable")
+    (best, least), (worst, most) = [(known["site"].iloc[i], words.years(float(known["mae"].iloc[i]))) for i in (0, -1)]
+    return (
+        f"Over {len(known)} sites with at least {_ENOUGH} test scans, the age error goes from {least} years ({best}) "
+        f"to {most} years ({worst})."
+    )

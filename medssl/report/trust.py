@@ -1,14 +1,20 @@
-"""What was fitted on which scans, checked where it can be, and where everything comes from."""
+"""Which scans were used for what, checked where it can be, and where everything comes from."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from medssl.errors import count
-from medssl.report.cohort import Group, groups
+from medssl.report.cohort import Group, groups, how_many_people, people
 from medssl.report.read import RunFiles
-from medssl.report.words import Verdict, duration, listing
+from medssl.report.verdict import Verdict
+from medssl.report.words import duration, listing
+from medssl.tables.people import families_of, groups_of, torn
 
 
 def statement(files: RunFiles) -> list[Verdict]:
@@ -16,25 +22,33 @@ def statement(files: RunFiles) -> list[Verdict]:
     training = files.facts.get("training")
     training = training if isinstance(training, dict) else {}
     scans = training.get("scans")
-    said = []
+    found: list[Verdict] = []
     if isinstance(scans, int):
         whole = training.get("rows_in_manifests")
         of = f" of the {whole} rows in the manifests" if isinstance(whole, int) and whole != scans else ""
         rule = "the rows whose split is train" if of else "all rows"
-        said.append(
+        found.append(
             Verdict(
                 "open",
                 f"The encoder was trained on {count(scans, 'scan')}{of}: {rule}. No other row was "
                 "read in training; the probes run during training hold out a part of these scans.",
             )
         )
-    said += _fits(files) + _same_encoder(files)
-    found = groups(files)
-    tests = {k: g for k, g in found.items() if k != "train"}
-    if "train" in found and tests:
-        said += _people(found["train"], tests)
-        said += _sites(found["train"], tests.get("external_test"))
-    return said
+    found += _fits(files) + _same_encoder(files)
+    parts = groups(files)
+    tests = {k: g for k, g in parts.items() if k != "train"}
+    if "train" in parts and tests:
+        found += _people(parts["train"], tests)
+        found += _families(parts["train"], tests)
+        found += _sites(parts["train"], tests.get("external_test"))
+        found.append(
+            Verdict(
+                "open",
+                "These checks compare what the tables say. Whether one picture stands under two names is checked by "
+                "`medssl cohort check`.",
+            )
+        )
+    return found
 
 
 def _fits(files: RunFiles) -> list[Verdict]:
@@ -43,9 +57,9 @@ def _fits(files: RunFiles) -> list[Verdict]:
     n = files.scores.n
     fitted = f"the {count(n['train'], 'training scan')}" if isinstance(n.get("train"), int) else "the training scans"
     parts = [
-        count(n[k], f"{name} scan")
-        for k, name in (("internal_test", "internal test"), ("external_test", "external test"))
-        if isinstance(n.get(k), int)
+        f"{count(n[k], 'scan')} from {name}"
+        for k, name in (("internal_test", "known sites"), ("external_test", "unseen sites"))
+        if isinstance(n.get(k), int) and n[k]
     ]
     tested = f" They were scored on {listing(parts)}, which were used for nothing else." if parts else ""
     return [
@@ -75,35 +89,77 @@ def _same_encoder(files: RunFiles) -> list[Verdict]:
 
 
 def _people(train: Group, tests: dict[str, Group]) -> list[Verdict]:
-    """Is anybody on both sides? Compared by dataset and participant_id."""
+    """Is anybody on both sides? Compared by dataset and participant_id, and by subject where all tables have it."""
     mine = _ids(train)
     theirs = {i for g in tests.values() for i in _ids(g, bool(train.frame["dataset"].eq("").all()))}
     if not mine or not theirs:
         return []
-    if not any(dataset for dataset, _ in theirs):
-        mine = {("", person) for _, person in mine}
-    both = sorted(person for _, person in mine & theirs)
-    number = sum(len(g.frame) for g in tests.values())
-    if both:
+    by = "data set and participant_id"
+    if not any(dataset for dataset, _ in theirs) or not any(dataset for dataset, _ in mine):
+        mine, theirs, by = {("", p) for _, p in mine}, {("", p) for _, p in theirs}, "participant_id"
+    both = {person for _, person in mine & theirs}
+    frames = [train.frame, *(g.frame for g in tests.values())]
+    if all((f["subject"] != "").all() for f in frames):
+        subjects = {s for f in frames[1:] for s in f["subject"]} & set(train.frame["subject"])
+        shared = pd.concat(frames[1:])
+        both |= set(shared["participant_id"][shared["subject"].isin(subjects)])
+        by = f"subject, {by}"
+    names = sorted(both)
+    if names:
         return [
             Verdict(
                 "bad",
-                f"{count(len(both), 'person is', 'people are')} in training and in a test split "
-                f"({', '.join(both[:5])}{', …' if len(both) > 5 else ''}): the test scores are too good. "
-                "Check the manifest with `medssl cohort check`.",
+                f"{count(len(names), 'person is', 'people are')} in training and in a test split "
+                f"({_first(names)}): the test scores are too good. Check the manifest with `medssl cohort check`.",
             )
         ]
     return [
         Verdict(
             "good",
-            f"Checked: nobody among the {count(number, 'test scan')} is among the training scans (by participant_id).",
+            f"Checked: nobody is on both sides. {_sizes(train, tests)} were compared by {by}.",
         )
     ]
+
+
+def _sizes(train: Group, tests: dict[str, Group]) -> str:
+    """ "60 people of the training and 20 people of the tests"; scans where people have no names."""
+    whole = pd.concat([g.frame for g in tests.values()])
+    sizes = [how_many_people(train.frame), how_many_people(whole)]
+    mine, theirs = (count(n, "person", "people") if n is not None else "the scans" for n in sizes)
+    return f"{mine} of the training and {theirs} of the tests".capitalize()
+
+
+def _families(train: Group, tests: dict[str, Group]) -> list[Verdict]:
+    """Is a family on both sides? By the column family, as the split keeps it."""
+    frame = pd.concat([train.frame, *(g.frame for g in tests.values())], ignore_index=True)
+    families = families_of(frame)
+    if not (families != "").any():
+        return [Verdict("open", "No column names families, so relatives on both sides would not be noticed here.")]
+    inside = np.arange(len(frame)) < len(train.frame)
+    labels = groups_of(frame.assign(subject=people(frame)))
+    broken = torn(labels, families, inside, ~inside)
+    if broken is not None:
+        of = f"family {broken.family}" if broken.family else "one group of relatives"
+        return [
+            Verdict(
+                "bad",
+                f"Relatives are on both sides: {of} is in training and in a test split "
+                f"({count(broken.rows, 'test scan')} in all): the test scores may be too good. "
+                "Split again with `medssl cohort split`.",
+            )
+        ]
+    number = len(set(families) - {""})
+    text = "the only family is on one side" if number == 1 else f"none of the {number} families is on both sides"
+    return [Verdict("good", f"Checked: {text}.")]
 
 
 def _ids(group: Group, bare: bool = False) -> set[tuple[str, str]]:
     pairs = group.frame[["dataset", "participant_id"]].itertuples(index=False)
     return {("" if bare else str(d), str(p)) for d, p in pairs if p}
+
+
+def _first(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
 
 
 def _sites(train: Group, external: Group | None) -> list[Verdict]:
@@ -118,11 +174,14 @@ def _sites(train: Group, external: Group | None) -> list[Verdict]:
         return [
             Verdict(
                 "bad",
-                f"{count(len(both), 'external site is', 'external sites are')} also in training "
-                f"({', '.join(both[:5])}): the external score is not a score on unseen sites.",
+                f"{count(len(both), 'site that counts as unseen is', 'sites that count as unseen are')} also in "
+                f"training ({_first(both)}): the score on unseen sites is not one.",
             )
         ]
-    return [Verdict("good", f"Checked: none of the {count(len(theirs), 'external site')} occurs in training.")]
+    tested = f"the unseen site {next(iter(theirs))} does not occur" if len(theirs) == 1 else (
+        f"none of the {len(theirs)} unseen sites occurs"
+    )  # fmt: skip
+    return [Verdict("good", f"Checked: {tested} in training.")]
 
 
 def origin(files: RunFiles) -> dict[str, Any]:

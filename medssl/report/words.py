@@ -1,39 +1,30 @@
-"""Numbers as people read them, and the verdict in sentences: honest also where a baseline wins."""
+"""Numbers, times and names as people read them."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from medssl.errors import count
-from medssl.report.read import Difference, Row, Scores
+from medssl.report.read import Row, Scores
 
 ROWS: Mapping[str, str] = {
     "encoder": "This encoder",
+    "unharmonised": "This encoder, not harmonised",
     "untrained": "Untrained encoder",
     "ridge_voxels": "Ridge on voxels",
-    "ridge_features": "Ridge on the measures themselves",
+    "ridge_features": "Ridge on the measures",
     "site_median": "Median age of the site",
     "constant": "Constant features (chance)",
     "age_oracle": "True age as feature (ceiling)",
 }
 """Rows of the scorecard in the order in which they are shown."""
-_FEW_SITES = 6
-_WIDE = 1.5  # an interval from chance to more than so many times chance says little
+FEW_PEOPLE = 30
+"""Below so many people a score can easily change with the people who happen to be tested."""
 NARROW = "\u00a0"
 """Between a number and its percent sign."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One sentence of the verdict; kind is "good", "bad" or "open"."""
-
-    kind: str
-    text: str
 
 
 def years(value: float | None) -> str:
@@ -46,7 +37,7 @@ def years(value: float | None) -> str:
 
 
 def ratio(value: float | None) -> str:
-    """R2, challenge score and the like: two decimals.
+    """R², challenge score and the like: two decimals.
 
     >>> ratio(0.8449)
     '0.84'
@@ -82,11 +73,23 @@ def shown(metric: str, value: float | None) -> str:
 
 
 def bounds(metric: str, pair: tuple[float, float] | None) -> str:
-    """An interval without brackets: "4.4 to 5.6"; empty where there is none."""
+    """An interval without brackets: "4.4 to 5.6"; empty where there is none or its ends are one number."""
     if pair is None:
         return ""
     low, high = (shown(metric, v) for v in pair)
+    if low == high:
+        return ""
     return f"{low.removesuffix(f'{NARROW}%') if high.endswith('%') else low} to {high}"
+
+
+def signed(value: float) -> str:
+    """A difference in years with its sign.
+
+    >>> signed(1.54), signed(-5.01)
+    ('+1.5', '−5.0')
+    """
+    text = years(value)
+    return f"+{text}" if value > 0 and text != "0.0" else text
 
 
 def with_interval(row: Row, metric: str) -> str:
@@ -107,151 +110,45 @@ def ordered(scores: Scores) -> list[Row]:
     return [scores.encoder, *sorted(scores.references, key=lambda r: (place.get(r.key, 99), r.key))]
 
 
-def verdict(scores: Scores, external_sites: int | None = None) -> list[Verdict]:
-    """What the scorecard says, a sentence per question; nothing where a number is missing."""
-    said = [
-        _against(
-            scores,
-            "untrained",
-            "Training helped: on unseen sites the age error is {mine} years, against {theirs} for the same network "
-            "before training{tail}.",
-            "Training did harm: the untrained network predicts age better, {theirs} years against {mine} after "
-            "training{tail}.",
-            "Training made no clear difference to age on unseen sites: {mine} years trained, {theirs} untrained{tail}.",
-        ),
-        _against(
-            scores,
-            "constant",
-            "Better than chance: giving every scan the same age is wrong by {theirs} years on average{tail}.",
-            "Worse than chance: giving every scan the same age is wrong by only {theirs} years{tail}.",
-            "Not clearly better than chance: giving every scan the same age is wrong by {theirs} years{tail}.",
-        ),
-        _against(
-            scores,
-            "ridge_voxels",
-            "Better than the simple baseline: ridge on voxels is wrong by {theirs} years{tail}.",
-            "Ridge on voxels predicts age better: {theirs} years{tail}. For age alone, the simple baseline is the "
-            "better choice on these scans.",
-            "Ridge on voxels predicts age about as well: {theirs} years{tail}.",
-        ),
-        _against(
-            scores,
-            "ridge_features",
-            "Better than the simple baseline: ridge on the measures themselves is wrong by {theirs} years{tail}.",
-            "Ridge on the measures themselves predicts age better: {theirs} years{tail}. For age alone, the simple "
-            "baseline is the better choice on this table.",
-            "Ridge on the measures themselves predicts age about as well: {theirs} years{tail}.",
-        ),
-        None
-        if _same(scores, "site_median", "constant", "mae_internal")  # one training site: nothing is read from it
-        else _against(
-            scores,
-            "site_median",
-            "It reads more than the site: the median age of a scan's site is wrong by {theirs} years on known sites, "
-            "the encoder by {mine}{tail}.",
-            "Knowing only the site of a scan predicts age better on known sites: {theirs} years, against {mine} for "
-            "this encoder{tail}.",
-            "On known sites the median age of a scan's site does about as well: {theirs} years, against {mine} "
-            "for this encoder{tail}.",
-            metric="mae_internal",
-        ),
-        *_site(scores),
-    ]
-    if external_sites is not None and 0 < external_sites < _FEW_SITES:
-        said.append(
-            Verdict(
-                "open",
-                f"Only {count(external_sites, 'unseen site')}: how well this carries over to further "
-                "sites cannot be judged from so few.",
-            )
-        )
-    return [v for v in said if v is not None]
+_SPOKEN = (
+    (r"\binternal_test rows\b", "test scans of known sites"),
+    (r"\bexternal_test rows\b", "test scans of unseen sites"),
+    (r"\binternal_test\b", "the test on known sites"),
+    (r"\bexternal_test\b", "the test on unseen sites"),
+    (r"\binternal scores\b", "scores on known sites"),
+    (r"\bexternal scores\b", "scores on unseen sites"),
+    (r"\btrain(?:ing)? rows\b", "training scans"),
+    (r"\btraining row\b", "training scan"),
+    (r"\bsite_bacc\b", "the balanced accuracy of the site"),
+)
 
 
-def _same(scores: Scores, key: str, other: str, metric: str) -> bool:
-    """Whether two references have the same value, to nine digits."""
-    rows = (scores.row(key), scores.row(other))
-    values = [row.values.get(metric) for row in rows if row is not None]
-    return len(values) == 2 and None not in values and math.isclose(values[0] or 0, values[1] or 0, rel_tol=1e-9)
+def site_chance(rows: Sequence[Row]) -> float | None:
+    """Balanced accuracy that guessing the site reaches.
 
-
-def _against(
-    scores: Scores, key: str, better: str, worse: str, unclear: str, metric: str = "mae_external"
-) -> Verdict | None:
-    """Compare an error (lower is better) with a reference; the interval of the difference decides."""
-    other, mine = scores.row(key), scores.encoder.values.get(metric)
-    theirs = other.values.get(metric) if other else None
-    if mine is None or theirs is None:
-        return None
-    difference = scores.differences.get(key, {}).get(metric)
-    sign = sure(difference)
-    if sign is None:  # no interval: the numbers alone
-        kind = "good" if mine < theirs else "bad" if mine > theirs else "open"
-    else:
-        kind = {-1: "good", 1: "bad", 0: "open"}[sign]
-    text = {"good": better, "bad": worse, "open": unclear}[kind]
-    tail = _tail(difference, metric)
-    return Verdict(kind, text.format(mine=years(mine), theirs=years(theirs), tail=tail))
-
-
-def sure(difference: Difference | None) -> int | None:
-    """Sign of a difference whose interval excludes 0; 0 when it includes 0, None without an interval."""
-    if difference is None or difference.ci is None:
-        return None
-    low, high = difference.ci
-    return 1 if low > 0 else -1 if high < 0 else 0
-
-
-def _tail(difference: Difference | None, metric: str) -> str:
-    if difference is None or difference.ci is None:
-        return " (no interval was computed for the difference)"
-    text = f" (difference {signed(difference.difference)}, 95\u00a0% interval {bounds(metric, difference.ci)}"
-    sites = difference.ci_sites
-    if sites is not None and sure(difference) and sites[0] <= 0 <= sites[1]:
-        text += f"; but {bounds(metric, sites)} when whole sites are resampled, so other sites may disagree"
-    return text + ")"
-
-
-def signed(value: float) -> str:
-    """A difference in years with its sign.
-
-    >>> signed(1.54), signed(-5.01)
-    ('+1.5', '−5.0')
+    One over the number of training sites, or what constant features reach where that is more, since guessing is
+    better where the tests do not hold all sites.
     """
-    text = years(value)
-    return f"+{text}" if value > 0 and text != "0.0" else text
+    chance = rows[0].values.get("site_chance") if rows else None
+    guess = next((r.values.get("site_bacc") for r in rows if r.key == "constant" and r.missing is None), None)
+    return max(chance, guess) if chance is not None and guess is not None else chance
 
 
-def _site(scores: Scores) -> list[Verdict]:
-    mine, chance = scores.encoder.values.get("site_bacc"), scores.encoder.values.get("site_chance")
-    if mine is None or chance is None:
-        return []
-    pair = scores.encoder.ci.get("site_bacc")
-    between = f" ({bounds('site_bacc', pair)})" if pair else ""
-    beside = f"{percent(mine)}{between}"
-    low = pair[0] if pair else mine
-    if low <= chance and pair is not None and pair[1] > _WIDE * chance:
-        text = "It is not clear whether the scanner is in the features: a linear probe recognises the site with "
-        return [Verdict("open", f"{text}a balanced accuracy of {beside}, and chance is {percent(chance)}.")]
-    if low <= chance:
-        text = "The site of a scan is not recognised from the features better than by chance: balanced accuracy "
-        return [Verdict("good", f"{text}{beside}, chance {percent(chance)}.")]
-    text = (
-        "The scanner is still in the features: a linear probe recognises the site of a scan with a balanced accuracy "
-        f"of {beside}; chance is {percent(chance)}"
-    )
-    plain = scores.row("untrained")
-    theirs = plain.values.get("site_bacc") if plain else None
-    if theirs is None:
-        return [Verdict("bad", text + ".")]
-    kind = "open" if mine < theirs else "bad"
-    return [Verdict(kind, f"{text}, and the untrained encoder gives {percent(theirs)}.")]
+def spoken(note: str) -> str:
+    """A note of the scorecard in the words of the page: known and unseen sites, scans.
+
+    >>> spoken("3 of 60 internal_test rows have no age")
+    '3 of 60 test scans of known sites have no age'
+    """
+    for pattern, words in _SPOKEN:
+        note = re.sub(pattern, words, note)
+    return f"{note[:1].upper()}{note[1:]}{'' if note.endswith('.') else '.'}" if " " in note else note
 
 
 def duration(created: Any, finished: Any) -> str:
     """Time between two stamps of run.json in words; empty where one is missing."""
     try:
-        seconds = (_stamp(finished) - _stamp(created)).total_seconds()
+        seconds = (stamp(finished) - stamp(created)).total_seconds()
     except (ValueError, TypeError):
         return ""
     if seconds < 0:
@@ -261,7 +158,8 @@ def duration(created: Any, finished: Any) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _stamp(text: Any) -> datetime:
+def stamp(text: Any) -> datetime:
+    """A time of run.json; ValueError for anything else."""
     return datetime.fromisoformat(str(text).replace("Z", "+00:00"))
 
 

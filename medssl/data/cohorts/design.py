@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
+from medssl.data.cohorts.mark import DATASET
 from medssl.data.cohorts.scanner import Site, draw_site
 from medssl.data.cohorts.template import Floats
 from medssl.errors import UserError
@@ -53,7 +54,7 @@ def design(
             tested += internal
             splits[:internal] = ["internal_test"] * internal
         for age, sex, split in zip(ages, sexes, splits, strict=True):
-            rows.append((round(float(age), 2), str(sex), scanner.name, "synthetic", split))
+            rows.append((round(float(age), 2), str(sex), scanner.name, DATASET, split))
     plan = pd.DataFrame(rows, columns=["age", "sex", "site", "dataset", "split"])
     plan = plan.iloc[rng.permutation(subjects)].reset_index(drop=True)
     width = max(4, len(str(subjects)))

@@ -23,6 +23,7 @@ import pandas as pd
 
 from medssl.data.cohorts.anatomy import draw_person, grow
 from medssl.data.cohorts.design import check_arguments, design
+from medssl.data.cohorts.mark import NAME
 from medssl.data.cohorts.scanner import BIAS_TERMS, Site, acquire, draw_visit
 from medssl.data.cohorts.template import CENTRE_MNI_MM, FIELD_OF_VIEW_MM, REGIONS, Floats, load_template
 from medssl.data.volume import write_volume
@@ -223,7 +224,7 @@ def _csv(table: pd.DataFrame) -> str:
 
 def _description(arguments: dict[str, Any]) -> dict[str, Any]:
     return {
-        "Name": "medssl synthetic cohort",
+        "Name": NAME,
         "GeneratorVersion": VERSION,
         "Arguments": arguments,
         "Description": (
@@ -252,7 +253,7 @@ def _is_there(out: Path, plan: pd.DataFrame, texts: dict[str, str], overwrite: b
     complete = (out / "truth.csv").is_file() and all((out / image).is_file() for image in plan["image"])
     if complete and found == texts:
         return True
-    ours = '"medssl synthetic cohort"' in found["dataset_description.json"]
+    ours = f'"{NAME}"' in found["dataset_description.json"]
     if not ours or names - set(FILES):
         stranger = sorted(names - set(FILES))[:1] or sorted(names)[:1]
         raise UserError(

@@ -1,0 +1,133 @@
+"""The page in three or four sentences, computed from the scores: for a reader who stops after them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from medssl.errors import count
+from medssl.report.read import Difference, Row, Scores
+from medssl.report.verdict import FEW_SITES, Verdict, site_verdict, sure
+from medssl.report.words import FEW_PEOPLE, bounds, listing, years
+
+PLACES = {"mae_external": ("external_test", "unseen sites"), "mae_internal": ("internal_test", "known sites")}
+_RIDGES = ("ridge_voxels", "ridge_features")
+_NAMES = {"ridge_voxels": "ridge on voxels", "ridge_features": "ridge on the measures"}
+
+
+@dataclass(frozen=True)
+class Alarms:
+    """What else of the page a reader must know before trusting a number."""
+
+    state: str = "finished"
+    warnings: int = 0
+    failed: int = 0
+    disagreement: bool = False
+
+
+def summary(scores: Scores, alarms: Alarms) -> list[Verdict]:
+    """Age error, comparison with the simple baseline and with guessing, scanner, what needs attention."""
+    metric = next((m for m in PLACES if scores.encoder.values.get(m) is not None), None)
+    found: list[Verdict | None] = [_errors(scores)]
+    if metric is not None:
+        found.append(_compared(scores, metric))
+    found.append(site_verdict(scores) or _no_site(scores))
+    found.append(_attention(scores, alarms))
+    return [v for v in found if v is not None]
+
+
+def _errors(scores: Scores) -> Verdict:
+    parts = [_error(scores, metric) for metric in PLACES if scores.encoder.values.get(metric) is not None]
+    if not parts:
+        return Verdict("open", "No age error was measured: no scan of the tests has a known age.")
+    return Verdict("open", f"The age error is {listing(parts)}.")
+
+
+def _error(scores: Scores, metric: str) -> str:
+    between = bounds(metric, scores.encoder.ci.get(metric))
+    notes = [f"95\u00a0% interval {between}" if between else "no interval", tested(scores.n, metric)]
+    place = PLACES[metric][1]
+    return f"{years(scores.encoder.values[metric])} years on {place} ({', '.join(n for n in notes if n)})"
+
+
+def tested(n: Mapping[str, Any], metric: str) -> str:
+    """How many people at how many sites gave a number: "17 people at 2 sites"; "" where it is not known."""
+    split = PLACES[metric][0] if metric in PLACES else "internal_test"
+    people, sites = n.get(f"subjects_{split}"), n.get(f"sites_{split}")
+    if not isinstance(people, int):
+        return ""
+    text = count(people, "person", "people")
+    return f"{text} at {count(sites, 'site')}" if isinstance(sites, int) and sites else text
+
+
+def few(n: Mapping[str, Any], metric: str) -> bool:
+    """Whether a number rests on fewer than 30 people."""
+    people = n.get(f"subjects_{PLACES[metric][0] if metric in PLACES else 'internal_test'}")
+    return isinstance(people, int) and 0 < people < FEW_PEOPLE
+
+
+def _compared(scores: Scores, metric: str) -> Verdict | None:
+    """The encoder beside ridge and beside giving everyone the same age."""
+    ridge = next((r for r in map(scores.row, _RIDGES) if r is not None and r.values.get(metric) is not None), None)
+    constant = scores.row("constant")
+    parts, signs = [], []
+    if ridge is not None:
+        signs.append(_sign(scores, ridge, metric))
+        how = {-1: "does worse", 1: "does better", 0: "is not clearly better or worse"}[signs[-1]]
+        parts.append(f"the simple baseline, {_NAMES[ridge.key]}, {how}: {years(ridge.values[metric])} years.")
+    if constant is not None and constant.values.get(metric) is not None:
+        signs.append(_sign(scores, constant, metric))
+        how = {-1: "better than", 1: "worse than", 0: "not clearly better than"}[signs[-1]]
+        guess = f"{'G' if parts else 'g'}iving everyone the same age is off by {years(constant.values[metric])} years"
+        parts.append(f"{guess}, so this encoder is {how} chance.")
+    if not parts:
+        return None
+    kind = "bad" if 1 in signs else "good" if set(signs) == {-1} else "open"
+    return Verdict(kind, f"On {PLACES[metric][1]}, {' '.join(parts)}")
+
+
+def _sign(scores: Scores, row: Row, metric: str) -> int:
+    """-1 where the encoder's error is lower for sure, 1 where it is higher, 0 where the interval leaves it open."""
+    difference: Difference | None = scores.differences.get(row.key, {}).get(metric)
+    sign = sure(difference)
+    if sign is not None:
+        return sign
+    mine, theirs = scores.encoder.values[metric] or 0.0, row.values[metric] or 0.0
+    return (mine > theirs) - (mine < theirs)
+
+
+def _no_site(scores: Scores) -> Verdict:
+    sites = scores.n.get("sites_train")
+    if isinstance(sites, int) and sites < 2:
+        why = "all training scans come from one site" if sites else "no training scan names its site"
+        return Verdict("open", f"Whether the scanner can be read from the features was not measured: {why}.")
+    return Verdict("open", "Whether the scanner can be read from the features was not measured.")
+
+
+def _attention(scores: Scores, alarms: Alarms) -> Verdict:
+    points: list[str] = []
+    if alarms.state != "finished":
+        points.append(f"the training is not finished (state: {alarms.state})")
+    if alarms.failed:
+        points.append(f"{count(alarms.failed, 'check')} of which scans were used for what failed (see below)")
+    if alarms.disagreement:
+        points.append("the scores and the predictions were not made together")
+    small = [f"{PLACES[m][1]}: {tested(scores.n, m)}" for m in PLACES if few(scores.n, m)]
+    if small:
+        points.append(
+            f"fewer than {FEW_PEOPLE} people were tested ({listing(small)}), so the numbers can easily change"
+        )
+    sites = scores.n.get("sites_external_test")
+    if isinstance(sites, int) and 0 < sites < FEW_SITES:
+        points.append(f"{count(sites, 'unseen site is', 'unseen sites are')} too few to speak for other hospitals")
+    if scores.encoder.values.get("mae_external") is None:
+        points.append("nothing was measured on unseen sites, so this says nothing about other hospitals")
+    if alarms.warnings:
+        points.append(
+            f"{count(alarms.warnings, 'warning was', 'warnings were')} given during training (see the messages)"
+        )
+    if not points:
+        return Verdict("good", "None of the checks of this page asks for attention.")
+    bad = alarms.failed > 0 or alarms.disagreement or alarms.state != "finished"
+    return Verdict("bad" if bad else "open", f"Needs attention: {'; '.join(points)}.")
