@@ -12,9 +12,9 @@ from medssl.config import as_yaml
 from medssl.errors import UserError, count
 from medssl.export.modality import trained_on
 from medssl.files import write_atomic
+from medssl.report.about import NO_CLINICAL_USE
 from medssl.report.checklists import data, discussion, model, performance, scans
 from medssl.report.checklists.known import EXTERNAL, INTERNAL, SPLITS, Known, mapping, paths_in, read_known
-from medssl.report.checklists.write import NO_CLINICAL_USE
 from medssl.report.markdown import md, table
 from medssl.report.words import ordered, row_name, with_interval
 
@@ -73,8 +73,8 @@ def metadata(known: Known) -> dict[str, Any]:
     table_like = known.card.get("columns") is not None
     tags = ["medical-imaging", "neuroimaging", "self-supervised-learning"]
     tags += ["tabular"] if table_like else ["3d"]
-    tags += ["mri"] if trained_on(known.card) or (known.synthetic and not table_like) else []
-    tags += ["synthetic-data"] if known.synthetic else []
+    tags += ["mri"] if trained_on(known.card) or (known.synthetic[0] and not table_like) else []
+    tags += ["synthetic-data"] if known.synthetic[0] else []
     named = [re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") for name in (known.method, model.encoder(known))]
     found: dict[str, Any] = {"library_name": "medssl"}
     found |= _licence(known)
@@ -124,7 +124,7 @@ def _results(known: Known) -> Iterable[dict[str, Any]]:
 
 
 def _introduction(known: Known) -> list[str]:
-    warning = [f"> **{md(data.synthetic(known))}**", ""] if known.synthetic else []
+    warning = [f"> **{md(data.synthetic(known))}**", ""] if data.synthetic(known) else []
     what = "tables of measures" if known.card.get("columns") is not None else "3D brain scans"
     text = f"This is an encoder of {what}. {model.architecture(known).text} {_idea(known)}"
     return [f"# {md(known.name)}", "", f"> {md(NO_CLINICAL_USE)}", "", *warning, md(text), ""]
@@ -249,7 +249,7 @@ def _citation(known: Known) -> list[str]:
 
 
 def _to_do(known: Known) -> list[str]:
-    paths = list(dict.fromkeys(paths_in(dict(known.card))))
+    paths = paths_in(known.card)
     told = [
         "Put encoder.safetensors beside this file.",
         "State the licence, and check that the terms of the training data allow to share a model.",
@@ -269,6 +269,6 @@ def _keys_of_paths(record: Mapping[str, Any], before: str = "") -> list[str]:
     for key, inner in record.items():
         if isinstance(inner, Mapping):
             found += _keys_of_paths(inner, f"{before}{key}.")
-        elif any(True for _ in paths_in(inner)):
+        elif paths_in(inner if isinstance(inner, list) else [inner]):
             found.append(f"{before}{key}")
     return found

@@ -14,7 +14,7 @@ _HOMES = (
 )
 _PART = r"[^\s/\\\"'`<>|:;,]+"
 _PATHS = (
-    re.compile(rf"(?<![\w.~/<])(?:~|/{_PART})(?:/{_PART})+/?"),
+    re.compile(rf"(?<![\w.~/<:])(?:file://)?(?:[A-Za-z]:|~|/{_PART})(?:/{_PART})+/?"),
     re.compile(rf"(?:\b[A-Za-z]:|~|\\)(?:\\{_PART})+\\?"),
 )
 
@@ -41,7 +41,7 @@ def names_only(text: str, known: Iterable[str] = ()) -> str:
     'read from m.csv'
     """
     for path in sorted(known, key=len, reverse=True):
-        text = text.replace(path, name_of(path))
+        text = text.replace(path, "" if path.endswith(("/", "\\")) else name_of(path))
     text = with_home(text)
     for pattern in _PATHS:
         text = pattern.sub(lambda match: _last(match[0]), text)

@@ -8,10 +8,10 @@ from medssl.report.checklists.item import Fill
 from medssl.report.checklists.known import Known
 from medssl.report.checklists.performance import PLACES
 from medssl.report.cohort import of_encoder
-from medssl.report.words import listing, signed, verdict, years
+from medssl.report.verdict import FEW_SITES, site_verdict, verdict
+from medssl.report.words import listing, signed, years
 
 _SCORES, _PREDICTIONS = "scores.json", "predictions.csv"
-_FEW = 6
 
 
 def robustness(known: Known) -> Fill:
@@ -26,7 +26,7 @@ def robustness(known: Known) -> Fill:
     text = (f"Resampling whole unseen sites, the error differs from that of the untrained encoder by "
             f"{signed(found.difference)} years (95 % interval {years(low)} to {years(high)}).")  # fmt: skip
     unseen = _unseen(known)
-    if unseen is not None and unseen < _FEW:
+    if unseen is not None and unseen < FEW_SITES:
         text += f" With only {count(unseen, 'site')} to draw from, this interval says little."
     raw = scores.row("unharmonised")
     plain = raw.values.get("mae_external") if raw else None
@@ -56,8 +56,20 @@ def interpretation(known: Known) -> Fill:
     """The verdict of the report."""
     if known.scores is None:
         return Fill()
-    sentences = [known.plain(v.text) for v in verdict(known.scores, _unseen(known))]
-    return Fill(joined(*sentences), (_SCORES,))
+    found = [*verdict(known.scores), site_verdict(known.scores)]
+    few = _few_sites(known)
+    tail = "How well this carries over to further sites cannot be judged from so few." if few else ""
+    return Fill(joined(*(known.plain(v.text) for v in found if v), few, tail), (_SCORES,))
+
+
+def _few_sites(known: Known) -> str:
+    """That few unseen sites were tested, or none; "" where they are many or not counted."""
+    unseen = _unseen(known)
+    if unseen is None or unseen >= FEW_SITES:
+        return ""
+    if not unseen:
+        return "No unseen site was tested."
+    return f"Only {count(unseen, 'unseen site was', 'unseen sites were')} tested."
 
 
 def _unseen(known: Known) -> int | None:
@@ -74,10 +86,7 @@ def limitations(known: Known) -> Fill:
     sites = known.training.get("sites")
     if isinstance(sites, list) and len(sites) == 1:
         said.append(f"All training scans are from one site ({known.plain(str(sites[0]))}).")
-    unseen = _unseen(known)
-    if unseen is not None and unseen < _FEW:
-        said.append(f"{'No' if not unseen else 'Only'} {count(unseen, 'unseen site') if unseen else 'unseen site'} "
-                    f"{'was' if unseen <= 1 else 'were'} tested.")  # fmt: skip
+    said.append(_few_sites(known))
     if known.scores is not None:
         wide = [f"{years(low)} to {years(high)} years on {PLACES[m]}"
                 for m, (low, high) in known.scores.encoder.ci.items() if m in PLACES]  # fmt: skip

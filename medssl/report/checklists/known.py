@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import shlex
@@ -13,18 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from medssl.errors import UserError
+from medssl.report.about import synthetic_scans
 from medssl.report.checklists.card import read_card
 from medssl.report.cohort import Group, groups
+from medssl.report.paths import absolute_paths, name_of, names_only
 from medssl.report.read import RunFiles, Scores, read_run
 from medssl.report.recipe import block, value
 from medssl.report.tables import read_object
 
 TRAIN, INTERNAL, EXTERNAL = "train", "internal_test", "external_test"
 SPLITS = {TRAIN: "training", INTERNAL: "internal test", EXTERNAL: "external test"}
-_SYNTHETIC = "synthetic"
-"""What ``medssl cohort synth`` writes into the column dataset."""
-_PATH = re.compile(r"(?<![\w.:/<])(?:file://)?(?:~?/|[A-Za-z]:[\\/]|\\\\)[^\s'\"`,;:()\[\]{}<>|]+")
-_HOME = re.compile(r"(?:/home|/Users|[A-Za-z]:[\\/]Users)[\\/][^\\/]+[\\/]?|/root/?")
 _BIDI = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -45,7 +42,7 @@ class Known:
 
     card: of the encoder file. parameters: number of its trainable numbers. splits: split -> its scans. sites: age
     errors per test site. synthetic: (scans that were generated, scans that are listed). places: paths that the records
-    name, longest first.
+    name.
     """
 
     files: RunFiles
@@ -53,7 +50,7 @@ class Known:
     parameters: int | None = None
     splits: Mapping[str, Group] = field(default_factory=dict)
     sites: tuple[SiteScore, ...] = ()
-    synthetic: tuple[int, int] | None = None
+    synthetic: tuple[int, int] = (0, 0)
     places: tuple[str, ...] = ()
 
     @property
@@ -113,7 +110,7 @@ class Known:
         given = self.training.get("manifests")
         listed = given if isinstance(given, list) else []
         paths = [str(mapping(m).get("path", m)) for m in listed] or [self.setting("data", "manifest")]
-        names = [self.plain(_last(path)) for path in paths if path]
+        names = [self.plain(name_of(path)) for path in paths if path]
         return [f"{n} ({names.count(n)} files of this name)" if names.count(n) > 1 else n for n in dict.fromkeys(names)]
 
     def nameless(self, text: str) -> str:
@@ -127,10 +124,7 @@ class Known:
 
     def plain(self, text: str) -> str:
         """Text on one line without control characters, and without a folder: of a path only its last name is left."""
-        for place in self.places:
-            text = re.sub(rf"(?<![\w.~-]){re.escape(place)}[\\/]", "", text)
-            text = re.sub(rf"(?<![\w.~-]){re.escape(place)}(?![\w-])", lambda found: _last(found[0]), text)
-        text = _PATH.sub(lambda found: _last(found[0]), text)
+        text = names_only(text, self.places)
         kept = "".join(" " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
         return " ".join("".join(c for c in kept if c not in _BIDI).split())
 
@@ -140,9 +134,7 @@ def read_known(run: Path) -> Known:
     files = read_run(run)
     card, parameters = read_card(run / "encoder.safetensors")
     scores = read_object(run / "scores.json", "remove it and run `medssl score` again")
-    named = {str(run.resolve()), *paths_in([files.facts, card, scores, files.recipe])}
-    folders = {re.sub(r"(?<=.)[\\/][^\\/]*$", "", path) for path in named}
-    places = sorted(named | folders, key=len, reverse=True)
+    places = paths_in([files.facts, card, scores, str(run.resolve())]) + paths_in(files.recipe or "")
     found = groups(files)
     return Known(
         files=files,
@@ -150,8 +142,8 @@ def read_known(run: Path) -> Known:
         parameters=parameters,
         splits=found,
         sites=tuple(_site_scores(run / "scores.json", scores.get("per_site"))),
-        synthetic=_generated(files, found),
-        places=tuple(places),
+        synthetic=synthetic_scans(files),
+        places=places,
     )
 
 
@@ -168,27 +160,11 @@ def is_number(text: str) -> bool:
         return False
 
 
-def _last(path: str) -> str:
-    """The last name of a path; a home folder, which is called after its user, is "~"."""
-    if _HOME.fullmatch(path):
-        return "~"
-    parts = [part for part in re.split(r"[\\/]", path) if part]
-    return parts[-1] if parts else ""
-
-
-def paths_in(record: Any) -> Iterable[str]:
-    """Absolute paths that stand as whole values in a record, blanks and all."""
-    if isinstance(record, Mapping):
-        for inner in record.values():
-            yield from paths_in(inner)
-    elif isinstance(record, list):
-        for inner in record:
-            yield from paths_in(inner)
-    elif isinstance(record, str):
-        for line in record.splitlines():
-            text = line.rpartition(": ")[2].strip().lstrip("- ").strip("'\"")
-            if re.match(r"/[^/]|~/|[A-Za-z]:[\\/]", text):
-                yield text
+def paths_in(record: Any) -> tuple[str, ...]:
+    """Absolute paths that stand as whole values in a record, or behind a key in the text of a recipe."""
+    if isinstance(record, str):
+        record = [line.rpartition(": ")[2].strip("- '\"") for line in record.splitlines()]
+    return absolute_paths(record)
 
 
 def _site_scores(path: Path, given: Any) -> Iterable[SiteScore]:
@@ -204,27 +180,3 @@ def _site_scores(path: Path, given: Any) -> Iterable[SiteScore]:
                             "run `medssl score` again")  # fmt: skip
         yield SiteScore(str(row.get("site", "")), str(row.get("split", "")), int(row["n"]),
                         float(row["mae"]), float(row["bias"]))  # fmt: skip
-
-
-def _generated(files: RunFiles, found: Mapping[str, Group]) -> tuple[int, int] | None:
-    """How many of the listed scans were made by ``medssl cohort synth``; None where none is known to be."""
-    frames = [group.frame for group in found.values()]
-    total = sum(len(frame) for frame in frames)
-    made = sum(int((frame["dataset"] == _SYNTHETIC).sum()) for frame in frames)
-    if made:
-        return made, total
-    manifests = mapping(files.facts.get("training")).get("manifests")
-    listed = [Path(str(mapping(m).get("path", m))) for m in manifests] if isinstance(manifests, list) else []
-    scans = mapping(files.facts.get("training")).get("rows_in_manifests")
-    if listed and all(_is_generated(path) for path in listed):
-        return (scans, scans) if isinstance(scans, int) else (1, 1)
-    return None
-
-
-def _is_generated(manifest: Path) -> bool:
-    """Whether the description that ``medssl cohort synth`` writes stands beside a manifest."""
-    try:
-        text = (manifest.parent / "dataset_description.json").read_text(encoding="utf-8")[:10_000]
-        return bool(mapping(json.loads(text)).get("Name") == "medssl synthetic cohort")
-    except (OSError, ValueError, RecursionError):
-        return False

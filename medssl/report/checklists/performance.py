@@ -9,7 +9,7 @@ from medssl.report.checklists.data import joined, named, numbers
 from medssl.report.checklists.item import Fill
 from medssl.report.checklists.known import EXTERNAL, INTERNAL, SPLITS, Known
 from medssl.report.read import Scores
-from medssl.report.words import bounds, listing, ordered, row_name, shown, signed, years
+from medssl.report.words import bounds, listing, ordered, row_name, shown, signed, site_chance, years
 
 _SCORES, _PREDICTIONS = "scores.json", "predictions.csv"
 _MOST_SITES = 15
@@ -211,7 +211,7 @@ def site_probe(known: Known) -> str:
     scores = known.scores
     if scores is None or scores.encoder.values.get("site_bacc") is None:
         return ""
-    chance = scores.encoder.values.get("site_chance")
+    chance = site_chance(ordered(scores))
     beside = f"; chance is {shown('site_chance', chance)}" if chance is not None else ""
     return f"The site is read with a balanced accuracy of {_value(scores, 'site_bacc', '', first=True)}{beside}."
 

@@ -13,6 +13,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 
 from medssl.errors import UserError
 from medssl.files import write_atomic
+from medssl.report.about import NO_CLINICAL_USE
 from medssl.report.checklists.claim import CLAIM
 from medssl.report.checklists.data import synthetic
 from medssl.report.checklists.item import (
@@ -32,7 +33,6 @@ from medssl.report.markdown import md, table
 
 CHECKLISTS = {c.name: c for c in (TRIPOD_AI, CLAIM)}
 ENDINGS = (".md", ".html", ".csv")
-NO_CLINICAL_USE = "Research software. Not for clinical use."
 _HEAD = ("Item", "What it asks for", "Status", "What the run says", "Read from", "Page")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

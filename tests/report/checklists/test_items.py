@@ -9,59 +9,15 @@ from medssl.report.checklists.item import Checklist
 from medssl.report.checklists.tripod_ai import TRIPOD_AI
 
 TRIPOD_NUMBERS = [
-    "1",
-    "2",
-    "3a",
-    "3b",
-    "3c",
-    "4",
-    "5a",
-    "5b",
-    "6a",
-    "6b",
-    "6c",
-    "7",
-    "8a",
-    "8b",
-    "8c",
-    "9a",
-    "9b",
-    "9c",
-    "10",
-    "11",
-    "12a",
-    "12b",
-    "12c",
-    "12d",
-    "12e",
-    "12f",
-    "12g",
-    "13",
-    "14",
-    "15",
-    "16",
-    "17",
-    "18a",
-    "18b",
-    "18c",
-    "18d",
-    "18e",
-    "18f",
-    "19",
-    "20a",
-    "20b",
-    "20c",
-    "21",
-    "22",
-    "23a",
-    "23b",
-    "24",
-    "25",
-    "26",
-    "27a",
-    "27b",
-    "27c",
+    *("1", "2", "3a", "3b", "3c", "4"),
+    *("5a", "5b", "6a", "6b", "6c", "7", "8a", "8b", "8c", "9a", "9b", "9c", "10", "11"),
+    *("12a", "12b", "12c", "12d", "12e", "12f", "12g", "13", "14", "15", "16", "17"),
+    *("18a", "18b", "18c", "18d", "18e", "18f", "19"),
+    *("20a", "20b", "20c", "21", "22", "23a", "23b", "24"),
+    *("25", "26", "27a", "27b", "27c"),
 ]
+DEVELOPMENT = ["9a", "12a", "12b", "12c", "15", "22", "27a", "27b"]
+EVALUATION = ["12f", "12g", "20c", "24"]
 TRIPOD_SECTIONS = {"Title": "1", "Abstract": "2", "Introduction": "3a", "Methods": "5a", "Open science": "18a",
                    "Patient and public involvement": "19", "Results": "20a", "Discussion": "25"}  # fmt: skip
 CLAIM_SECTIONS = {"Title / Abstract": 1, "Abstract": 2, "Introduction": 3, "Methods": 5, "Results": 35,
@@ -98,7 +54,7 @@ def test_tripod_ai_says_which_items_are_for_development_or_evaluation_alone():
         "27a",
         "27b",
     ]
-    assert [i.number for i in TRIPOD_AI.items if i.applies == "E"] == ["12f", "12g", "20c", "24"]
+    assert [i.number for i in TRIPOD_AI.items if i.applies == "E"] == EVALUATION
     assert {i.applies for i in TRIPOD_AI.items} == {"D", "E", "D;E"}
 
 

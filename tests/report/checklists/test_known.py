@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -43,34 +42,23 @@ def test_a_person_is_not_named_in_what_is_passed_on(known: Known):
 
 
 def test_paths_in_records_are_found_at_any_depth():
-    record = {"a": [{"b": "/data/my scans/x.csv"}], "c": "out: /data/run\nname: x", "d": "and/or", "e": 3}
-    assert list(paths_in(record)) == ["/data/my scans/x.csv", "/data/run"]
+    record = {"a": [{"b": "/data/my scans/x.csv"}], "d": "and/or", "e": 3}
+    assert "/data/my scans/x.csv" in paths_in(record)
+    assert paths_in("out: /data/run/x\nname: x\n- '/data/b c/y'") == (
+        "/data/b c/",
+        "/data/b c/y",
+        "/data/run/",
+        "/data/run/x",
+    )
 
 
-def test_a_cohort_is_synthetic_where_its_scans_say_so(known: Known, whole_study: Path, tmp_path: Path):
+def test_how_many_scans_are_synthetic_is_counted(known: Known, a_study: Path):
     assert known.synthetic == (520, 520)
-    table = (whole_study / "features.csv").read_text().replace(",synthetic,", ",ixi,", 500)
-    run = tmp_path / "mixed"
-    run.mkdir()
-    for name in ("run.json", "recipe.yaml"):
-        (run / name).write_text((whole_study / name).read_text())
-    (run / "features.csv").write_text(table)
-    assert read_known(run).synthetic == (20, 520)
-    (run / "features.csv").write_text(table.replace(",synthetic,", ",ixi,"))
-    assert read_known(run).synthetic is None
-
-
-def test_before_scoring_the_description_beside_the_manifest_tells(bare_run: Path, tmp_path: Path):
-    manifest = tmp_path / "cohort" / "manifest.csv"
-    facts = {"training": {"manifests": [str(manifest)], "rows_in_manifests": 72}}
-    (bare_run / "run.json").write_text(json.dumps(facts))
-    assert read_known(bare_run).synthetic is None, "the manifest has gone"
-    manifest.parent.mkdir()
-    (manifest.parent / "dataset_description.json").write_text('{"Name": "medssl synthetic cohort"}')
-    assert read_known(bare_run).synthetic == (72, 72)
-    for other in ('{"Name": "IXI"}', "[", "[]", "[" * 5000):
-        (manifest.parent / "dataset_description.json").write_text(other)
-        assert read_known(bare_run).synthetic is None
+    table = (a_study / "features.csv").read_text()
+    (a_study / "features.csv").write_text(table.replace(",synthetic,", ",ixi,", 500))
+    assert read_known(a_study).synthetic == (20, 520)
+    (a_study / "features.csv").write_text(table.replace(",synthetic,", ",ixi,"))
+    assert read_known(a_study).synthetic == (0, 520)
 
 
 def test_values_of_the_recipe_are_read_in_block_and_flow_style(known: Known):

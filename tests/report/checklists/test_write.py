@@ -124,10 +124,10 @@ def test_words_from_the_run_never_become_markup(checklist: Checklist, tmp_path: 
 def test_a_synthetic_cohort_is_called_so_above_everything(whole_study: Path, a_study: Path, tmp_path: Path):
     for ending in (".md", ".html"):
         text = build_checklist(whole_study, CLAIM, tmp_path / f"a{ending}").read_text(encoding="utf-8")
-        assert 0 < text.index("There are no patients in it") < text.index("Of 44 items")
+        assert 0 < text.index("no real person is shown") < text.index("Of 44 items")
     table = (a_study / "features.csv").read_text()
     (a_study / "features.csv").write_text(table.replace(",synthetic,", ",ixi,"))
-    assert "no patients" not in build_checklist(a_study, CLAIM).read_text(encoding="utf-8")
+    assert "real person" not in build_checklist(a_study, CLAIM).read_text(encoding="utf-8")
 
 
 def test_an_unfinished_run_says_how_it_is_finished(a_study: Path):
