@@ -9,7 +9,7 @@ from typing import Any
 
 from medssl.catalog import CATALOG
 from medssl.config import as_yaml
-from medssl.errors import UserError, count
+from medssl.errors import UserError
 from medssl.export.modality import trained_on
 from medssl.files import write_atomic
 from medssl.report.about import NO_CLINICAL_USE
@@ -249,16 +249,15 @@ def _citation(known: Known) -> list[str]:
 
 
 def _to_do(known: Known) -> list[str]:
-    paths = paths_in(known.card)
     told = [
         "Put encoder.safetensors beside this file.",
         "State the licence, and check that the terms of the training data allow to share a model.",
         "Say for which population the encoder is meant, whom to cite and whom to ask.",
     ]
-    if paths:
-        keys = ", ".join(_keys_of_paths(known.card))
-        told.append(f"The card inside encoder.safetensors holds {count(len(paths), 'absolute path')} of the machine "
-                    f"that trained it ({keys}), which may show user names; look at it with "
+    keys = _keys_of_paths(known.card)
+    if keys:
+        told.append(f"The card inside encoder.safetensors holds absolute paths of the machine that trained it "
+                    f"({', '.join(keys)}), which may show user names; look at it with "
                     "medssl.encoders.file.read_card.")  # fmt: skip
     return ["## For the authors, before this is published", "", *(f"- [ ] {md(text)}" for text in told)]
 
