@@ -58,9 +58,9 @@ _MONTHS = [datetime(2000, month, 1).strftime("%B") for month in range(1, 13)]
 
 
 def cohort_name(files: RunFiles) -> str:
-    """The cohort with its article, from the data sets of its scans, or else from the manifest's name."""
+    """The cohort trained on, with its article: by the data sets of its scans, or else by the manifest's name."""
     datasets = _datasets(files)
-    if all_synthetic(files):
+    if datasets == [SYNTHETIC] or all_synthetic(files):
         return "a synthetic cohort"
     if 0 < len(datasets) <= _MOST_NAMES:
         return f"the cohort{'s' if len(datasets) > 1 else ''} {listing(datasets)}"
@@ -88,12 +88,12 @@ def _training(files: RunFiles) -> Mapping[str, Any]:
 
 
 def _datasets(files: RunFiles) -> list[str]:
-    """Names of the data sets, of all scans or else of the training scans; [] where some scans name none."""
-    if files.scans is not None:
-        names = set(files.scans["dataset"])
-    else:
-        recorded = _training(files).get("datasets")
-        names = {str(name) for name in recorded} if isinstance(recorded, dict) else set()
+    """Names of the data sets of the training scans; [] where some scans name none."""
+    recorded, scans = _training(files).get("datasets"), files.scans
+    names = {str(name) for name in recorded} if isinstance(recorded, dict) else set()
+    if not names and scans is not None:
+        trained = scans[scans["split"] == "train"]
+        names = set((trained if len(trained) else scans)["dataset"])
     return [] if "" in names else sorted(names)
 
 

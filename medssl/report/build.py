@@ -12,7 +12,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from medssl.files import write_atomic
-from medssl.report import about, course, sections, trust
+from medssl.report import about, course, score_tables, sections, trust
 from medssl.report.paths import absolute_paths, names_only, with_home
 from medssl.report.read import RunFiles, read_run
 from medssl.report.terms import Glossary
@@ -44,7 +44,9 @@ def render(files: RunFiles) -> str:
         "files": files,
         "headline": sections.headline(files, trusted),
         "cohort": sections.cohort(files),
-        "scores": sections.scorecard(files),
+        "scores": score_tables.scorecard(files),
+        "heads": score_tables.HEADS,
+        "no_predictions": sections.no_predictions(files),
         "ages": sections.ages(files),
         "disagreement": sections.disagreement(files),
         "sites": sections.sites(files),

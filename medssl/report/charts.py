@@ -34,14 +34,17 @@ _LOOKS = {"internal_test": (BLUE, "o"), "external_test": (RED, "s"), "train": (G
 
 @styled
 def scorecard_plot(rows: Sequence[Row]) -> Figure:
-    """Age error on unseen sites and site accuracy of every row, with intervals and chance."""
+    """Age error (on unseen sites where it was measured there) and site accuracy, with intervals and chance.
+
+    Panels without any value are left empty and hidden.
+    """
     drawn = [r for r in rows if r.missing is None]
     fig = Figure(figsize=(WIDTH, 0.95 + 0.27 * len(drawn)), layout="constrained")
     left, right = fig.subplots(1, 2, sharey=True)
-    constant = next((r.values.get("mae_external") for r in drawn if r.key == "constant"), None)
-    _dots(left, drawn, "mae_external", 1.0)
-    _chance(left, constant)
-    left.set_xlabel("mean absolute error on unseen sites (years)")
+    metric = next((m for m in ("mae_external", "mae_internal") if measured(drawn, m)), "mae_external")
+    _dots(left, drawn, metric, 1.0)
+    _chance(left, next((r.values.get(metric) for r in drawn if r.key == "constant"), None))
+    left.set_xlabel(f"mean absolute error on {'unseen' if metric == 'mae_external' else 'known'} sites (years)")
     left.set_title("Age: lower is better")
     _dots(right, drawn, "site_bacc", 100.0)
     chance = site_chance(drawn)
@@ -50,7 +53,13 @@ def scorecard_plot(rows: Sequence[Row]) -> Figure:
     right.set_title("Site: closer to chance is better")
     left.set_yticks(range(len(drawn)), [plain(row_name(r.key), 34) for r in drawn])
     left.set_ylim(len(drawn) - 0.4, -0.75)
+    right.set_visible(measured(drawn, "site_bacc"))
     return fig
+
+
+def measured(rows: Sequence[Row], metric: str) -> bool:
+    """Whether any row has a value."""
+    return any(row.values.get(metric) is not None for row in rows)
 
 
 def _dots(axes: Axes, rows: Sequence[Row], metric: str, scale: float) -> None:

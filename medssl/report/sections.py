@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,15 @@ from medssl.report import about, charts, words
 from medssl.report.cohort import TESTS, describe, groups, of_encoder, site_errors, site_rows
 from medssl.report.paths import name_of
 from medssl.report.pictures import Picture, picture
-from medssl.report.read import Row, RunFiles, Scores
+from medssl.report.read import RunFiles
 from medssl.report.recipe import block, joined, lines, policy_lines, value
-from medssl.report.summary import PLACES, Alarms, few, summary, tested
-from medssl.report.verdict import REMARKS, Verdict, remark, verdict
+from medssl.report.score_tables import key_figures
+from medssl.report.summary import Alarms, summary
+from medssl.report.verdict import REMARKS, Verdict
 
 _MOST_SITES = 40
 _FOLDED = 15  # from more sites on, the figure of the sites is folded with its table
 _ENOUGH = 5  # scans of a site from which on its error is worth a mention
-_RIDGE = {"ridge_voxels": "ridge on voxels", "ridge_features": "ridge on the measures"}
 
 
 def mapping(given: Any) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def headline(files: RunFiles, trusted: list[Verdict]) -> dict[str, Any]:
     ]
     epochs = value(files.recipe, "trainer", "epochs")
     spent = words.duration(facts.get("created"), facts.get("finished"))
-    effort = [f"{epochs} passes over the scans" if epochs else "", spent]
+    effort = [f"{epochs} passes over the scans" if epochs else "", f"in {spent}" if spent else ""]
     warnings = sum(str(m.get("level")) in ("warning", "error") for m in files.messages or ())
     failed = sum(v.kind == "bad" for v in trusted)
     alarms = Alarms(about.state(files), warnings, failed, bool(disagreement(files)))
@@ -52,48 +52,16 @@ def headline(files: RunFiles, trusted: list[Verdict]) -> dict[str, Any]:
         "method": about.method_name(files),
         "encoder": about.encoder_name(files),
         "trained_on": " ".join(p for p in parts if p),
-        "effort": ", ".join(e for e in effort if e),
+        "effort": " ".join(e for e in effort if e),
         "state": about.state(files),
         "synthetic": about.synthetic_notice(files),
-        "figures": _key_figures(files.scores) if files.scores else [],
+        "figures": key_figures(files.scores) if files.scores else [],
         "summary": summary(files.scores, alarms) if files.scores else [],
     }
 
 
 def _listed(sites: object) -> bool:
     return isinstance(sites, list)
-
-
-def _key_figures(scores: Scores) -> list[dict[str, Any]]:
-    """The cards: a number with its interval, how many people it rests on, and the references beside it."""
-    cards = []
-    references = {"untrained": "untrained encoder", "constant": "chance", **_RIDGE}
-    for metric, label, unit in (
-        ("mae_external", "Age error on unseen sites", " years"),
-        ("mae_internal", "Age error on known sites", " years"),
-        ("site_bacc", "Scanner recognised (balanced accuracy)", ""),
-    ):
-        mine = scores.encoder.values.get(metric)
-        if mine is None:
-            continue
-        rows = [
-            (name, scores.row(key)) for key, name in references.items() if (metric, key) != ("site_bacc", "constant")
-        ]
-        values = [(name, row.values.get(metric)) for name, row in rows if row is not None]
-        if metric == "site_bacc":
-            values.insert(0, ("chance", words.site_chance(words.ordered(scores))))
-        cards.append(
-            {
-                "label": label,
-                "value": words.shown(metric, mine) + unit,
-                "interval": words.bounds(metric, scores.encoder.ci.get(metric)),
-                "tested": tested(scores.n, metric),
-                "few": few(scores.n, metric),
-                "remark": REMARKS.get(remark(scores.encoder, metric, scores.row("constant")), ""),
-                "beside": [f"{name} {words.shown(metric, v)}" for name, v in values if v is not None],
-            }
-        )
-    return cards
 
 
 def cohort(files: RunFiles) -> dict[str, Any]:
@@ -114,7 +82,7 @@ def cohort(files: RunFiles) -> dict[str, Any]:
         plot = picture(charts.age_histogram(ages), f"Histogram of the ages in training and tests. {text}.")
     sites = site_rows(training, parts)
     named = sum(row["site"] != "(no site)" for row in sites)
-    return {"rows": [(k, v) for k, v in rows if v], "sites": sites, "named": named, "plot": plot}
+    return {"rows": [(k, v) for k, v in rows if v], "sites": sites if named else [], "named": named, "plot": plot}
 
 
 def settings(files: RunFiles) -> list[tuple[str, list[str]]]:
@@ -142,55 +110,11 @@ def _standardised(training: Mapping[str, Any]) -> list[str]:
     return [text + (f"; {count(empty, 'empty cell')} became the mean" if empty else "")]
 
 
-def scorecard(files: RunFiles) -> dict[str, Any] | None:
-    """Rows with intervals and remarks, differences to the references, the verdict, and the dot plot."""
-    scores = files.scores
-    if scores is None:
-        return None
-    rows = words.ordered(scores)
-    changes = [
-        {"key": row.key, "metric": metric, "difference": change}
-        for row in rows
-        for metric, change in scores.differences.get(row.key, {}).items()
-        if metric in ("mae_external", "mae_internal") and row.missing is None and row.key != "age_oracle"
-    ]
-    plot = picture(
-        charts.scorecard_plot(rows),
-        charts.describe_scores(rows),
-        "Dots are estimates, bars are 95 % intervals, and dashed lines are chance.",
-    )
-    constant = scores.row("constant")
-    return {
-        "rows": rows,
-        "plot": plot,
-        "verdict": verdict(scores),
-        "differences": changes,
-        "notes": [words.spoken(note) for note in scores.notes],
-        "resampled": scores.protocol.get("resampled", "people"),
-        "harmonised": harmonised(scores),
-        "remark": lambda row, metric: remark(row, metric, constant),
-        "remarks": [REMARKS[key] for key in _remarks(rows, ("mae_external", "mae_internal", "site_bacc"), constant)],
-        "few": any(few(scores.n, metric) for metric in PLACES),
-        "tested": _tested(scores),
-        "chance": words.site_chance(rows),
-    }
-
-
-def _remarks(rows: Sequence[Row], metrics: Sequence[str], constant: Row | None) -> list[str]:
-    """Keys of the remarks that a table has, each once."""
-    return list(dict.fromkeys(key for row in rows for m in metrics if (key := remark(row, m, constant))))
-
-
-def _tested(scores: Scores) -> str:
-    """Who was tested, in a sentence; "" where it is not known."""
-    parts = [f"{who} ({PLACES[m][1]})" for m in PLACES if (who := tested(scores.n, m))]
-    return f"Tested: {words.listing(parts)}." if parts else ""
-
-
-def harmonised(scores: Scores) -> str:
-    """How the features were harmonised before scoring; "" where they were not."""
-    how = str(scores.protocol.get("harmonize") or "none")
-    return "" if how == "none" else how
+def no_predictions(files: RunFiles) -> tuple[str, str]:
+    """Why there is nothing to show of single predictions, and the command that makes them."""
+    if files.scores is not None and files.predictions is not None:
+        return "No test scan has a known age, so there is nothing to show.", ""
+    return "There are no predictions yet. They are made by", f"medssl score {files.name}"
 
 
 def ages(files: RunFiles) -> Picture | None:
@@ -270,6 +194,6 @@ def _range(errors: pd.DataFrame) -> str:
     known = known.sort_values("mae", kind="stable")
     (best, least), (worst, most) = [(known["site"].iloc[i], words.years(float(known["mae"].iloc[i]))) for i in (0, -1)]
     return (
-        f"Over {len(known)} sites with at least {_ENOUGH} test scans, the age error goes from {least} years ({best}) "
-        f"to {most} years ({worst})."
+        f"Among the {len(known)} sites with at least {_ENOUGH} test scans, the age error ranges from {least} years "
+        f"({best}) to {most} years ({worst})."
     )

@@ -46,25 +46,30 @@ def _errors(scores: Scores) -> Verdict:
 
 def _error(scores: Scores, metric: str) -> str:
     between = bounds(metric, scores.encoder.ci.get(metric))
-    notes = [f"95\u00a0% interval {between}" if between else "no interval", tested(scores.n, metric)]
+    notes = [f"95\u00a0% interval {between}" if between else "no interval", who_was_tested(scores.n, metric)]
     place = PLACES[metric][1]
     return f"{years(scores.encoder.values[metric])} years on {place} ({', '.join(n for n in notes if n)})"
 
 
-def tested(n: Mapping[str, Any], metric: str) -> str:
-    """How many people at how many sites gave a number: "17 people at 2 sites"; "" where it is not known."""
+def who_was_tested(n: Mapping[str, Any], metric: str, kind: bool = False) -> str:
+    """How many people at how many sites gave a number: "17 people at 2 sites"; "" where it is not known.
+
+    kind: say whether these are known or unseen sites.
+    """
     split = PLACES[metric][0] if metric in PLACES else "internal_test"
     people, sites = n.get(f"subjects_{split}"), n.get(f"sites_{split}")
     if not isinstance(people, int):
         return ""
     text = count(people, "person", "people")
-    return f"{text} at {count(sites, 'site')}" if isinstance(sites, int) and sites else text
+    site = PLACES[metric][1].removesuffix("s") if kind and metric in PLACES else "site"
+    return f"{text} at {count(sites, site)}" if isinstance(sites, int) and sites else text
 
 
-def few(n: Mapping[str, Any], metric: str) -> bool:
-    """Whether a number rests on fewer than 30 people."""
-    people = n.get(f"subjects_{PLACES[metric][0] if metric in PLACES else 'internal_test'}")
-    return isinstance(people, int) and 0 < people < FEW_PEOPLE
+def few(scores: Scores, metric: str) -> bool:
+    """Whether a number that was measured rests on fewer than 30 people."""
+    people = scores.n.get(f"subjects_{PLACES[metric][0] if metric in PLACES else 'internal_test'}")
+    measured = scores.encoder.values.get(metric) is not None
+    return measured and isinstance(people, int) and 0 < people < FEW_PEOPLE
 
 
 def _compared(scores: Scores, metric: str) -> Verdict | None:
@@ -79,7 +84,9 @@ def _compared(scores: Scores, metric: str) -> Verdict | None:
     if constant is not None and constant.values.get(metric) is not None:
         signs.append(_sign(scores, constant, metric))
         how = {-1: "better than", 1: "worse than", 0: "not clearly better than"}[signs[-1]]
-        guess = f"{'G' if parts else 'g'}iving everyone the same age is off by {years(constant.values[metric])} years"
+        guess = (
+            f"{'G' if parts else 'g'}iving everyone the same age would be off by {years(constant.values[metric])} years"
+        )
         parts.append(f"{guess}, so this encoder is {how} chance.")
     if not parts:
         return None
@@ -113,7 +120,7 @@ def _attention(scores: Scores, alarms: Alarms) -> Verdict:
         points.append(f"{count(alarms.failed, 'check')} of which scans were used for what failed (see below)")
     if alarms.disagreement:
         points.append("the scores and the predictions were not made together")
-    small = [f"{PLACES[m][1]}: {tested(scores.n, m)}" for m in PLACES if few(scores.n, m)]
+    small = [who_was_tested(scores.n, m, kind=True) for m in PLACES if few(scores, m)]
     if small:
         points.append(
             f"fewer than {FEW_PEOPLE} people were tested ({listing(small)}), so the numbers can easily change"

@@ -31,12 +31,12 @@ TERMS = (
     ),
     _term(
         r"\bunseen sites?\b",
-        "Unseen sites are hospitals or scanners that gave no scan to the training, so they show what to expect in a "
+        "Unseen sites are hospitals or scanners with no scan in the training, so they show what to expect in a "
         "new hospital.",
     ),
     _term(
         r"\bknown sites?\b",
-        "Known sites are hospitals or scanners that gave scans to the training; the people tested here are others.",
+        "Known sites are hospitals or scanners with scans in the training; the people tested here are others.",
     ),
     _term(
         r"\b95\s%|\binterval\b",
@@ -45,12 +45,12 @@ TERMS = (
     ),
     _term(
         r"\bridge on voxels\b",
-        "Ridge on voxels is the simplest reference: a linear model (ridge regression) that reads age from the grey "
+        "Ridge on voxels is the simple baseline: a linear model (ridge regression) that reads age from the grey "
         "values of the scan, without any network.",
     ),
     _term(
         r"\bridge on the measures\b",
-        "Ridge on the measures is the simplest reference: a linear model (ridge regression) that reads age from the "
+        "Ridge on the measures is the simple baseline: a linear model (ridge regression) that reads age from the "
         "columns of the table, without any network.",
     ),
     _term(

@@ -126,7 +126,7 @@ def _sizes(train: Group, tests: dict[str, Group]) -> str:
     whole = pd.concat([g.frame for g in tests.values()])
     sizes = [how_many_people(train.frame), how_many_people(whole)]
     mine, theirs = (count(n, "person", "people") if n is not None else "the scans" for n in sizes)
-    return f"{mine} of the training and {theirs} of the tests".capitalize()
+    return f"{mine} in training and {theirs} in the tests".capitalize()
 
 
 def _families(train: Group, tests: dict[str, Group]) -> list[Verdict]:

@@ -31,37 +31,38 @@ def verdict(scores: Scores) -> list[Verdict]:
             "before training{tail}.",
             "Training did harm: the untrained network predicts age better, {theirs} years against {mine} after "
             "training{tail}.",
-            "Training made no clear difference to age on unseen sites: {mine} years trained, {theirs} untrained{tail}.",
+            "Training made no clear difference to the age error on unseen sites: {mine} years after training, {theirs} "
+            "before{tail}.",
         ),
         _against(
             scores,
             "constant",
-            "Better than chance: giving every scan the same age is wrong by {theirs} years on average{tail}.",
-            "Worse than chance: giving every scan the same age is wrong by only {theirs} years{tail}.",
-            "Not clearly better than chance: giving every scan the same age is wrong by {theirs} years{tail}.",
+            "Better than chance: giving everyone the same age would be off by {theirs} years on average{tail}.",
+            "Worse than chance: giving everyone the same age would be off by only {theirs} years{tail}.",
+            "Not clearly better than chance: giving everyone the same age would be off by {theirs} years{tail}.",
         ),
         _against(
             scores,
             "ridge_voxels",
-            "Better than the simple baseline: ridge on voxels is wrong by {theirs} years{tail}.",
+            "Better than the simple baseline: ridge on voxels is off by {theirs} years{tail}.",
             "Ridge on voxels predicts age better: {theirs} years{tail}. For age alone, the simple baseline is the "
             "better choice on these scans.",
-            "There is no clear difference to ridge on voxels, which is wrong by {theirs} years{tail}.",
+            "There is no clear difference to ridge on voxels, which is off by {theirs} years{tail}.",
         ),
         _against(
             scores,
             "ridge_features",
-            "Better than the simple baseline: ridge on the measures is wrong by {theirs} years{tail}.",
+            "Better than the simple baseline: ridge on the measures is off by {theirs} years{tail}.",
             "Ridge on the measures predicts age better: {theirs} years{tail}. For age alone, the simple "
             "baseline is the better choice on this table.",
-            "There is no clear difference to ridge on the measures, which is wrong by {theirs} years{tail}.",
+            "There is no clear difference to ridge on the measures, which is off by {theirs} years{tail}.",
         ),
         None
         if _same(scores, "site_median", "constant", "mae_internal")  # one training site: nothing is read from it
         else _against(
             scores,
             "site_median",
-            "It reads more than the site: the median age of a scan's site is wrong by {theirs} years on known sites, "
+            "It reads more than the site: the median age of a scan's site is off by {theirs} years on known sites, "
             "the encoder by {mine}{tail}.",
             "Knowing only the site of a scan predicts age better on known sites: {theirs} years, against {mine} for "
             "this encoder{tail}.",
