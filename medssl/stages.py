@@ -22,6 +22,7 @@ from medssl.data.cohorts.synthetic import synthesize
 from medssl.data.manifest import Cohort
 from medssl.encoders.file import load_encoder, read_card
 from medssl.errors import ScanWarning, UserError
+from medssl.export.documents import write_documents
 from medssl.features.embed import embed_cohort
 from medssl.features.scans import rows_with_images, said_of
 from medssl.features.table import FeatureTable
@@ -207,6 +208,17 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
     return build_report(Path(run), Path(out) if out else None)
 
 
+def documents(
+    run: str | Path, out: str | Path | None = None, *, checklists: Sequence[str] = (), model_card: bool = False
+) -> list[Path]:
+    """Reporting checklists ("tripod-ai", "claim", "all") with what a run knows filled in, and its model card for the
+    Hugging Face hub; returns the paths.
+
+    out: a file (.md, .html, .csv; the model card .md) or a folder; by default they are written into the run folder.
+    """
+    return write_documents(Path(run), Path(out) if out else None, checklists, model_card)
+
+
 @checked
 def demo(
     out: str | Path,
@@ -251,4 +263,14 @@ def _recipe(recipe: Recipe | str | Path | Mapping[str, Any] | None, overrides: S
     return load_recipe(recipe, overrides)
 
 
-__all__ = ["embed", "finished_at", "load_encoder", "pretrain", "read_card", "report", "score", "synthetic_cohort"]
+__all__ = [
+    "documents",
+    "embed",
+    "finished_at",
+    "load_encoder",
+    "pretrain",
+    "read_card",
+    "report",
+    "score",
+    "synthetic_cohort",
+]

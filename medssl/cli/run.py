@@ -150,14 +150,37 @@ def score(
 
 def report(
     run: Path = typer.Argument(..., help="A run folder."),
-    out: Path | None = typer.Option(None, "-o", "--out", help="HTML file; default RUN/report.html."),
+    out: Path | None = typer.Option(
+        None, "-o", "--out", help="File to write, or a folder for several; default: into RUN."
+    ),
+    checklist: list[str] = typer.Option(
+        None,
+        "--checklist",
+        metavar="tripod-ai|claim|all",
+        help="Fill in a reporting checklist instead (.md .html .csv).",
+    ),
+    model_card: bool = typer.Option(
+        False, "--model-card", help="Write a model card (README.md) of the encoder instead."
+    ),
 ) -> None:
     """One self-contained HTML file: data, curves, maps, scorecard, errors per site, versions.
 
+    With --checklist, a reporting checklist for a paper (TRIPOD+AI or CLAIM): what the run knows is filled in, and what
+    only the authors can say is listed as questions. With --model-card, a card in the format of the Hugging Face hub.
+
     \b
-    Example:
+    Examples:
       medssl report runs/wide
+      medssl report runs/wide --checklist tripod-ai
+      medssl report runs/wide --checklist claim -o paper/claim.html
+      medssl report runs/wide --checklist all --model-card -o paper/
     """
     from medssl import stages
 
-    typer.echo(str(stages.report(run, out)))
+    if not checklist and not model_card:
+        typer.echo(str(stages.report(run, out)))
+        return
+    for path in stages.documents(run, out, checklists=checklist or [], model_card=model_card):
+        typer.echo(str(path))
+    if checklist:
+        typer.echo("next: answer the questions for the authors at the end of the checklist", err=True)
