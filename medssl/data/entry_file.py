@@ -55,12 +55,17 @@ class Layout(NamedTuple):
 
 def write_entry(file: BinaryIO, x_CDHW: np.ndarray, key: str, source: int) -> None:
     """Write an entry. x_CDHW: C-contiguous, of a type in ``DTYPES``. source: CRC-32 of the scan's files."""
+    file.write(header(x_CDHW, key, crc32(x_CDHW), source))
+    file.write(x_CDHW.reshape(-1).view(np.uint8).data)
+
+
+def header(x_CDHW: np.ndarray, key: str, values: int, source: int) -> bytes:
+    """The first ``HEAD`` bytes of an entry. values: CRC-32 of the numbers, of which only type and shape are taken."""
     described = npy.header_data_from_array_1_0(x_CDHW)
     text = "".join(["{", *(f"'{name}': {described[name]!r}, " for name in sorted(described)), "}"]).encode("latin-1")
-    head = _START + text + b"%s%08x %08x " % (_MARK, crc32(x_CDHW), source)
+    head = _START + text + b"%s%08x %08x " % (_MARK, values, source)
     head += b"%08x" % _tag(head, key)
-    file.write(head.ljust(HEAD - 1) + b"\n")
-    file.write(x_CDHW.reshape(-1).view(np.uint8).data)
+    return head.ljust(HEAD - 1) + b"\n"
 
 
 def layout(entry: Path | str, dtype: str = "float32") -> Layout | None:

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from medssl.errors import StaleError, UserError
 from medssl.features.files import check_target
 from medssl.features.likeness import Likeness
 from medssl.features.looking import LookingDataset
+from medssl.features.pieces import read_piece, write_piece
 from medssl.features.scans import failures_path, read_scans
 from medssl.features.table import FOLDS, FeatureTable
 from medssl.features.unlike import UNLIKE, judge, places_of
@@ -185,29 +185,24 @@ def _in_parts(
     """
     parts = _open_parts(out, provenance)
     starts = range(0, len(cohort.table), PART)
-    kinds = ("look", "part") if likeness is not None else ("part",)  # a part is there when its features are
-    lacking = [start for start in starts if not all(_part(parts, kind, start).is_file() for kind in kinds)]
-    ranges = [np.arange(start, min(start + PART, len(cohort.table))) for start in lacking]
-    done = _embedded(forward, dataset, ranges, device, batch, workers, likeness)
+    ranges = [np.arange(start, min(start + PART, len(cohort.table))) for start in starts]
+    pieces = [read_piece(parts, start, len(rows)) for start, rows in zip(starts, ranges, strict=True)]
+    lacking = [k for k, piece in enumerate(pieces) if piece is None]
+    done = _embedded(forward, dataset, [ranges[k] for k in lacking], device, batch, workers, likeness)
     quiet = not (progress and os.isatty(2))
-    for start, rows, (values, looks) in track(
-        zip(lacking, ranges, done, strict=True), "embedding", len(lacking), disable=quiet, console=_stderr()
+    for k, (values, looks) in track(
+        zip(lacking, done, strict=True), "embedding", len(lacking), disable=quiet, console=_stderr()
     ):
-        bad = rows[~np.isfinite(values.numpy()).all(1)]
+        bad = ranges[k][~np.isfinite(values.numpy()).all(1)]
         if len(bad):
             raise UserError(
                 f"{cohort.where(int(bad[0]))}: its features are not finite ({len(bad)} scans in all); run "
                 f"`medssl cohort check` and compare its preprocessing with the encoder's"
             )
-        if likeness is not None:
-            write_atomic(_part(parts, "look", start), partial(np.save, arr=looks))
-        write_atomic(_part(parts, "part", start), partial(np.save, arr=values.numpy()))
-    read = [[np.load(_part(parts, kind, s), allow_pickle=False) for s in starts] for kind in kinds]
-    return np.concatenate(read[-1]), np.concatenate(read[0])
-
-
-def _part(parts: Path, kind: str, start: int) -> Path:
-    return parts / f"{kind}-{start:08d}.npy"
+        write_piece(parts, starts[k], values.numpy(), looks)
+        pieces[k] = values.numpy(), looks
+    whole = [piece for piece in pieces if piece is not None]
+    return np.concatenate([values for values, _ in whole]), np.concatenate([looks for _, looks in whole])
 
 
 def _embedded(

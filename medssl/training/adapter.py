@@ -29,7 +29,7 @@ from medssl.training.optim import build_optimizer, lr_factor
 from medssl.training.options import Optimisation, PlayerOptions, TrainerOptions
 from medssl.training.precision import guard_convolutions_
 from medssl.training.ranks import follow_first_, is_lost, lost, mean_over_processes, same_everywhere
-from medssl.training.restore import refuse_misfit, same_form
+from medssl.training.restore import is_misfit, misfit, refuse_misfit, same_form
 from medssl.training.seeding import step_seed
 from medssl.training.shards import shard_, whole, whole_copy, whole_parameters
 from medssl.types import Batch, Progress, Step
@@ -51,7 +51,7 @@ class MethodModule(pl.LightningModule):
         identity: Identity | None = None,
     ) -> None:
         super().__init__()
-        self.identity, self.resumed = identity, Path()
+        self.identity, self.resumed, self.restored = identity, Path(), False
         self.automatic_optimization = False
         self.method, self.optim, self.hooks = method, optim, hooks
         self.options = options = settle(options)  # where it was not done with the recipe
@@ -79,7 +79,8 @@ class MethodModule(pl.LightningModule):
         return Progress(step, epochs * self.steps_per_epoch, min(step // self.steps_per_epoch, epochs - 1), epochs)
 
     def train_dataloader(self) -> Any:
-        """The loader of this process."""
+        """The loader of this process, asked for once a checkpoint is taken up."""
+        self.restored = True
         loader = self.hooks.loader(self.global_rank, self.trainer.world_size, self.start_epoch)
         self.steps_per_epoch = loader.plan.per_epoch // self.options.accumulate
         self.plan = {"joint": loader.plan.joint, "per_epoch": loader.plan.per_epoch}
@@ -245,7 +246,10 @@ class MethodModule(pl.LightningModule):
         self.done = found.get("done", self.micro // self.options.accumulate)
         if self.global_rank == 0:
             self.hooks.rewind(self.done)
-            self.hooks.recall(found.get("monitor", {}))
+            try:
+                self.hooks.recall(found.get("monitor", {}))
+            except UserError as problem:
+                raise misfit(self.resumed, problem) from None
 
 
 class Keeper(pl.Callback):
@@ -293,6 +297,8 @@ def fit(module: MethodModule, run: Path, resume: Path | None = None) -> Method:
             end_helpers(trainer)
             if trainer.world_size > 1 and is_lost(problem):
                 raise TrainingStopped(lost(run, options.timeout)) from problem
+            if resume is not None and not module.restored and is_misfit(problem):
+                raise misfit(resume, problem) from problem
             raise
         finally:  # Lightning ignores Ctrl-C after the first one, for the rest of the process
             torch.set_num_threads(threads)

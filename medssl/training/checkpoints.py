@@ -89,13 +89,18 @@ class Loops(TypedDict):
     fit_loop: FitLoop
 
 
-class Checkpoint(TypedDict):
-    """The parts of a checkpoint that a training reads."""
-
-    state_dict: dict[str, Any]
-    optimizer_states: list[dict[str, Any]]
-    loops: Loops
-    medssl: Counters
+Checkpoint = TypedDict(
+    "Checkpoint",
+    {
+        "state_dict": dict[str, Any],
+        "optimizer_states": list[dict[str, Any]],
+        "loops": Loops,
+        "callbacks": dict[str, Any],
+        "pytorch-lightning_version": str,
+        "medssl": Counters,
+    },
+)
+"""The parts of a checkpoint that a training reads."""
 
 
 class DamagedError(UserError):

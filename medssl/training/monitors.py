@@ -95,10 +95,10 @@ class Monitor:
         """Take back what ``memory`` gave; nothing where an older medssl kept none. UserError for other forms."""
         if not memory:
             return
-        given = checked(dict(memory), Memory, "the monitors' part of the checkpoint", "take the checkpoint out")
+        given = checked(dict(memory), Memory, "the monitors' part", "so it has another form")
         previous = given["previous"]
-        if previous is not None and not (isinstance(previous, Tensor) and previous.ndim == previous.shape[1] == 2):
-            raise UserError("the monitors' part of the checkpoint: previous is no map (N, 2); take the checkpoint out")
+        if previous is not None and getattr(previous, "shape", None) != (len(self.rows), 2):
+            raise UserError(f"the monitors' part: previous is no map of {len(self.rows)} scans")
         self.previous = None if previous is None else previous.double().cpu().numpy()
         self.told, self.recent = set(given["told"]), [float(loss) for loss in given["recent"]]
         self.low, self.flat = given["low"], given["flat"]

@@ -15,6 +15,17 @@ from medssl.errors import UserError
 _REMEDY = "take it out of the folder, and the run continues from the checkpoint before"
 
 
+def is_misfit(problem: BaseException) -> bool:
+    """Whether an error that came up while a checkpoint was taken up says that its content has another form."""
+    kinds = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+    return isinstance(problem, kinds) and not isinstance(problem, UserError)
+
+
+def misfit(path: Path, problem: BaseException) -> UserError:
+    """The refusal of a checkpoint in which something has another form than this training needs."""
+    return UserError(f"{path} cannot be continued from ({' '.join(str(problem).split())[:120]}); {_REMEDY}")
+
+
 def refuse_misfit(state: Mapping[str, Any], module: nn.Module, optimizers: Sequence[Optimizer], path: Path) -> None:
     """UserError naming the file and the part: weights of another network, numbers that are none, moments that misfit.
 

@@ -146,7 +146,7 @@ def test_a_full_disk_is_said_and_nothing_half_written_stays(
     assert not [name for name in kept if name.endswith((".tmp", ".ckpt"))]
     monkeypatch.undo()
     monkeypatch.setenv("MEDSSL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache_module.npy, "write_array", full)
+    monkeypatch.setattr(cache_module, "write_entry", full)
     told = medssl(*command, f"output={tmp_path / 'second'}")
     assert "no space left in" in one_sentence(told)
     assert not (tmp_path / "second").exists()
