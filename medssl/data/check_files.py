@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import stat
 import zlib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -77,8 +78,8 @@ def _examined(path: Path, deep: bool) -> FileFacts:
     absent = reference.absent()
     if (absent or reference.part) and (reason := _absent(reference, absent)):
         return replace(facts, code="missing-file", text=reason)
-    size = reference.file.stat().st_size
-    if size == 0:
+    state = reference.file.stat()
+    if state.st_size == 0 and stat.S_ISREG(state.st_mode):
         return replace(facts, code="empty", text="is empty (0 bytes); copy it again or drop the row")
     try:
         header = read_header(path)
@@ -135,14 +136,19 @@ def _unreadable(facts: FileFacts, path: Path, error: UserError) -> FileFacts:
 
 def _ends_early(path: Path) -> bool:
     """Whether a gzip stream stops in the middle, or there are fewer bytes than the header promises."""
-    length = 0
+    if suffix_of(path) in _PACK_INSIDE or not path.is_file():
+        return False
+    length, promised = 0, 0
     try:
+        promised = _promised(read_header(path))
         with path.open("rb") as raw:
             packed = raw.read(2) == _GZIP
         with gzip.open(path) if packed else path.open("rb") as stream:
             while block := stream.read(1 << 22):
                 length += len(block)
-        return suffix_of(path) not in _PACK_INSIDE and length < _promised(read_header(path))
+                if promised and length > promised + _SLACK:  # whatever follows, it did not end early
+                    return False
+        return length < promised
     except EOFError:
         return True
     except (OSError, zlib.error, UserError):

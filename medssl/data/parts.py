@@ -18,6 +18,7 @@ from medssl.data.blocks import Block, by, current, read_mask, unmask
 from medssl.data.checksum import crc32, file_crc32
 from medssl.data.formats import reading
 from medssl.data.reference import Reference, files_of, parse, why_absent
+from medssl.data.regular import refuse_irregular
 from medssl.data.scan import Header
 from medssl.errors import VolumeError
 from medssl.tables.pointers import stands_in
@@ -88,6 +89,7 @@ def content_digest(image: Path) -> str:
     """sha256 hex of the bytes of a file, or of the values of a part of one."""
     try:
         reference = parse(image)
+        refuse_irregular(reference.file)
         if reference.part:
             return hashlib.sha256(part_bytes(reference)).hexdigest()
         return hashlib.sha256(image.read_bytes()).hexdigest()
