@@ -256,8 +256,12 @@ def nearest(word: Any, known: Iterable[Any], within: str = "") -> str:
 def near(word: Any, known: Iterable[str]) -> str | None:
     """The known name that looks most like a word, capitals aside; None where none is like it."""
     lower = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(str(word)[:200].lower(), lower, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(_text(word).lower(), lower, n=1, cutoff=0.6)
     return lower[close[0]] if close else None
+
+
+def _text(word: Any) -> str:
+    return word[:200] if isinstance(word, str) else short(word)
 
 
 def short(value: Any) -> str:
@@ -413,7 +417,7 @@ def _is_number(text: Any) -> bool:
 
 
 def _plain(number: float) -> str:
-    return str(int(number)) if number == int(number) and abs(number) < 1e16 else f"{number:g}"
+    return str(int(number)) if isinstance(number, int) or number.is_integer() and abs(number) < 1e16 else f"{number:g}"
 
 
 def _either(words: Sequence[str]) -> str:
