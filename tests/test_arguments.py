@@ -167,6 +167,40 @@ def test_an_odd_value_is_taken_or_refused_in_one_sentence_that_names_key_and_val
             assert word not in text, text
 
 
+PLACES: dict[str, Any] = {
+    "a key": lambda word: {word: 1},
+    "a method": lambda word: {"method": {"name": word}},
+    "an argument of a method": lambda word: {"method": {"name": "simclr", word: 1}},
+    "an encoder": lambda word: {"encoder": {"name": word}},
+    "an argument of an encoder": lambda word: {"encoder": {**TINY, word: 1}},
+    "a regulariser": lambda word: {"regularizers": [{"name": word}]},
+    "an argument of a regulariser": lambda word: {"regularizers": [{"name": "variance", word: 1}]},
+    "a policy": lambda word: {"views": {"policy": word}},
+    "a transform": lambda word: {"views": {"policy": [{word: {}}]}},
+    "an argument of a transform": lambda word: {"views": {"policy": [{"noise": {word: 1}}]}},
+    "a column": lambda word: {"method": {"name": "y_aware", "kernels": {word: {"kernel": 3}}}},
+    "a kernel": lambda word: {"method": {"name": "y_aware", "kernels": {"age": {"kernel": word}}}},
+    "an argument of a kernel": lambda word: {
+        "method": {"name": "y_aware", "kernels": {"age": {"bandwidth": 1, word: 1}}}
+    },
+    "an option": lambda word: {"trainer": {word: 1}},
+    "an option of a player": lambda word: {"optim": {"players": {"loss": {word: 1}}}},
+    "a key of preprocessing": lambda word: {"data": {"preprocessing": {word: 1}}},
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_odd_name_or_key_is_refused_in_one_short_sentence(place: str) -> None:
+    for word in ("zzz", "x" * 10**6, "a\nb", "", " ", 3, 10**5000, None, True, 0.5, math.nan, ("a", "b")):
+        text = refused(recipe() | PLACES[place](word))
+        assert text is not None, word
+        assert text.startswith("my.yaml: "), text
+        assert "\n" not in text, text
+        assert len(text) < 900, text
+        for bad in ("Input should", "Value error", "unexpected", "Traceback", "pydantic"):
+            assert bad not in text, text
+
+
 @every_argument
 def test_outside_of_the_declared_range_nothing_is_taken(argument: Argument) -> None:
     kinds = list(intervals(argument.kind))
