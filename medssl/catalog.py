@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from medssl import checks
-from medssl.checks import Weight, declared, nearest
+from medssl.checks import Weight, clipped, declared, nearest, short
 from medssl.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ REGULARIZERS: Mapping[str, str] = {
 def entry(name: str) -> Entry:
     """A name of the catalogue; RecipeError names the nearest known one."""
     if name not in CATALOG:
-        raise RecipeError(f"unknown method '{name}'; {nearest(name, list(CATALOG))} (see `medssl methods`)")
+        raise RecipeError(f"unknown method '{clipped(name)}'; {nearest(name, list(CATALOG))} (see `medssl methods`)")
     return CATALOG[name]
 
 
@@ -170,7 +170,7 @@ def check_regularizers(method: str, given: Sequence[tuple[str, Mapping[str, Any]
     for number, (name, arguments) in enumerate(given):
         where = f"regularizers.{number}"
         if name not in REGULARIZERS:
-            raise RecipeError(f"{where}.name '{name}' is unknown; {nearest(name, list(REGULARIZERS))}")
+            raise RecipeError(f"{where}.name is {short(name)}, which is unknown; {nearest(name, list(REGULARIZERS))}")
         if not entry(method).load().joint:
             able = [n for n, e in CATALOG.items() if e.load().joint]
             raise RecipeError(

@@ -25,6 +25,7 @@ from medssl.checks import (
     Positive,
     ProcessesOrNone,
     Voxels,
+    clipped,
     fault,
     nearest,
     short,
@@ -196,7 +197,7 @@ def recipe_path(name: str) -> Path:
             return found
     if path.suffix in {".yaml", ".yml"} or os.sep in name:
         raise RecipeError(f"{name} does not exist; give a recipe file or a method name (see `medssl methods`)")
-    raise RecipeError(f"unknown method '{name}'; {nearest(name, list(CATALOG))} (see `medssl methods`)")
+    raise RecipeError(f"unknown method '{clipped(name)}'; {nearest(name, CATALOG)} (see `medssl methods`)")
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -221,9 +222,8 @@ def parse_recipe(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
     except ValidationError as problem:
         raise RecipeError(f"{where}: {explain(problem, content)}") from None
     if recipe.method.name not in CATALOG:
-        raise RecipeError(
-            f"{where}: method.name '{recipe.method.name}' is unknown; {nearest(recipe.method.name, list(CATALOG))}"
-        )
+        name = recipe.method.name
+        raise RecipeError(f"{where}: method.name is {short(name)}, which is unknown; {nearest(name, CATALOG)}")
     _check_parts(recipe, where)
     return recipe
 

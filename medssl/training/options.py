@@ -6,7 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from medssl.checks import Count, CountOrZero, Flag, NotNegative, Part, Positive, Processes, Seconds, Seed, Share, Text
+from medssl.checks import (
+    Count,
+    CountOrZero,
+    Flag,
+    Listed,
+    NotNegative,
+    Part,
+    Positive,
+    Processes,
+    Seconds,
+    Seed,
+    Share,
+    Text,
+)
 
 _STRICT: dict[str, Any] = {"extra": "forbid"}  # read by pydantic: an unknown key is an error
 
@@ -35,7 +48,7 @@ class Optimisation:
     name: Literal["adamw", "adam", "sgd", "lars"] = "adamw"
     lr: Positive = 1e-3
     weight_decay: NotNegative = 5e-5
-    betas: tuple[Share, Share] = (0.9, 0.999)
+    betas: Annotated[tuple[Share, Share], Listed(2, 2)] = (0.9, 0.999)
     momentum: Share = 0.9
     schedule: Literal["cosine", "onecycle", "step", "constant"] = "cosine"
     warmup: NotNegative = 0.0

@@ -189,7 +189,7 @@ def test_bfloat16_is_finite_and_single() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("[{name: fair_lk}]", "regularizers.0.name 'fair_lk' is unknown; did you mean 'fair_kl'?"),
+        ("[{name: fair_lk}]", "regularizers.0.name is 'fair_lk', which is unknown; did you mean 'fair_kl'?"),
         (
             "[{name: fair_kl, wieght: 1}]",
             "is no argument of 'fair_kl'; did you mean 'regularizers.0.weight'?",

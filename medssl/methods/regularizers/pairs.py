@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from medssl.checks import Column, Flag, Interval, Small, Weight
+from medssl.checks import Column, Flag, Interval, Small, Weight, nearest
 from medssl.errors import RecipeError
 from medssl.losses.fair import fair_kl
 from medssl.losses.pairs import cosine, label_weights, same, tile
@@ -41,7 +41,8 @@ class FairKL:
         eps: Small = 1e-4,
     ) -> None:
         if column not in facts.labels:
-            raise RecipeError(f"fair_kl reads the column '{column}', but the manifest has no such column; add it")
+            hint = nearest(column, facts.labels)
+            raise RecipeError(f"fair_kl reads the column '{column}', but the manifest has no such column; {hint}")
         values = facts.labels[column]
         if len(set(values[values == values].tolist())) < 2:
             raise RecipeError(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medssl.checks import Column
+from medssl.checks import Column, nearest
 from medssl.errors import RecipeError
 from medssl.methods.base import Method, over_processes, stack_views
 from medssl.types import Batch, Facts, Progress, Step
@@ -31,7 +31,8 @@ class Regression(Method):
     def __init__(self, encoder: nn.Module, facts: Facts, *, label: Column = "age") -> None:
         super().__init__(encoder, facts)
         if label not in facts.labels:
-            raise RecipeError(f"method.label is '{label}', but the manifest has no such column; add it or name another")
+            hint = nearest(label, facts.labels)
+            raise RecipeError(f"method.label is '{label}', but the manifest has no such column; {hint}")
         if label in facts.coded:
             raise RecipeError(
                 f"method.label is '{label}', which holds names, and their order means nothing; "
