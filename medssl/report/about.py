@@ -127,9 +127,10 @@ def synthetic_notice(files: RunFiles) -> str:
     if not synthetic:
         return ""
     if synthetic < scans:
+        which = "is synthetic: it was" if synthetic == 1 else "are synthetic: they were"
         return (
-            f"{synthetic} of the {count(scans, 'scan')} of this run are synthetic: they were computed by medssl and "
-            "show no real person. A score over synthetic scans says nothing about patients."
+            f"{synthetic} of the {count(scans, 'scan')} of this run {which} computed by medssl, and no real person is "
+            "shown there. A score over synthetic scans says nothing about patients."
         )
     which = "The only scan" if scans == 1 else f"All {count(scans, 'scan')}"
     return (

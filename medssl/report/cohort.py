@@ -115,20 +115,25 @@ def _sites(training: Mapping[str, Any], group: Group | None) -> tuple[int, int]:
 
 def _sexes(training: Mapping[str, Any], group: Group | None, scans: int, number: int | None) -> str:
     """ "20 women and 24 men", by people; by scans, and saying so, where only run.json knows and people have several."""
-    names = {"F": "women", "M": "men"}
     if group is not None and (group.frame["sex"] != "").any():
         counts = _people_by_sex(group.frame)
-        parts = [f"{n} {names.get(sex, sex)}" for sex, n in sorted(counts.items()) if sex]
+        parts = [_of_sex(n, sex) for sex, n in sorted(counts.items()) if sex]
         return listing(parts + ([f"{counts['']} of unknown sex"] if counts.get("") else []))
     recorded = training.get("sex")
     if not isinstance(recorded, dict) or not recorded:
         return ""
-    by_scan = number is not None and number != scans
-    parts = [
-        f"{count(n, 'scan')} of {names.get(str(sex), str(sex))}" if by_scan else f"{n} {names.get(str(sex), str(sex))}"
-        for sex, n in sorted(recorded.items())
-    ]
-    return listing(parts)
+    if number is None or number == scans:
+        return listing([_of_sex(n, str(sex)) for sex, n in sorted(recorded.items())])
+    return listing(
+        [f"{count(n, 'scan')} of {_SEXES.get(str(sex), ('', sex))[1]}" for sex, n in sorted(recorded.items())]
+    )
+
+
+_SEXES = {"F": ("woman", "women"), "M": ("man", "men")}
+
+
+def _of_sex(number: int, sex: str) -> str:
+    return count(number, *_SEXES.get(sex, (sex, sex)))
 
 
 def _people_by_sex(frame: pd.DataFrame) -> dict[str, int]:

@@ -99,7 +99,7 @@ def labels(names: Sequence[str], limit: int = 26) -> list[str]:
     """Names as labels of at most ``limit`` letters; where their beginnings are alike, with the place they differ in.
 
     >>> labels(["a" * 30 + "-one", "a" * 30 + "-two", "b"], 12)
-    ['aaa…aaa-one', 'aaa…aaa-two', 'b']
+    ['aaa…aaaa-one', 'aaa…aaaa-two', 'b']
     """
     short = [plain(name, limit) for name in names]
     for label in {s for s in short if short.count(s) > 1}:

@@ -33,7 +33,7 @@ def with_home(text: str) -> str:
 def names_only(text: str, known: Iterable[str] = ()) -> str:
     """Absolute paths in a text as the name of the file or folder alone; relative paths stay.
 
-    known: paths that may hold spaces and are therefore replaced first, as they are.
+    known: paths that may hold spaces and are therefore replaced first, as they are; folders end in a separator.
 
     >>> names_only("scans/a.nii.gz is not in /home/anna/study/scans (see /data/lab/notes.txt).")
     'scans/a.nii.gz is not in scans (see notes.txt).'

@@ -98,7 +98,7 @@ TERMS = (
         "RMSE (root mean squared error, in years) is like the mean absolute error, but large errors count more.",
     ),
     _term(
-        r"\bR(?:2|²|<sup>2</sup>)",
+        r"\bR2\b|\bR²",
         "R² says how much of the spread of ages is predicted: 1 is everything, 0 is no better than giving everyone the "
         "mean age, and below 0 is worse than that.",
     ),

@@ -138,7 +138,7 @@ def spoken(note: str) -> str:
     """A note of the scorecard in the words of the page: known and unseen sites, scans.
 
     >>> spoken("3 of 60 internal_test rows have no age")
-    '3 of 60 test scans of known sites have no age'
+    '3 of 60 test scans of known sites have no age.'
     """
     for pattern, words in _SPOKEN:
         note = re.sub(pattern, words, note)

@@ -16,6 +16,7 @@ from medssl.errors import UserError
 from medssl.report.build import build_report
 
 ANCHORS = (
+    "summary",
     "data",
     "scorecard",
     "ages",
@@ -25,8 +26,7 @@ ANCHORS = (
     "views",
     "messages",
     "leakage",
-    "origin",
-    "recipe",
+    "appendix",
 )
 VOID = {"meta", "img", "br", "link", "input"}
 HOSTILE = '<script>alert("x")</script>'
@@ -73,7 +73,7 @@ def test_the_page_is_one_whole_file_without_scripts_or_network(html: str):
 
 def test_every_section_is_there_and_the_contents_line_reaches_it(html: str):
     page = Page(html)
-    assert set(ANCHORS) <= page.ids
+    assert set(ANCHORS) | {"origin", "recipe"} <= page.ids
     assert set(ANCHORS) <= page.targets
     assert 'class="absent"' not in html
 
@@ -105,8 +105,9 @@ def test_on_paper_a_heading_and_its_sentence_stay_with_what_follows(html: str):
     style = html.partition("<style>")[2].partition("</style>")[0]
     assert "h2 + p { break-after: avoid; break-inside: avoid; }" in style
     assert "h2, h3, caption { break-after: avoid; }" in style
+    assert "figure, .card, .verdict li, tr, .absent, .banner { break-inside: avoid; }" in style
     assert '<th scope="row" class="keep">warning</th>' in html, "the level is not broken into two lines"
-    assert ".keep, .n { white-space: nowrap; }" in style
+    assert ".keep { white-space: nowrap; }" in style
 
 
 def test_building_again_gives_the_same_bytes(whole_run: Path, html: str):
@@ -250,12 +251,12 @@ def test_scores_of_other_predictions_or_of_another_encoder_are_called_so(bare_ru
 def test_the_report_says_whether_people_or_families_were_resampled(bare_run: Path, whole_run: Path):
     for part in ("scores.json", "predictions.csv", "run.json"):
         shutil.copy(whole_run / part, bare_run / part)
-    assert "interval, people resampled" in build_report(bare_run).read_text(encoding="utf-8")
+    assert "interval, people drawn again" in build_report(bare_run).read_text(encoding="utf-8")
     scores = json.loads((bare_run / "scores.json").read_text())
     note = "intervals resample 40 families of 100 people"
     scores |= {"protocol": {**scores["protocol"], "resampled": "families"}, "notes": [note]}
     (bare_run / "scores.json").write_text(json.dumps(scores))
     html = build_report(bare_run).read_text(encoding="utf-8")
-    assert "interval, families resampled" in html
-    assert "people resampled" not in html
-    assert note in html
+    assert "interval, families drawn again" in html
+    assert "interval, people drawn again" not in html
+    assert f"I{note[1:]}." in html

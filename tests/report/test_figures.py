@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medssl.errors import UserError
-from medssl.report.figures import figure_bytes, plain, save_figure, scatter_map
+from medssl.report.figures import figure_bytes, labels, plain, save_figure, scatter_map
 
 
 def some_map(count: int = 60, sites: int = 4):
@@ -25,19 +25,45 @@ def test_a_map_has_three_panels_with_a_scale_for_age_and_legends_for_groups():
     assert [a.get_title(loc="left") for a in fig.axes] == ["by age", "by site", "by sex"]
     (site_legend,) = fig.legends
     assert {t.get_text() for t in site_legend.get_texts()} == {
-        "site unknown",
-        "site 0",
-        "site 1",
-        "site 2",
-        "site 3",
+        "site unknown (3)",
+        "site 0 (14)",
+        "site 1 (14)",
+        "site 2 (14)",
+        "site 3 (15)",
     }
-    assert {t.get_text() for t in fig.axes[2].get_legend().get_texts()} == {"sex unknown", "F", "M"}
+    assert {t.get_text() for t in fig.axes[2].get_legend().get_texts()} == {"sex unknown (20)", "F (20)", "M (20)"}
     assert [a.get_xlabel() for a in fig.axes[0].child_axes] == ["age (years)"]
+
+
+def test_of_many_sites_the_largest_eight_differ_in_colour_and_shape_and_the_rest_is_grey():
+    rng = np.random.default_rng(0)
+    sizes = [30, 29, 28, 27, 26, 25, 24, 23, 5, 4, 3]
+    site = [f"site {i}" for i, n in enumerate(sizes) for _ in range(n)] + [""]
+    fig = scatter_map(rng.normal(size=(len(site), 2)), np.zeros(len(site)), site, [""] * len(site))
+    handles = fig.legends[0].legend_handles
+    named = {t.get_text(): h for t, h in zip(fig.legends[0].get_texts(), handles, strict=True)}
+    assert {f"site {i} ({n})" for i, n in enumerate(sizes[:8])} < set(named)
+    assert {"3 other sites (12)", "site unknown (1)"} < set(named)
+    assert len(named) == 10
+    looks = [(h.get_color(), h.get_marker()) for t, h in named.items() if t.startswith("site ") and "unk" not in t]
+    assert len({colour for colour, _ in looks}) == len({marker for _, marker in looks}) == 8
+    grey = named["3 other sites (12)"].get_markerfacecolor()
+    assert grey == "#b0b0b0"
+    assert grey not in {colour for colour, _ in looks}
+
+
+def test_long_names_that_begin_alike_are_told_apart_in_the_legend():
+    names = [f"Universitaetsklinikum Hamburg-Eppendorf Scanner {i}" for i in range(3)]
+    fig = scatter_map(np.zeros((3, 2)), np.zeros(3), names, [""] * 3)
+    assert len({t.get_text() for t in fig.legends[0].get_texts()}) == 3
+    assert labels(names, 20)[2] == "Unive…dorf Scanner 2"
+    assert all(len(label) <= 20 for label in labels(names, 20))
+    assert len(set(labels(names, 20))) == 3
 
 
 def test_a_map_of_many_sites_and_many_scans_stays_small():
     fig = some_map(3000, 64)
-    assert len(fig.legends[0].get_texts()) == 35
+    assert len(fig.legends[0].get_texts()) == 10
     assert len(figure_bytes(fig, "svg")) < 600_000
 
 

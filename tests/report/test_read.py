@@ -123,18 +123,46 @@ def test_people_and_sites_on_both_sides_are_found(bare_run: Path):
     (bare_run / "features.csv").write_text(
         "participant_id,age,split,site\na,30,train,x\nb,40,train,y\na,30,internal_test,x\nc,50,external_test,y\n"
     )
-    said = [(v.kind, v.text) for v in trust.statement(read_run(bare_run))]
-    assert said[0][0] == "bad"
-    assert "1 person is in training and in a test split (a)" in said[0][1]
-    assert said[1][0] == "bad"
-    assert "1 external site is also in training (y)" in said[1][1]
+    bad = [v.text for v in trust.statement(read_run(bare_run)) if v.kind == "bad"]
+    assert len(bad) == 2
+    assert "1 person is in training and in a test split (a)" in bad[0]
+    assert "1 site that counts as unseen is also in training (y)" in bad[1]
 
 
 def test_equal_ids_of_different_data_sets_are_different_people(bare_run: Path):
     (bare_run / "features.csv").write_text(
         "participant_id,dataset,age,split,site\n1,ixi,30,train,x\n1,camcan,40,external_test,y\n"
     )
-    assert [v.kind for v in trust.statement(read_run(bare_run))] == ["good", "good"]
+    sentences = [v.text for v in trust.statement(read_run(bare_run)) if v.kind == "good"]
+    assert sentences == [
+        "Checked: nobody is on both sides. 1 person in training and 1 person in the tests were compared by data set "
+        "and participant_id.",
+        "Checked: the unseen site y does not occur in training.",
+    ]
+
+
+def test_one_person_under_two_ids_is_found_by_subject(bare_run: Path):
+    (bare_run / "features.csv").write_text(
+        "participant_id,subject,age,split,site\na,p1,30,train,x\nb,p1,31,external_test,y\nc,p2,31,external_test,y\n"
+    )
+    bad = [v.text for v in trust.statement(read_run(bare_run)) if v.kind == "bad"]
+    assert len(bad) == 1
+    assert "1 person is in training and in a test split (b)" in bad[0]
+
+
+def test_relatives_on_both_sides_are_found_and_without_families_it_is_said_so(bare_run: Path):
+    table = "participant_id,Family,age,split,site\na,f1,30,train,x\nb,{},40,external_test,y\nc,f3,41,external_test,y\n"
+    (bare_run / "features.csv").write_text(table.format("f1"))
+    text = {v.kind: v.text for v in trust.statement(read_run(bare_run)) if "amil" in v.text}
+    assert (
+        "Relatives are on both sides: family f1 is in training and in a test split (1 test scan in all)" in text["bad"]
+    )
+    (bare_run / "features.csv").write_text(table.format("f2"))
+    text = {v.kind: v.text for v in trust.statement(read_run(bare_run)) if "amil" in v.text}
+    assert text == {"good": "Checked: none of the 3 families is on both sides."}
+    (bare_run / "features.csv").write_text(table.replace("Family", "group").format("f1"))
+    text = {v.kind: v.text for v in trust.statement(read_run(bare_run)) if "amil" in v.text}
+    assert "relatives on both sides would not be noticed" in text["open"]
 
 
 def test_odd_but_valid_records_do_not_stop_the_report(bare_run: Path, whole_run: Path):
@@ -144,7 +172,7 @@ def test_odd_but_valid_records_do_not_stop_the_report(bare_run: Path, whole_run:
     (bare_run / "run.json").write_text(json.dumps(facts))
     shutil.copy(whole_run / "features.csv", bare_run)
     files = read_run(bare_run)
-    assert sections.headline(files)["trained_on"] == "340 scans of 340 people from 8 sites"
-    assert dict(sections.cohort(files)["rows"])["Views (augmentation)"] == ["policy: robust"]
+    assert sections.headline(files, [])["trained_on"] == "340 scans of 340 simulated people from 8 sites"
+    assert dict(sections.settings(files))["Views (augmentation)"] == ["policy: robust"]
     assert len(sections.cohort(files)["sites"]) == 12
     assert trust.origin(files)["tables"][1] == ("Hashes (sha256)", [])
