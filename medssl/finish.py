@@ -46,7 +46,7 @@ def finish(parts: Assembly, run: Run, page: bool) -> None:
     save_encoder(encoder, run.encoder, card)
     parts.save_projection(run.projection)
     run_views(parts, run.views)
-    hashes = run.read_info()["hashes"] | {"encoder": weights_digest(encoder)}
+    hashes = run.read_info().get("hashes", {}) | {"encoder": weights_digest(encoder)}
     run.update({"finished": now(), "state": "finished", "hashes": hashes})
     if page:
         build_report(run.folder)

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
 from medssl import __version__
+from medssl.documents.json_file import read_json
 from medssl.errors import UserError
 from medssl.files import make_folder, write_atomic
 from medssl.training.checkpoints import list_checkpoints
@@ -31,6 +32,23 @@ _PACKAGES = (
     "SimpleITK",
     "pandas",
 )
+
+
+class _State(TypedDict):
+    state: str
+
+
+class RunInfo(_State, total=False):
+    """What run.json must hold, and the form of what it may hold."""
+
+    hashes: dict[str, str]
+    finished: str | None
+    created: str | None
+    seed: int
+    method: str
+    continued: list[dict[str, Any]]
+    training: dict[str, Any]
+    versions: dict[str, str]
 
 
 class Run:
@@ -68,11 +86,7 @@ class Run:
         """Content of run.json."""
         if not self.info.is_file():
             raise UserError(f"{self.folder} is no run folder (run.json is missing); give the folder that pretrain made")
-        try:
-            found: dict[str, Any] = json.loads(self.info.read_text(encoding="utf-8"))
-        except json.JSONDecodeError:
-            raise UserError(f"{self.info} is no valid JSON; restore it or train again") from None
-        return found
+        return dict(read_json(self.info, RunInfo, "restore it or train again", nan=True))
 
     def write_info(self, info: Mapping[str, Any]) -> None:
         """Replace run.json."""
