@@ -167,7 +167,7 @@ def partition(known: Known) -> Fill:
 def disjoint(known: Known) -> Fill:
     """The leakage checks of the report, in its words."""
     checked = [v.text for v in trust.statement(known.files) if v.kind != "open" or v.text.startswith(_NO_FAMILIES)]
-    about_ids = [known.nameless(text) for text in checked if "encoder of this run" not in text]
+    about_ids = [known.nameless(text.replace("`", "")) for text in checked if "encoder of this run" not in text]
     if not about_ids:
         return Fill()
     level = "medssl refuses to train or score where a person or a family is on both sides of a split."

@@ -59,7 +59,7 @@ def interpretation(known: Known) -> Fill:
     found = [*verdict(known.scores), site_verdict(known.scores)]
     few = _few_sites(known)
     tail = "How well this carries over to further sites cannot be judged from so few." if few else ""
-    return Fill(joined(*(known.plain(v.text) for v in found if v), few, tail), (_SCORES,))
+    return Fill(joined(*(known.plain(v.text.replace("`", "")) for v in found if v), few, tail), (_SCORES,))
 
 
 def _few_sites(known: Known) -> str:

@@ -14,6 +14,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from medssl.errors import UserError
 from medssl.files import write_atomic
 from medssl.report.about import NO_CLINICAL_USE
+from medssl.report.build import css_text
 from medssl.report.checklists.claim import CLAIM
 from medssl.report.checklists.data import synthetic
 from medssl.report.checklists.item import (
@@ -34,7 +35,6 @@ from medssl.report.markdown import md, table
 CHECKLISTS = {c.name: c for c in (TRIPOD_AI, CLAIM)}
 ENDINGS = (".md", ".html", ".csv")
 _HEAD = ("Item", "What it asks for", "Status", "What the run says", "Read from", "Page")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def build_checklist(run: Path, checklist: Checklist, out: Path | None = None) -> Path:
@@ -151,7 +151,15 @@ def _html(known: Known, checklist: Checklist, answers: Sequence[Answer]) -> str:
         marked=any(a.item.applies in ("D", "E") for a in answers),
         questions=questions(answers),
         css=folder.joinpath("report.css").read_text(encoding="utf-8"),
+        printed=_printed(known, checklist),
     )
+
+
+def _printed(known: Known, checklist: Checklist) -> str:
+    """Head and foot of every printed page."""
+    head, foot = css_text(f"{checklist.title}, run {known.name[:60]}"), css_text(NO_CLINICAL_USE)
+    return (f"@page {{ size: A4 landscape; @top-left {{ content: {head}; }} @top-right {{ content: ''; }} "
+            f"@bottom-left {{ content: {foot}; }} }}")  # fmt: skip
 
 
 def _csv(known: Known, checklist: Checklist, answers: Sequence[Answer]) -> str:
@@ -164,5 +172,5 @@ def _csv(known: Known, checklist: Checklist, answers: Sequence[Answer]) -> str:
         i = a.item
         row = (checklist.name, i.number, i.applies, i.section, i.topic, i.subject, a.status, a.text,
                ", ".join(a.sources), i.question if a.asks else "", "")  # fmt: skip
-        writer.writerow([f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in row])
+        writer.writerow(row)
     return text.getvalue()

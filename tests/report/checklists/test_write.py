@@ -15,7 +15,7 @@ from medssl.report.checklists.claim import CLAIM
 from medssl.report.checklists.item import Checklist
 from medssl.report.checklists.tripod_ai import TRIPOD_AI
 from medssl.report.checklists.write import CHECKLISTS, ENDINGS, build_checklist
-from tests.report.checklists.study import study
+from tests.report.checklists.study import change, study
 
 HOSTILE = '<script>alert("x")</script>|a`b`[c](d)\n# e'
 BOTH = pytest.mark.parametrize("checklist", [TRIPOD_AI, CLAIM], ids=lambda c: c.name)
@@ -119,6 +119,15 @@ def test_words_from_the_run_never_become_markup(checklist: Checklist, tmp_path: 
     plain = plain if checklist is TRIPOD_AI else "<script>|*x*"
     for said in ([c[3] for c in Page(html).cells if len(c) == 6], [r["run_says"] for r in read]):
         assert any(plain in text for text in said)
+
+
+@BOTH
+def test_no_cell_of_the_table_is_a_formula(checklist: Checklist, tmp_path: Path):
+    """Every cell begins with our own words, whatever sites and notes are called."""
+    run = study(tmp_path / "=1+1", site="=cmd|' /C calc'!A0")
+    change(run / "scores.json", notes=["=1+1", "@x"], per_site=[])
+    for row in csv.DictReader(io.StringIO(build_checklist(run, checklist, tmp_path / "x.csv").read_text())):
+        assert not any(cell.startswith(("=", "+", "-", "@", "\t")) for cell in row.values())
 
 
 def test_a_synthetic_cohort_is_called_so_above_everything(whole_study: Path, a_study: Path, tmp_path: Path):
