@@ -48,7 +48,8 @@ def test_a_test_row_with_the_very_features_of_a_train_row_is_named():
     assert "row 10 (p8) and row 5 (p3)" in note
     values[8, 0] = np.nextafter(values[8, 0], 9)
     assert copied(table(values=values)) == []
-    assert copied(table(values=np.ones((10, 12)))) == []  # an encoder that collapsed
+    assert copied(table(values=np.ones((10, 12)))) == []  # features that say nothing
+    assert copied(table(values=np.tile(np.arange(12.0), (10, 1)))) == []  # an encoder that collapsed
     assert copied(table(values=values[:, :4].round())) == []  # few features may agree by chance
     values[8] = values[3]
     (note,) = copied(table({8: "a3-x-x-x"}, values))  # said once
