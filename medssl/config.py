@@ -1,4 +1,4 @@
-"""YAML -> Recipe. The only place that reads YAML; an unknown key is an error that names the nearest known one."""
+"""YAML -> Recipe; an unknown key is an error that names the nearest known one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_serializer
 
 from medssl.catalog import CATALOG, check_arguments, check_micro_batch, check_regularizers, nearest
+from medssl.documents import yaml_file
+from medssl.documents.names import is_file
 from medssl.errors import RecipeError
-from medssl.overrides import apply_override, as_numbers, blamed
+from medssl.overrides import apply_override, blamed
 from medssl.training.options import Count, MonitorOptions, Number, Optimisation, Positive, TrainerOptions
 
 _HERE = Path(__file__).resolve().parent
@@ -119,7 +120,7 @@ class Recipe(_Strict):
 
     def to_yaml(self) -> str:
         """The resolved recipe as YAML."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        return yaml_file.to_yaml(self.to_dict())
 
     def absolute(self) -> Recipe:
         """The same recipe with absolute paths, so that a run can be continued and scored from any folder."""
@@ -161,7 +162,7 @@ def _digest(content: Mapping[str, Any]) -> str:
 def config_file(group: str, name: str) -> Path | None:
     """configs/GROUP/NAME.yaml of the checkout or of the installed package, None where there is none."""
     for folder in (_HERE.parent / "configs", Path(sys.prefix) / "share" / "medssl" / "configs"):
-        if (folder / group / f"{name}.yaml").is_file():
+        if os.sep not in name and is_file(folder / group / f"{name}.yaml"):
             return folder / group / f"{name}.yaml"
     return None
 
@@ -172,7 +173,7 @@ def recipe_path(name: str) -> Path:
     Raises RecipeError when there is neither a file nor a catalogue name.
     """
     path = Path(name)
-    if path.is_file():
+    if is_file(path):
         return path
     if name in CATALOG or name in ("demo", "exponential_roi"):
         found = config_file("pretrain", name)
@@ -235,14 +236,7 @@ def _check_parts(recipe: Recipe, where: str) -> None:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping, numbers as numbers; RecipeError naming the file and the line."""
-    try:
-        content = as_numbers(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except UnicodeDecodeError:
-        raise RecipeError(f"{path} is no UTF-8 text; save the recipe as plain YAML") from None
-    except yaml.YAMLError as problem:
-        mark = getattr(problem, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        raise RecipeError(f"{path}{line}: this is no valid YAML ({getattr(problem, 'problem', problem)})") from None
+    content = yaml_file.read_yaml(path)
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys such as method:, encoder:, data:")
     return content

@@ -122,7 +122,7 @@ def network_of(path: Path, projection: bool) -> Network:
         Preprocessing.from_dict(card["preprocessing"]),
         build_policy(recipe.get("views", {}).get("policy", "none")).clean,
         tuple(card.get("images", ("image",))),
-        data.get("cache"),
+        data.get("cache") if path.is_dir() else None,  # the path on another's machine is no place to write to
         sources,
         int(recipe.get("trainer", {}).get("seed", 0)),
         Columns.from_dict(card["columns"]) if card.get("columns") else None,

@@ -33,6 +33,7 @@ from medssl.lineage import (
     seen_in_training,
 )
 from medssl.network import network_of
+from medssl.overrides import assigned
 from medssl.pretraining import finished_at, resume_run, train_run
 from medssl.probes.scorecard import Line, Scores, scorecard
 from medssl.references import reference_features
@@ -230,8 +231,8 @@ def demo(
         if Run(folder).read_info()["state"] != "finished":
             pretrain(resume=folder, progress=progress)
     else:
-        changes = [f"data.manifest={manifest.resolve()}", f"data.cache={(out / 'cache').resolve()}"]
-        changes += [f"output={folder}", f"trainer.epochs={epochs}", f"trainer.seed={seed}"]
+        changes = [assigned("data.manifest", manifest.resolve()), assigned("data.cache", (out / "cache").resolve())]
+        changes += [assigned("output", folder), f"trainer.epochs={epochs}", f"trainer.seed={seed}"]
         pretrain("demo", *changes, progress=progress)
     say("4/5  embed and score")
     result = score(folder, seed=seed, progress=progress)

@@ -16,10 +16,12 @@ from medssl import stages
 from medssl.benchmark.preset import Cell, Preset
 from medssl.config import Recipe, load_recipe
 from medssl.documents.json_file import read_json
+from medssl.documents.names import inside
 from medssl.errors import TrainingStopped
 from medssl.features.table import FeatureTable
 from medssl.files import write_atomic
 from medssl.harmonize.build import build_harmonizer
+from medssl.overrides import assigned
 from medssl.probes.age import fit_age
 from medssl.probes.challenge import in_order, predict_fold
 from medssl.probes.harmonized import harmonized
@@ -54,9 +56,9 @@ def recipe_of(cell: Cell, preset: Preset, manifest: Path, out: Path) -> Recipe:
     """The recipe of a cell: one thread, no monitors, a cache that all cells share."""
     changes = [
         *preset.overrides(cell.row, cell.encoder),
-        f"data.manifest={manifest}",
-        f"data.cache={out / 'cache'}",
-        f"output={out / 'cells' / cell.name / 'run'}",
+        assigned("data.manifest", manifest),
+        assigned("data.cache", out / "cache"),
+        assigned("output", inside(out / "cells", cell.name, "the cell") / "run"),
         f"trainer.seed={cell.seed}",
         "trainer.threads=1",
         "monitors.every=0",
@@ -73,7 +75,7 @@ def run_cell(cell: Cell, preset: Preset, manifest: Path, out: Path, beside: Besi
     {"stopped": why}. Errors: UserError for a cell.json that is damaged.
     """
     recipe = recipe_of(cell, preset, manifest, out)
-    folder = out / "cells" / cell.name
+    folder = inside(out / "cells", cell.name, "the cell")
     key = {"recipe": recipe.digest, "beside": beside, "harmonized": cell.row in preset.harmonized}
     record = folder / "cell.json"
     if record.is_file():

@@ -9,7 +9,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medssl.config import config_file, load_recipe, read_yaml
-from medssl.errors import RecipeError
+from medssl.documents.names import is_file, refuse_same, safe_name
+from medssl.errors import RecipeError, UserError
 from medssl.training.options import Count
 
 FAIR = " + FairKL"
@@ -115,8 +116,12 @@ class Cell:
     @property
     def name(self) -> str:
         """Folder of the cell."""
-        plain = "".join(c if c.isalnum() else "-" for c in self.row.lower())
-        return f"{self.design}{self.fold}-{self.encoder}-{plain}-seed{self.seed}"
+        return f"{self.design}{self.fold}-{self.encoder}-{_plain(self.row)}-seed{self.seed}"
+
+
+def _plain(row: str) -> str:
+    """The name of a row in file names."""
+    return "".join(c if c.isalnum() else "-" for c in row.lower())
 
 
 def cells(preset: Preset) -> Iterator[Cell]:
@@ -134,7 +139,7 @@ def load_preset(name: str) -> Preset:
 
     Raises RecipeError for an unknown name, key, row or encoder.
     """
-    path = Path(name) if Path(name).is_file() else config_file("benchmark", f"openbhb-{name}")
+    path = Path(name) if is_file(name) else config_file("benchmark", f"openbhb-{name}")
     if path is None:
         raise RecipeError(f"there is no benchmark preset '{name}'; known: {', '.join(KNOWN)}, or a YAML file")
     try:
@@ -143,6 +148,7 @@ def load_preset(name: str) -> Preset:
         first = problem.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise RecipeError(f"{path}: '{where}': {first['msg'][0].lower()}{first['msg'][1:]}") from None
+    _refuse_names(preset, str(path))
     named = {
         "regularised": preset.regularised,
         "harmonized": preset.harmonized,
@@ -163,3 +169,17 @@ def load_preset(name: str) -> Preset:
         for row in preset.row_names(encoder):
             load_recipe(preset.recipe, preset.overrides(row, encoder))
     return preset
+
+
+def _refuse_names(preset: Preset, where: str) -> None:
+    """RecipeError for names of encoders and rows that cells cannot be named after, or that would name the same cell."""
+    rows = [name + twin for name in preset.rows for twin in ("", FAIR)]
+    try:
+        for encoder in preset.encoders:
+            safe_name(encoder, f"{where}: the encoder")
+            for row in rows:
+                safe_name(Cell(row, encoder, "challenge", 0, 0).name, f"{where}: the cell")
+        refuse_same(preset.encoders, f"{where}: the encoder")
+        refuse_same(rows, f"{where}: the row", _plain)
+    except UserError as problem:
+        raise RecipeError(str(problem)) from None

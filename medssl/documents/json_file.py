@@ -49,6 +49,14 @@ def read_json_lines(path: Path, shape: type[T], remedy: str, *, nan: bool = Fals
     return rows
 
 
+def sound_json(path: Path) -> Any:
+    """Plain values of a JSON file that came with scans; None where there is no file, or none that can be read."""
+    try:
+        return parse_json(read_bytes(path, ""), "", "", nan=True, repeated_keys=True)
+    except UserError:
+        return None
+
+
 def read_bytes(path: Path, remedy: str, limit: int = LARGEST_BYTES) -> bytes:
     """The bytes of a file of ordinary size; UserError in one sentence where there is no such file."""
     try:

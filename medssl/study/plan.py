@@ -14,7 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from medssl.benchmark.preset import Synthetic
 from medssl.catalog import nearest
 from medssl.config import Recipe, config_file, explain, load_recipe, read_yaml
+from medssl.documents.names import is_file
 from medssl.errors import RecipeError
+from medssl.overrides import assigned
 from medssl.probes.judge import METRICS
 from medssl.training.options import Count, Share
 
@@ -117,7 +119,7 @@ class Study(_Strict):
 
     def recipe_of(self, settings: Mapping[str, Any], further: tuple[str, ...] = ()) -> Recipe:
         """The recipe of a trial on one device; RecipeError naming the setting that does not fit."""
-        values = tuple(f"{key}={json.dumps(value)}" for key, value in settings.items())
+        values = tuple(assigned(key, value) for key, value in settings.items())
         return load_recipe(self.recipe, [*self.changes, *values, "trainer.devices=1", *further])
 
     def identity(self, cohort: str) -> str:
@@ -144,7 +146,8 @@ def trial_name(settings: Mapping[str, Any]) -> str:
     words = [f"{key.rpartition('.')[2]}{shown(value)}" for key, value in settings.items()]
     plain = "-".join("".join(c for c in word if c.isalnum() or c in ".+-") for word in words)
     text = json.dumps(dict(settings), sort_keys=True)
-    return f"{plain[:80]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    short = plain.encode("utf-8")[:80].decode("utf-8", "ignore")
+    return f"{short}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def load_study(name: str | Path, data: str | Path | None = None) -> Study:
@@ -153,12 +156,12 @@ def load_study(name: str | Path, data: str | Path | None = None) -> Study:
     data: a manifest instead of the recipe's. Raises RecipeError for an unknown key (with the nearest one), a value
     that the recipe refuses, or where no cohort is named.
     """
-    path = Path(name) if Path(name).is_file() else config_file("study", str(name))
+    path = Path(name) if is_file(name) else config_file("study", str(name))
     if path is None:
         raise RecipeError(f"there is no study '{name}'; give a YAML file, or one of demo, search (configs/study)")
     content = read_yaml(path)
     beside = path.parent / str(content.get("recipe"))
-    if beside.is_file():
+    if is_file(beside):
         content["recipe"] = str(beside.absolute())
     return parse_study(content, str(path), data)
 
@@ -175,7 +178,7 @@ def parse_study(content: Mapping[str, Any], where: str, data: str | Path | None 
     if data is not None:
         if study.synthetic is not None:
             raise RecipeError(f"{where}: the study makes its own cohort (synthetic), so leave out --data")
-        study = study.model_copy(update={"changes": (*study.changes, f"data.manifest={Path(data).absolute()}")})
+        study = study.model_copy(update={"changes": (*study.changes, assigned("data.manifest", Path(data).absolute()))})
     try:
         return _checked(study)
     except RecipeError as problem:

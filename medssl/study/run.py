@@ -20,6 +20,7 @@ from medssl.data.pool import processors
 from medssl.documents.json_file import read_json
 from medssl.errors import UserError
 from medssl.files import make_folder, write_atomic
+from medssl.overrides import assigned
 from medssl.study.holdout import hold_out
 from medssl.study.plan import Study, load_study
 from medssl.study.search import open_journal, search_once, turn
@@ -58,7 +59,7 @@ def _prepared(chosen: Study, out: Path, progress: bool) -> Place:
     if chosen.synthetic is not None:
         with turn(out / ".lock"):
             manifest = stages.synthetic_cohort(out / "cohort", **chosen.synthetic.model_dump(), progress=progress)
-        chosen = chosen.model_copy(update={"changes": (*chosen.changes, f"data.manifest={manifest}")})
+        chosen = chosen.model_copy(update={"changes": (*chosen.changes, assigned("data.manifest", manifest))})
     recipe = load_recipe(chosen.recipe, chosen.changes).absolute()
     cohort = Cohort.read(recipe.data.sources, images=recipe.data.columns is None)
     place = Place(chosen, out, chosen.identity(cohort.digest))

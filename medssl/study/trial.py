@@ -20,6 +20,7 @@ from medssl.documents.json_file import read_json
 from medssl.errors import BusyError, StoppedByHand, TrainingStopped, UserError
 from medssl.features.table import FeatureTable
 from medssl.files import exclusive, write_atomic
+from medssl.overrides import assigned
 from medssl.probes.judge import METRICS
 from medssl.probes.scorecard import scorecard
 from medssl.study.plan import Settings, Study, trial_name
@@ -104,9 +105,9 @@ def _finished(place: Place, settings: Settings, folder: Path) -> dict[str, Any]:
 
 def _result(place: Place, settings: Settings, run: Run) -> dict[str, Any]:
     """Scores on the held-out part, or why there are none."""
-    own = [f"data.manifest={place.out / 'train.csv'}", "data.manifests=[]", f"output={run.folder}"]
+    own = [assigned("data.manifest", place.out / "train.csv"), "data.manifests=[]", assigned("output", run.folder)]
     if place.study.recipe_of(settings).data.cache is None:
-        own.append(f"data.cache={place.out / 'cache'}")
+        own.append(assigned("data.cache", place.out / "cache"))
     recipe = place.study.recipe_of(settings, tuple(own)).absolute()
     try:
         trained(recipe, run.folder)

@@ -8,7 +8,8 @@ from typing import Any, Literal, TypedDict
 
 import pytest
 
-from medssl.documents.json_file import parse_json, read_json, read_json_lines
+from medssl.data.cohorts.bids_tree import dataset_name
+from medssl.documents.json_file import parse_json, read_json, read_json_lines, sound_json
 from medssl.documents.shape import checked
 from medssl.errors import UserError
 
@@ -133,3 +134,14 @@ def test_lines_are_counted_and_a_line_cut_off_is_left_out(tmp_path: Path) -> Non
     path.write_text('{"step": 1}\n{"step"\n')
     with pytest.raises(UserError, match=r"train\.jsonl line 2 is damaged"):
         read_json_lines(path, dict[str, int], "remove it")
+
+
+def test_a_description_that_came_with_scans_says_nothing_where_it_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "dataset_description.json"
+    assert sound_json(path) is None
+    for text in ("{", "[" * 100_000, '{"Name": ' + "9" * 5000 + "}", '{"Name": "\\ud800"}'):
+        path.write_text(text)
+        assert sound_json(path) is None
+        assert dataset_name(tmp_path) == ""
+    path.write_text('\ufeff{"Name": "A", "Name": "B", "x": NaN}', encoding="utf-8")
+    assert dataset_name(tmp_path) == "B"
