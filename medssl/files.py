@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
+import io
 import os
+import re
 import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from medssl.errors import BusyError, UserError
 
 TEMPORARY_SUFFIX = ".tmp"
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+_SHORT = re.compile(r"\d+ requested and \d+ written")
+"""What numpy says, without a number of the error, of a disk that took a part of an array."""
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG)
+_BROKEN = (errno.EIO, errno.ENODEV, errno.ENXIO, getattr(errno, "ESTALE", errno.EIO))
 FOREIGN_AGE_S = 24 * 3600.0
 """A temporary of another machine counts as left behind after a day."""
-
-
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """A JSON file that holds a mapping; UserError with a remedy where it is damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # no JSON, or no text
-        found = None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is damaged (no valid JSON); {remedy}")
-    return found
 
 
 def write_atomic(
@@ -45,7 +38,8 @@ def write_atomic(
     content: bytes, text (UTF-8), or what fills a binary file. Whatever ends the writing (an error, Ctrl-C), nothing
     stays behind. The temporary is named after the machine and the process, so that :func:`is_abandoned` can tell a
     live one from one left by a killed process. durable: flush to the disk before the rename (checkpoints).
-    Errors: UserError where ``path`` is a folder, the disk is full or the folder cannot be written.
+    What fills the file may be any library: an error of the disk that it hides is raised all the same.
+    Errors: UserError where ``path`` is a folder, the disk is full or fails, or the folder cannot be written.
     """
     if path.is_dir():
         raise UserError(f"{path} is a folder; give a file name")
@@ -55,7 +49,7 @@ def write_atomic(
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(temporary, "xb") as file:
                 if callable(content):
-                    content(file)
+                    _fill(file, content)
                 else:
                     file.write(content.encode("utf-8") if isinstance(content, str) else content)
                 if durable:
@@ -75,20 +69,95 @@ def make_folder(path: Path, remedy: str = "choose another folder") -> Path:
     return path
 
 
+def append_text(path: Path, text: str, remedy: str = "choose another folder") -> None:
+    """Add text (UTF-8, line ends as they are) at the end of a file; UserError as for ``write_atomic``."""
+    with said(path, remedy), path.open("a", encoding="utf-8", newline="") as file:
+        file.write(text)
+
+
 @contextlib.contextmanager
 def said(path: Path, remedy: str) -> Iterator[None]:
-    """Turn a full disk and a place that cannot be written into one sentence; other errors pass."""
+    """Turn a disk that is full or fails, and a place that cannot be written, into one sentence; other errors pass."""
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            raise UserError(
-                f"no space left in {path.parent} while writing {path.name}; free some space or {remedy}"
-            ) from error
-        if error.errno in _FORBIDDEN:
-            reason = (error.strerror or "permission denied").lower()
-            raise UserError(f"{path} cannot be written ({reason}); allow writing there or {remedy}") from error
+        reason = (error.strerror or str(error)).lower()
+        sentence = no_room(error, path, remedy)
+        if error.errno in _BROKEN:
+            sentence = f"the disk failed while {path} was written ({reason}); check the disk or {remedy}"
+        elif error.errno in _FORBIDDEN:
+            sentence = f"{path} cannot be written ({reason}); allow writing there or {remedy}"
+        if sentence is None:
+            raise
+        raise UserError(sentence) from error
+
+
+def no_room(error: OSError, path: Path, remedy: str) -> str | None:
+    """The sentence for a full disk or a limit of the size of files; None for another error."""
+    if error.errno in _FULL or (error.errno is None and _SHORT.search(str(error))):
+        return f"no space left in {path.parent} while writing {path.name}; free some space or {remedy}"
+    if error.errno == errno.EFBIG:
+        return (
+            f"{path} became larger than this disk, or the limit of this account, allows for one file; raise the limit "
+            f"(ulimit -f) or {remedy}"
+        )
+    return None
+
+
+class _Writer(io.BufferedIOBase):
+    """Passes all bytes on to a file, and remembers the first error of the disk.
+
+    It is no file of the system, so that no library writes past it: numpy would write an array through C, where a full
+    disk has no number, or is not noticed at all where the last part of the array is small.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self.file, self.failure, self.name = file, cast("OSError | None", None), file.name
+
+    def _tried(self, step: Callable[..., int], *arguments: Any) -> int:
+        try:
+            return step(*arguments)
+        except OSError as error:
+            self.failure = self.failure or error
+            raise
+
+    def write(self, content: Any) -> int:
+        return self._tried(self.file.write, content)
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        return self._tried(self.file.seek, place, whence)
+
+    def truncate(self, size: int | None = None) -> int:
+        return self._tried(self.file.truncate, size)
+
+    def flush(self) -> None:
+        self._tried(lambda: self.file.flush() or 0)
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """Nothing: the file is closed by whoever opened it."""
+
+
+def _fill(file: BinaryIO, content: Callable[[BinaryIO], object]) -> None:
+    """Let ``content`` write; an error of the disk counts, whatever became of it on its way through a library."""
+    writer = _Writer(file)
+    try:
+        content(cast(BinaryIO, writer))
+    except Exception as error:
+        if writer.failure is not None and error is not writer.failure:
+            raise writer.failure from error
         raise
+    if writer.failure is not None:
+        raise writer.failure
 
 
 @contextlib.contextmanager

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
+from medssl.documents.yaml_file import parse_yaml
 from medssl.errors import RecipeError
 
-_SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
+def assigned(key: str, value: object) -> str:
+    """The override that gives a key this very value, whatever characters a path or text of it has.
 
-def as_numbers(value: Any) -> Any:
-    """YAML reads 1e-3 as text; make it the number that it is meant to be."""
-    if isinstance(value, dict):
-        return {k: as_numbers(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [as_numbers(v) for v in value]
-    return float(value) if isinstance(value, str) and _SCIENTIFIC.fullmatch(value) else value
+    >>> assigned("output", "runs/a: b #c")
+    'output="runs/a: b #c"'
+    """
+    plain = value if isinstance(value, bool | int | float | list | dict | None) else str(value)
+    return f"{key}={json.dumps(plain, ensure_ascii=False)}"
 
 
 def apply_override(content: dict[str, Any], override: str) -> None:
@@ -29,10 +28,7 @@ def apply_override(content: dict[str, Any], override: str) -> None:
         meant = override if not equals and override.endswith((".csv", ".tsv")) else ""
         such = f"data.manifest={meant}" if meant else "optim.lr=1e-3"
         raise RecipeError(f"override '{override}' must read key=value, such as {such}")
-    try:
-        value = as_numbers(yaml.safe_load(text))
-    except yaml.YAMLError:
-        raise RecipeError(f"override '{override}': the value is no valid YAML; quote it") from None
+    value = parse_yaml(text, f"override '{override:.200}'", lines=False)
     node: Any = content
     *parents, last = key.split(".")
     for name in parents:

@@ -32,7 +32,7 @@ def reference_features(table: FeatureTable, progress: bool) -> dict[str, np.ndar
     source = table.provenance
     run = Path(str(source.get("run", "")))
     sources = sources_of(source)
-    if not sources or not all(Path(s["path"]).is_file() for s in sources):
+    if not sources or "preprocessing" not in source or not all(Path(s["path"]).is_file() for s in sources):
         return {}
     cohort = Cohort.read(sources, images=not source.get("columns"))
     if cohort.digest != source.get("manifest"):

@@ -9,6 +9,7 @@ import pytest
 from medssl.catalog import CATALOG
 from medssl.config import Recipe, file_digest, load_recipe, parse_recipe, recipe_path
 from medssl.errors import RecipeError
+from medssl.overrides import apply_override, assigned
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -69,9 +70,9 @@ def test_an_unknown_name_blames_its_override_and_names_the_nearest(override: str
 
 
 def test_a_product_over_one_column_and_arguments_of_another_kernel_are_refused():
-    with pytest.raises(RecipeError, match=r"method\.kernels\.age\.kernel 'product' is unknown"):
+    with pytest.raises(RecipeError, match=r"method\.kernels\.age\.kernel is 'product', which is unknown"):
         load_recipe("exponential", ["method.kernels.age.kernel=product"])
-    with pytest.raises(RecipeError, match=r"method\.kernels\.sex\.sigma is no argument of the kernel"):
+    with pytest.raises(RecipeError, match=r"method\.kernels\.sex\.sigma is no argument of 'categorical'"):
         load_recipe("y_aware", ["method.kernels={sex: {kernel: categorical, sigma: 2}}"])
 
 
@@ -92,7 +93,11 @@ def test_a_product_over_one_column_and_arguments_of_another_kernel_are_refused()
         ("method.projector=[16, wide]", "method.projector", "wide"),
         ("method=3", "method", "3"),
         ("optim=3", "optim", "a mapping of keys is needed: name, lr, weight_decay"),
-        ("trainer.epochs=yes", "trainer.epochs", "is True, but a number is needed"),
+        (
+            "trainer.epochs=yes",
+            "trainer.epochs",
+            "is True, but it must be a whole number",
+        ),
     ],
 )
 def test_a_wrong_type_names_the_key_and_the_value(override: str, key: str, value: str):
@@ -190,7 +195,7 @@ def test_an_override_that_cannot_be_applied_says_why(override: str, words: str):
         (b"method: \xff\xfe\n", "no UTF-8 text"),
         (b"optim: {lr: 1.0e-3}\n", "'method' is missing"),
         (b"method: {temperature: 0.1}\n", "'method.name' is missing"),
-        (b"method: !!python/object/apply:os.system ['true']\n", "no valid YAML"),
+        (b"method: !!python/object/apply:os.system ['true']\n", "the tag !!python/object/apply:os.system is not"),
     ],
 )
 def test_a_broken_recipe_file_is_named_with_its_line(tmp_path: Path, content: bytes, words: str):
@@ -252,3 +257,12 @@ def test_what_becomes_of_nan_is_a_key_that_leaves_older_digests_as_they_are():
     assert asked.data.preprocessing.model_dump() == {**plain.data.preprocessing.model_dump(), "nan": "zero"}
     with pytest.raises(RecipeError, match=r"data\.preprocessing\.nan.*'error' or 'zero'"):
         load_recipe("exponential", ["data.preprocessing.nan=ignore"])
+
+
+@pytest.mark.parametrize(
+    "path", ["a: b/c", "a #b", "[x", "{y", "'q", "yes", "1e-3", "~", "é 🧠", "*x", "!!z", "a\\b", ""]
+)
+def test_a_path_given_by_a_program_is_kept_letter_for_letter(path: str):
+    content: dict = {}
+    apply_override(content, assigned("data.manifest", Path(path) if path else ""))
+    assert content == {"data": {"manifest": str(Path(path)) if path else ""}}

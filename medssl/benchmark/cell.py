@@ -7,7 +7,7 @@ import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from medssl import stages
 from medssl.benchmark.preset import Cell, Preset
 from medssl.config import Recipe, load_recipe
+from medssl.documents.json_file import read_json
+from medssl.documents.names import inside
 from medssl.errors import TrainingStopped
 from medssl.features.table import FeatureTable
-from medssl.files import read_json, write_atomic
+from medssl.files import write_atomic
 from medssl.harmonize.build import build_harmonizer
+from medssl.overrides import assigned
 from medssl.probes.age import fit_age
 from medssl.probes.challenge import in_order, predict_fold
 from medssl.probes.harmonized import harmonized
@@ -36,13 +39,26 @@ Beside = Literal["all", "untrained", "none"]
 Scores = dict[str, dict[str, float | None]]
 
 
+class _Kept(TypedDict):
+    key: dict[str, Any]
+    cell: dict[str, Any]
+    seconds: float
+
+
+class CellRecord(_Kept, total=False):
+    """The content of cell.json: scores, or why there are none."""
+
+    scores: Scores
+    stopped: str
+
+
 def recipe_of(cell: Cell, preset: Preset, manifest: Path, out: Path) -> Recipe:
     """The recipe of a cell: one thread, no monitors, a cache that all cells share."""
     changes = [
         *preset.overrides(cell.row, cell.encoder),
-        f"data.manifest={manifest}",
-        f"data.cache={out / 'cache'}",
-        f"output={out / 'cells' / cell.name / 'run'}",
+        assigned("data.manifest", manifest),
+        assigned("data.cache", out / "cache"),
+        assigned("output", inside(out / "cells", cell.name, "the cell") / "run"),
         f"trainer.seed={cell.seed}",
         "trainer.threads=1",
         "monitors.every=0",
@@ -59,13 +75,13 @@ def run_cell(cell: Cell, preset: Preset, manifest: Path, out: Path, beside: Besi
     {"stopped": why}. Errors: UserError for a cell.json that is damaged.
     """
     recipe = recipe_of(cell, preset, manifest, out)
-    folder = out / "cells" / cell.name
+    folder = inside(out / "cells", cell.name, "the cell")
     key = {"recipe": recipe.digest, "beside": beside, "harmonized": cell.row in preset.harmonized}
     record = folder / "cell.json"
     if record.is_file():
-        kept = read_json(record, "delete it, and its cell is scored again")
-        if kept.get("key") == key:
-            return kept
+        kept = read_json(record, CellRecord, "delete it, and its cell is scored again", nan=True)
+        if kept["key"] == key and ("scores" in kept or "stopped" in kept):
+            return dict(kept)
     began = time.perf_counter()
     result: dict[str, Any] = {"cell": asdict(cell), "key": key}
     try:
@@ -82,7 +98,7 @@ def run_cell(cell: Cell, preset: Preset, manifest: Path, out: Path, beside: Besi
 def trained(recipe: Recipe, run: Path, page: bool = True) -> Path:
     """The finished run of a recipe (page: with its report): kept, continued, or made; one of another recipe anew."""
     there = Run(run)
-    if there.info.is_file() and there.read_info()["hashes"]["recipe"] != recipe.settled().digest:
+    if there.info.is_file() and there.read_info().get("hashes", {}).get("recipe") != recipe.settled().digest:
         shutil.rmtree(run)
     if stages.finished_at(run):
         return run

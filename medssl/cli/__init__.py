@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -97,9 +97,11 @@ def _sentence(problem: Exception) -> str:
         if "Original Traceback" in text:  # a worker process raised it; its own sentence stands last
             text = text.strip().splitlines()[-1].partition(": ")[2]
         return text
-    if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
-        what = problem.filename or "while writing"
-        return f"no space is left on the disk ({what}); free some or choose another folder"
+    if isinstance(problem, OSError):
+        from medssl.files import no_room
+
+        if sentence := no_room(problem, Path(str(problem.filename or "the output")), "choose another folder"):
+            return sentence
     if isinstance(problem, OSError) and problem.filename:
         return f"{problem.filename}: {(problem.strerror or type(problem).__name__).lower()}"
     if isinstance(problem, MemoryError) or "out of memory" in str(problem).lower():

@@ -69,7 +69,9 @@ def print_checks(findings: Sequence[Finding]) -> bool:
     console.print(table)
     failed = sum(finding.ok is False for finding in findings)
     console.print()
-    console.print(Text(f"{failed} of {len(findings)} checks failed" if failed else "nothing failed"))
+    left_out = sum(finding.ok is None for finding in findings)
+    rest = f", {left_out} could not be done (-)" if left_out else ""
+    console.print(Text(f"{f'{failed} of {len(findings)} checks failed' if failed else 'nothing failed'}{rest}"))
     return not failed
 
 

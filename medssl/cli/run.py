@@ -90,13 +90,13 @@ def embed(
         sources,
         out,
         projection=projection,
-        device=device,
+        device=device,  # type: ignore[arg-type]  # checked there
         cache=cache,
         batch=batch,
         workers=workers,
         progress=not quiet,
         strict=strict,
-        on_error=on_error,
+        on_error=on_error,  # type: ignore[arg-type]  # checked there
     )
     typer.echo(
         f"{len(table)} scans x {table.values.shape[1]} features -> {out or stages.features_path(run, projection)}"
@@ -137,8 +137,8 @@ def score(
         resamples=resamples,
         references=references,
         prefix=prefix,
-        harmonize=harmonize,
-        unseen=unseen,
+        harmonize=harmonize,  # type: ignore[arg-type]  # checked there
+        unseen=unseen,  # type: ignore[arg-type]  # checked there
         progress=not quiet,
     )
     typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else result.markdown())
@@ -150,14 +150,37 @@ def score(
 
 def report(
     run: Path = typer.Argument(..., help="A run folder."),
-    out: Path | None = typer.Option(None, "-o", "--out", help="HTML file; default RUN/report.html."),
+    out: Path | None = typer.Option(
+        None, "-o", "--out", help="File to write, or a folder for several; default: into RUN."
+    ),
+    checklist: list[str] = typer.Option(
+        None,
+        "--checklist",
+        metavar="tripod-ai|claim|all",
+        help="Fill in a reporting checklist instead (.md .html .csv).",
+    ),
+    model_card: bool = typer.Option(
+        False, "--model-card", help="Write a model card (README.md) of the encoder instead."
+    ),
 ) -> None:
     """One self-contained HTML file: data, curves, maps, scorecard, errors per site, versions.
 
+    With --checklist, a reporting checklist for a paper (TRIPOD+AI or CLAIM): what the run knows is filled in, and what
+    only the authors can say is listed as questions. With --model-card, a card in the format of the Hugging Face hub.
+
     \b
-    Example:
+    Examples:
       medssl report runs/wide
+      medssl report runs/wide --checklist tripod-ai
+      medssl report runs/wide --checklist claim -o paper/claim.html
+      medssl report runs/wide --checklist all --model-card -o paper/
     """
     from medssl import stages
 
-    typer.echo(str(stages.report(run, out)))
+    if not checklist and not model_card:
+        typer.echo(str(stages.report(run, out)))
+        return
+    for path in stages.documents(run, out, checklists=checklist or [], model_card=model_card):
+        typer.echo(str(path))
+    if checklist:
+        typer.echo("next: answer the questions for the authors at the end of the checklist", err=True)

@@ -33,17 +33,29 @@ def check(
     folder: Path = typer.Argument(..., metavar="DIR", help="Folder of the submission."),
     run: Path | None = typer.Option(None, help="The run it was made from: compare with `medssl embed`."),
     rows: Path | None = typer.Option(None, metavar="FILE", help="test.npy or train.npy; its first rows are used."),
+    trust: bool = typer.Option(False, "--trust", help="Also run an estimator.py that medssl did not write."),
+    seconds: float = typer.Option(600.0, metavar="S", help="Time after which its process is ended."),
+    memory: float = typer.Option(16.0, metavar="GB", help="Memory that its process may hold (Linux)."),
 ) -> None:
     """Do with a submission what the challenge's server will do, and say what fails; exit status 1 where anything does.
 
-    Masks are those that VBM_MASK and QUASIRAW_MASK name, or else stand-ins with the true number of voxels.
+    Nothing is unpickled. estimator.py is run only where it is, letter for letter, what this medssl writes; any other
+    is read as text, and run with --trust alone. It runs in a process of its own, in an empty folder, without your
+    environment variables, and within --seconds and --memory; it may still read and write what you may, so trust only
+    what you have read. Masks are those that VBM_MASK and QUASIRAW_MASK name, or else stand-ins with the true number of
+    voxels.
 
     \b
-    Example:
+    Examples:
       medssl openbhb check submission --run runs/exponential
+      medssl openbhb check somebody-elses-submission --trust
     """
     from medssl.cli.findings import print_checks
     from medssl.export.check import check_submission
+    from medssl.export.process import Limits
 
-    if not print_checks(check_submission(folder, run, rows)):
+    limits = Limits(seconds, memory)
+    if trust:
+        typer.echo(f"the code of {folder / 'estimator.py'} will be run with your rights (--trust)", err=True)
+    if not print_checks(check_submission(folder, run, rows, trust=trust, limits=limits)):
         raise typer.Exit(1)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 import medssl
+from medssl.documents.shape import checked
 from medssl.encoders import build_encoder
 from medssl.errors import RecipeError, UserError
 from medssl.heads.weights import digest_of, fill, read_weights, weights_of, write_weights
@@ -19,6 +20,68 @@ CARD_VERSION = 1
 
 _KEY = "medssl_card"
 _NAME = "encoder.safetensors"
+
+
+class _Spec(TypedDict):
+    name: str
+
+
+class _Source(TypedDict):
+    path: str
+
+
+class _Data(TypedDict, total=False):
+    manifest: str | None
+    manifests: list[_Source]
+    cache: str | None
+    cache_dtype: Literal["float32", "float16"]
+
+
+class _Trainer(TypedDict, total=False):
+    seed: int
+
+
+class _Views(TypedDict, total=False):
+    policy: str | list[Any]
+
+
+class _Recipe(TypedDict, total=False):
+    data: _Data
+    trainer: _Trainer
+    views: _Views
+
+
+class _Columns(TypedDict):
+    names: list[str]
+    mean: list[float]
+    sd: list[float]
+
+
+class _Training(TypedDict, total=False):
+    manifests: list[str]
+
+
+class _Needed(TypedDict):
+    card_version: int
+    encoder: _Spec
+
+
+class Card(_Needed, total=False):
+    """What a card must hold, and the form of what is read of it."""
+
+    dim: int
+    weights_sha256: str
+    licence: str
+    method: str
+    medssl_version: str
+    preprocessing: dict[str, Any]
+    images: list[str]
+    columns: _Columns | None
+    recipe: _Recipe
+    training: _Training
+    hashes: dict[str, str]
+    versions: dict[str, str]
+    likeness: dict[str, Any] | None
 
 
 def weights_digest(encoder: nn.Module) -> str:
@@ -61,7 +124,7 @@ def _read(path: str | Path, tensors: bool) -> tuple[Path, dict[str, Any], dict[s
         )
     if not isinstance(version, int) or not isinstance(card.get("encoder"), dict):
         raise UserError(f"{file}: its card names no encoder; write the file again with save_encoder")
-    return file, card, weights
+    return file, dict(checked(card, Card, f"{file}: its card", "take the file that medssl wrote")), weights
 
 
 def read_card(path: str | Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from medssl.data.blocks import Block, BlockTable
 from medssl.data.formats import stored_nifti
 from medssl.data.volume import write_volume
 from medssl.errors import UserError
+from medssl.files import said
 
 
 def stand_in_mask(block: Block) -> npt.NDArray[np.float32]:
@@ -36,11 +37,16 @@ def mask_file(block: Block, folder: Path) -> tuple[Path, bool]:
 
 def stand_in_rows(table: BlockTable, name: str, rows: int, path: Path, seed: int = 0) -> Path:
     """A sparse .npy array (rows, width) float32 whose block ``name`` holds random values and the rest 0."""
-    x_NV = np.lib.format.open_memmap(path, "w+", np.float32, (rows, table.width))
     rng = np.random.default_rng(seed)
-    for i in range(rows):
-        x_NV[i, table.span(name)] = rng.gamma(2.0, 1.0 + 0.2 * i, table.block(name).size)
-    x_NV.flush()
+    described = {"descr": "<f4", "fortran_order": False, "shape": (rows, table.width)}
+    with said(path, "set TMPDIR to another disk"), path.open("wb") as file:  # no memory map: a full disk would kill it
+        np.lib.format.write_array_header_1_0(file, described)
+        start = file.tell()
+        for i in range(rows):
+            values = rng.gamma(2.0, 1.0 + 0.2 * i, table.block(name).size)
+            file.seek(start + 4 * (i * table.width + table.span(name).start))
+            file.write(values.astype("<f4").tobytes())
+        file.truncate(start + 4 * rows * table.width)
     return path
 
 

@@ -46,6 +46,8 @@ def too_new(text: str) -> str | None:
         tree = ast.parse(text, feature_version=OLDEST)
     except SyntaxError as error:
         return f"line {error.lineno} is no Python {OLDEST[0]}.{OLDEST[1]} ({error.msg})"
+    except (ValueError, RecursionError, MemoryError):  # a NUL, or thousands of brackets
+        return "it is no Python text"
     for node in ast.walk(tree):
         notes = [getattr(node, "annotation", None), getattr(node, "returns", None)]
         for inner in (part for note in notes if isinstance(note, ast.AST) for part in ast.walk(note)):

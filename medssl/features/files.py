@@ -9,11 +9,13 @@ import json
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypedDict
 
 import numpy as np
 import pandas as pd
 
+from medssl.documents.json_file import parse_json, read_json
+from medssl.documents.shape import checked
 from medssl.errors import StaleError, UserError
 from medssl.features.table import ID_LIKE, META, SUFFIXES, FeatureTable, feature_columns, known_names, tidy
 from medssl.files import write_atomic
@@ -21,6 +23,24 @@ from medssl.tables.missing import cell_text as text
 from medssl.tables.missing import said_missing, without_missing
 from medssl.tables.people import GROUP
 from medssl.tables.text import decoded, separator_of
+
+_AGAIN = "delete it and write the table again with `medssl embed`"
+
+
+class Provenance(TypedDict, total=False):
+    """The form of what is read of a table's provenance, which may hold more."""
+
+    run: str
+    preprocessing: dict[str, Any]
+    manifests: list[str]
+    weights: list[float]
+    skipped_rows: list[int]
+    unlike: list[str]
+
+
+class _Record(TypedDict, total=False):
+    sha256: str
+    provenance: Provenance
 
 
 def write_table(table: FeatureTable, path: Path) -> Path:
@@ -108,17 +128,21 @@ def _read_record(path: Path) -> dict[str, Any]:
     record = record_of(path)
     if not record.is_file():
         return {}
-    try:
-        content = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{record} is not readable JSON ({error}); delete it or write the table again") from error
-    if not isinstance(content, dict) or content.get("sha256") != sha256(path):
+    content = read_json(record, _Record, _AGAIN)
+    if content.get("sha256") != sha256(path):
         raise StaleError(
             f"{path} is not the table that {record.name} describes (its sha256 differs): it was changed after it "
             f"was written; write it again with `medssl embed`, or delete {record.name} to use it without provenance"
         )
-    provenance = content.get("provenance")
-    return provenance if isinstance(provenance, dict) else {}
+    return _provenance(content.get("provenance", {}), record)
+
+
+def _provenance(content: Any, path: Path) -> dict[str, Any]:
+    """Provenance in the form that it is read in; UserError naming the key that is not."""
+    known = checked(content, Provenance, f"{path}: provenance", _AGAIN)
+    if "weights" in known and len(known["weights"]) != len(known.get("manifests", ())):
+        raise UserError(f"{path}: provenance has {len(known['weights'])} weights of other manifests; {_AGAIN}")
+    return dict(content)
 
 
 def _write_text(table: FeatureTable, file: IO[bytes], separator: str) -> None:
@@ -238,11 +262,12 @@ def _read_npz(path: Path) -> FeatureTable:
             columns = [str(c) for c in arrays["columns"]]
             meta = {name: arrays[f"meta{i:03d}"] for i, name in enumerate(columns)}
             values = arrays["values"]
-            provenance = json.loads(str(arrays["provenance"]))
+            origin = str(arrays["provenance"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
         raise UserError(
             f"{path} is not a feature table in npz ({error}); write it again with `medssl embed`"
         ) from error
+    provenance = _provenance(parse_json(origin, f"{path}: provenance", _AGAIN, lines=False), path)
     lists = {name: a.astype(object) if a.dtype.kind in "US" else a for name, a in meta.items()}
     notes: list[str] = []
     tidied = tidy(pd.DataFrame(lists), path.name, notes)

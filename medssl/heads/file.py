@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, TypedDict
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medssl.documents.shape import checked
 from medssl.errors import RecipeError, UserError
 from medssl.heads.mlp import MLP
 from medssl.heads.weights import fill, read_weights, weights_of, write_weights
 
 _KEY = "medssl_head"
+
+
+class _Head(TypedDict):
+    kind: Literal["mlp", "linear"]
+    normalise: bool
+    dims: list[int]
 
 
 class Projection(nn.Module):
@@ -44,6 +52,7 @@ def load_head(path: Path) -> Projection:
     Raises UserError when the file is damaged or something else.
     """
     spec, weights = read_weights(path, _KEY)
+    spec = dict(checked(spec, _Head, f"{path}: its description", "train again"))
     try:
         normalise, kind = bool(spec.pop("normalise")), spec.pop("kind")
         projector = nn.Linear(*spec["dims"]) if kind == "linear" else MLP(**spec)

@@ -13,6 +13,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from medssl.documents.json_file import parse_json
+from medssl.documents.shape import checked
 from medssl.errors import UserError
 from medssl.files import write_atomic
 
@@ -60,13 +62,9 @@ def read_weights(path: Path, key: str, tensors: bool = True) -> tuple[dict[str, 
         raise UserError(f"{path}: is no complete safetensors file ({error}); copy or write it again") from error
     if key not in metadata:
         raise UserError(f"{path}: holds weights but no {key}, so its architecture is unknown; use a file medssl wrote")
-    try:
-        card = json.loads(metadata[key])
-    except ValueError:
-        card = None
-    if not isinstance(card, dict):
-        raise UserError(f"{path}: its {key} is damaged; write the file again")
-    return card, weights
+    where = f"{path}: its {key}"
+    card = parse_json(metadata[key], where, "write the file again", lines=False)
+    return checked(card, dict[str, Any], where, "write the file again"), weights
 
 
 def fill(module: nn.Module, weights: Mapping[str, Tensor], path: Path, what: str) -> nn.Module:

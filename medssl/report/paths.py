@@ -14,7 +14,7 @@ _HOMES = (
 )
 _PART = r"[^\s/\\\"'`<>|:;,]+"
 _PATHS = (
-    re.compile(rf"(?<![\w.~/<])(?:~|/{_PART})(?:/{_PART})+/?"),
+    re.compile(rf"(?<![\w.~/<:])(?:file://)?(?:[A-Za-z]:|~|/{_PART})(?:/{_PART})+/?"),
     re.compile(rf"(?:\b[A-Za-z]:|~|\\)(?:\\{_PART})+\\?"),
 )
 

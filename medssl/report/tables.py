@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medssl.documents.json_file import read_json, read_json_lines
 from medssl.errors import UserError
 from medssl.tables.missing import is_missing
 
@@ -34,16 +34,7 @@ def read_object(path: Path, remedy: str) -> dict[str, Any]:
 
     Raises UserError naming file and line, ending in ``remedy``.
     """
-    text = read_text(path)
-    if text is None:
-        return {}
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as problem:
-        raise UserError(f"{path} line {problem.lineno} is no valid JSON ({problem.msg}); {remedy}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object; {remedy}")
-    return content
+    return read_json(path, dict[str, Any], remedy, nan=True) if path.is_file() else {}
 
 
 def read_table(path: Path, text: str | None, needs: tuple[str, ...], numeric: tuple[str, ...]) -> pd.DataFrame | None:
@@ -112,19 +103,5 @@ def read_log(folder: Path, name: str, needs: tuple[str, ...]) -> pd.DataFrame | 
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """JSON objects, one per line.
-
-    Raises UserError naming file and line.
-    """
-    rows = []
-    for i, line in enumerate((_whole_lines(path) or "").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as problem:
-            raise UserError(f"{path} line {i} is no valid JSON ({problem.msg}); correct or remove the line") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{path} line {i} holds no JSON object; correct or remove the line")
-        rows.append(row)
-    return rows
+    """JSON objects, one per line; UserError naming file and line."""
+    return read_json_lines(path, dict[str, Any], "correct or remove the line", nan=True)

@@ -6,22 +6,35 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
+
+from pydantic import ValidationError
 
 from medssl import stages
 from medssl.ages import usable_ages
 from medssl.assemble import say
 from medssl.benchmark.processes import gpus, spread
-from medssl.config import load_recipe
+from medssl.checks import Flag, Processes, checked
+from medssl.config import explain, load_recipe
 from medssl.data.manifest import Cohort
 from medssl.data.pool import processors
+from medssl.documents.json_file import read_json
 from medssl.errors import UserError
-from medssl.files import make_folder, read_json, write_atomic
+from medssl.files import make_folder, write_atomic
+from medssl.overrides import assigned
 from medssl.study.holdout import hold_out
 from medssl.study.plan import Study, load_study
 from medssl.study.search import open_journal, search_once, turn
 from medssl.study.table import tabulate
 from medssl.study.trial import Place, run_trial
+
+
+class StudyRecord(TypedDict):
+    """The content of study.json."""
+
+    identity: str
+    study: dict[str, Any]
+
 
 _ANEW = "delete it and give `medssl study run` the same arguments again, which writes it anew"
 
@@ -47,7 +60,7 @@ def _prepared(chosen: Study, out: Path, progress: bool) -> Place:
     if chosen.synthetic is not None:
         with turn(out / ".lock"):
             manifest = stages.synthetic_cohort(out / "cohort", **chosen.synthetic.model_dump(), progress=progress)
-        chosen = chosen.model_copy(update={"changes": (*chosen.changes, f"data.manifest={manifest}")})
+        chosen = chosen.model_copy(update={"changes": (*chosen.changes, assigned("data.manifest", manifest))})
     recipe = load_recipe(chosen.recipe, chosen.changes).absolute()
     cohort = Cohort.read(recipe.data.sources, images=recipe.data.columns is None)
     place = Place(chosen, out, chosen.identity(cohort.digest))
@@ -67,19 +80,22 @@ def open_study(out: str | Path) -> Place:
     path = Path(out).absolute() / "study.json"
     if not path.is_file():
         raise UserError(f"{out} is no study folder (study.json is missing); give the folder of `medssl study run`")
-    content = read_json(path, _ANEW)
-    if not {"identity", "study"} <= set(content):
-        raise UserError(f"{path} is damaged (identity or study is missing); {_ANEW}")
-    return Place(Study.model_validate(content["study"]), path.parent, content["identity"])
+    content = read_json(path, StudyRecord, _ANEW)
+    try:
+        study = Study.model_validate(content["study"])
+    except ValidationError as problem:
+        raise UserError(f"{path} is damaged ({explain(problem, content['study'], Study)}); {_ANEW}") from None
+    return Place(study, path.parent, content["identity"])
 
 
+@checked
 def run_study(
     study: str | Path,
     out: str | Path,
     *,
     data: str | Path | None = None,
-    jobs: int | None = None,
-    progress: bool = True,
+    jobs: Processes | None = None,
+    progress: Flag = True,
 ) -> dict[str, Any]:
     """Run what a study still lacks by ``jobs`` processes (default: one per GPU, or per core) and write its table.
 
@@ -122,7 +138,7 @@ def _plan(place: Place) -> tuple[Callable[..., Any], list[tuple[Any, ...]]]:
 
 def _refuse_another(place: Place) -> None:
     path = place.out / "study.json"
-    if path.is_file() and read_json(path, _ANEW).get("identity") != place.identity:
+    if path.is_file() and read_json(path, StudyRecord, _ANEW)["identity"] != place.identity:
         raise UserError(
             f"{place.out} holds trials of another recipe, cohort, validation or other swept keys, which cannot be "
             "compared with these; give another -o, or delete the folder"

@@ -12,12 +12,16 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from medssl.documents.json_file import parse_json
 from medssl.errors import BusyError, UserError
-from medssl.files import exclusive
+from medssl.files import exclusive, no_room, said
 from medssl.study.plan import SEED, Range, Search, Settings, dimension
 from medssl.study.trial import Place, run_trial
 
 _WAIT_S = 300.0
+_JOURNAL = "optuna.journal"
+_DAMAGED = (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError)
+"""What Optuna raises for a damaged line of its journal."""
 _OPEN = ("RUNNING", "WAITING")
 
 
@@ -28,7 +32,7 @@ def search_once(place: Place) -> list[dict[str, Any] | None]:
     """
     study = open_journal(place)
     with ExitStack() as held:
-        with turn(place.out / ".ask.lock"):
+        with turn(place.out / ".ask.lock"), said(place.out / _JOURNAL, "choose another -o"):
             taken = _left_over(place, study, held) or _ask(place, study, held)
         return [] if taken is None else _train(place, study, *taken)
 
@@ -40,14 +44,15 @@ def open_journal(place: Place) -> Any:
     parts = [place.identity, search.model_dump(exclude={"trials"}), place.study.score]
     name = f"medssl-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]}"
     direction = "maximize" if place.study.greater_is_better else "minimize"
+    journal = place.out / _JOURNAL
     try:
-        storage = optuna.storages.JournalStorage(
-            optuna.storages.journal.JournalFileBackend(str(place.out / "optuna.journal"))
-        )
+        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
         return optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True)
-    except (ValueError, KeyError, TypeError) as problem:  # what a damaged line of the journal gives
+    except OSError as problem:
+        raise UserError(no_room(problem, journal, "choose another -o") or f"{journal}: {problem}") from problem
+    except _DAMAGED as problem:
         raise UserError(
-            f"{place.out / 'optuna.journal'} is damaged ({problem}); delete it: proposals are made anew, and those "
+            f"{journal} is damaged ({problem}); delete it: proposals are made anew, and those "
             "that were trained are read from trials/"
         ) from problem
 
@@ -107,11 +112,18 @@ def _hold(place: Place, number: int, held: ExitStack) -> None:
 
 def _train(place: Place, study: Any, number: int, settings: Settings) -> list[dict[str, Any] | None]:
     """All seeds of a proposal; Optuna hears their mean, or that it failed, once all are there."""
-    optuna = _optuna()
     seeds = _search(place).seeds
     every = [settings | {SEED: seed} for seed in seeds] if seeds else [settings]
     records = [run_trial(place, one) for one in every]
     done = [record for record in records if record is not None]
+    with said(place.out / _JOURNAL, "choose another -o"):
+        _tell(place, study, number, records, done)
+    return records
+
+
+def _tell(place: Place, study: Any, number: int, records: list[Any], done: list[dict[str, Any]]) -> None:
+    """Write into the journal what the seeds of a proposal scored, once all are there."""
+    optuna = _optuna()
     if len(done) == len(records):
         values = [record.get("scores", {}).get(place.study.score) for record in done]
         numbers = [value for value in values if value is not None]
@@ -119,7 +131,6 @@ def _train(place: Place, study: Any, number: int, settings: Settings) -> list[di
             study.tell(number, statistics.fmean(numbers), skip_if_finished=True)
         else:
             study.tell(number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
-    return records
 
 
 def _complete(trial: Any, place: Place) -> bool:
@@ -127,7 +138,11 @@ def _complete(trial: Any, place: Place) -> bool:
 
 
 def _decoded(params: dict[str, Any]) -> Settings:
-    return {key: json.loads(value) if isinstance(value, str) else value for key, value in params.items()}
+    anew = "delete it: proposals are made anew, and those that were trained are read from trials/"
+    return {
+        key: parse_json(value, f"optuna.journal: {key}", anew) if isinstance(value, str) else value
+        for key, value in params.items()
+    }
 
 
 def _search(place: Place) -> Search:

@@ -33,6 +33,9 @@ def array_script(
             f"{count} trials, {at_once} at once, {cpus} CPUs, {gpus} GPUs and {hours} hours: all must be above 0, and "
             "a trial uses one GPU or none"
         )
+    for path in (str(out), str(data or ""), study):
+        if not path.isprintable():
+            raise UserError(f"{path!r} holds a line break or another control character; choose a path without")
     tasks = min(count, MOST)
     minutes = max(1, round(hours * 60))
     command = [sys.executable, "-m", "medssl", "study", "run", study, "-o", str(out), "--array", "--of", str(tasks)]
@@ -46,7 +49,7 @@ def array_script(
         *([f"#SBATCH --gpus-per-task={gpus}"] if gpus else []),
         f"#SBATCH --time={minutes // 1440}-{minutes // 60 % 24:02d}:{minutes % 60:02d}:00",
         "#SBATCH --requeue",
-        f"#SBATCH --output={out}/slurm-%A_%a.log",
+        f"#SBATCH --output={shlex.quote(str(out).replace('%', '%%'))}/slurm-%A_%a.log",
         "# Submit it again after a time limit or a failure: finished trials are kept, begun ones go on.",
         "export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK",
         f"srun {shlex.join(command)}",

@@ -12,6 +12,7 @@ from typing import Any
 from medssl.config import load_recipe
 from medssl.errors import count
 from medssl.files import write_atomic
+from medssl.overrides import assigned
 from medssl.probes.judge import METRICS
 from medssl.report.figures import save_figure
 from medssl.study.figure import against_settings, whole
@@ -39,7 +40,7 @@ def tabulate(place: Place) -> dict[str, Any]:
     if any(line["score"] is not None for line in lines):
         save_figure(against_settings(lines, place.study), place.out / "study.png")
     if best is not None:
-        values = [f"{key}={json.dumps(value)}" for key, value in best["settings"].items()]
+        values = [assigned(key, value) for key, value in best["settings"].items()]
         recipe = load_recipe(place.study.recipe, [*place.study.changes, *values]).absolute()
         write_atomic(place.out / "best.yaml", recipe.to_yaml())
     missing = sum(len(line["missing"]) for line in lines) if place.study.search is None else None

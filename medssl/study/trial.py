@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -16,13 +16,31 @@ import torch
 
 from medssl import stages
 from medssl.benchmark.cell import trained
-from medssl.errors import BusyError, StoppedByHand, TrainingStopped
+from medssl.documents.json_file import read_json
+from medssl.errors import BusyError, StoppedByHand, TrainingStopped, UserError
 from medssl.features.table import FeatureTable
-from medssl.files import exclusive, read_json, write_atomic
+from medssl.files import exclusive, write_atomic
+from medssl.overrides import assigned
 from medssl.probes.judge import METRICS
 from medssl.probes.scorecard import scorecard
 from medssl.study.plan import Settings, Study, trial_name
 from medssl.training.run import Run, now
+
+
+class _Finished(TypedDict):
+    settings: dict[str, Any]
+    name: str
+    identity: str
+    seconds: float
+    finished: str
+
+
+class TrialRecord(_Finished, total=False):
+    """The content of trial.json: scores, or why there are none."""
+
+    scores: dict[str, float | None]
+    stopped: str
+    test: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -60,8 +78,14 @@ def read_trial(place: Place, folder: Path) -> dict[str, Any] | None:
     path = folder / "trial.json"
     if not path.is_file():
         return None
-    found = read_json(path, "delete it, and its trial is made again")
-    return found if found.get("identity") == place.identity else None
+    remedy = "delete it, and its trial is made again"
+    record = read_json(path, TrialRecord, remedy, nan=True)
+    if record["identity"] != place.identity:
+        return None
+    lacking = [key for key in place.study.swept if key not in record["settings"]]
+    if lacking or not ("scores" in record or "stopped" in record):
+        raise UserError(f"{path} lacks {f'settings.{lacking[0]}' if lacking else 'both scores and stopped'}; {remedy}")
+    return dict(record)
 
 
 def _finished(place: Place, settings: Settings, folder: Path) -> dict[str, Any]:
@@ -81,9 +105,9 @@ def _finished(place: Place, settings: Settings, folder: Path) -> dict[str, Any]:
 
 def _result(place: Place, settings: Settings, run: Run) -> dict[str, Any]:
     """Scores on the held-out part, or why there are none."""
-    own = [f"data.manifest={place.out / 'train.csv'}", "data.manifests=[]", f"output={run.folder}"]
+    own = [assigned("data.manifest", place.out / "train.csv"), "data.manifests=[]", assigned("output", run.folder)]
     if place.study.recipe_of(settings).data.cache is None:
-        own.append(f"data.cache={place.out / 'cache'}")
+        own.append(assigned("data.cache", place.out / "cache"))
     recipe = place.study.recipe_of(settings, tuple(own)).absolute()
     try:
         trained(recipe, run.folder)

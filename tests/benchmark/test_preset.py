@@ -43,6 +43,13 @@ def test_a_row_is_the_recipe_with_its_overrides_and_its_twin_adds_fairkl():
         ({"only": {"mlp": ["l9"]}}, "only.mlp names 'l9'"),
         ({"only": {"cnn": ["l1"]}}, "'cnn' is no encoder"),
         ({"design_seeds": {"split": 1}}, "design 'split'"),
+        ({"encoders": {"../../../../x": ["encoder=mlp"]}, "only": {}}, "the encoder '../../../../x' holds a character"),
+        ({"encoders": {"/tmp/x": []}, "only": {}}, "the encoder '/tmp/x' holds a character"),
+        ({"encoders": {"..": []}, "only": {}}, "the encoder '..' begins with a dot"),
+        ({"encoders": {"": []}, "only": {}}, "the encoder '' is empty"),
+        ({"encoders": {"mlp": [], "MLP": []}, "only": {}}, "'mlp' would have the same file name as 'MLP'"),
+        ({"rows": {"L exp": [], "L-exp": []}, "only": {}}, "the row 'L-exp' would have the same file name as 'L exp'"),
+        ({"rows": {"x" * 300: []}, "only": {}}, "is longer than 120 bytes"),
     ],
 )
 def test_a_wrong_preset_is_named_before_anything_runs(change: dict, words: str, tmp_path: Path):

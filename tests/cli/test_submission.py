@@ -43,7 +43,7 @@ def test_a_failed_check_is_the_exit_status(
     ok: bool, status: int, word: str, medssl: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
 ):
     found = [Finding("files", ok, "three files"), Finding("mask", None, "a stand-in")]
-    monkeypatch.setattr(check, "check_submission", lambda *arguments: found)
+    monkeypatch.setattr(check, "check_submission", lambda *arguments, **options: found)
     got, out, _ = medssl("openbhb", "check", "folder")
     assert got == status
     assert word in out

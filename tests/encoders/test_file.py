@@ -131,10 +131,23 @@ def test_weights_of_another_architecture_are_refused(saved):
 
 
 def test_a_spec_that_cannot_be_built_is_refused(saved):
-    for spec in ({"name": "transmogrifier"}, {"name": "resnet18", "beams": 3}, {}):
+    for spec in ({"name": "transmogrifier"}, {"name": "resnet18", "beams": 3}):
         rewrite(saved, encoder=spec)
         with pytest.raises(UserError, match=r"encoder\.safetensors: its card names an encoder that cannot be built"):
             load_encoder(saved)
+
+
+def test_a_card_of_another_form_is_named_by_its_key(saved):
+    for change, words in (
+        ({"encoder": {}}, "its card: encoder lacks the key 'name'"),
+        ({"images": "image"}, "its card: images is the text 'image', but a list is needed"),
+        ({"recipe": {"trainer": {"seed": "x"}}}, "its card: recipe.trainer.seed is the text 'x', but a whole number"),
+        ({"recipe": {"data": {"manifests": [{}]}}}, r"its card: recipe.data.manifests\[0\] lacks the key 'path'"),
+    ):
+        rewrite(saved, **({"recipe": {}} | change))
+        with pytest.raises(UserError, match=rf"encoder\.safetensors: {words}"):
+            read_card(saved)
+        rewrite(saved, encoder=tiny("resnet18").spec, images=["image"])
 
 
 def test_changed_weights_are_refused(saved):

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import pickle
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from medssl.errors import UserError
 from medssl.export import check, openbhb, server
 from medssl.export.check import Finding, check_submission
 from medssl.export.openbhb import export_openbhb
+from medssl.export.process import Limits
+from medssl.export.source import is_written_by_medssl
 from medssl.export.standin import stand_in_mask
 from tests.export.conftest import TABLE, make_run
 
@@ -41,7 +45,7 @@ def copy(made: tuple[Path, Path], tmp_path: Path) -> Path:
 def inside(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server's work in this process, where torch is imported already."""
 
-    def start(job: dict[str, Any], scratch: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def start(job: dict[str, Any], scratch: Path, limits: Limits) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         said: dict[str, Any] = {}
         out: dict[str, np.ndarray] = {}
         with monkeypatch.context() as patch:
@@ -54,7 +58,7 @@ def inside(monkeypatch: pytest.MonkeyPatch) -> None:
                 said["error"] = f"{type(problem).__name__}: {problem}"
         return said | {"blocked": []}, out
 
-    monkeypatch.setattr(check, "_start", start)
+    monkeypatch.setattr(check, "run_server", start)
 
 
 def failed(findings: list[Finding]) -> dict[str, str]:
@@ -89,7 +93,7 @@ def test_real_rows_and_masks_are_used_where_they_are_given(
 def test_a_comment_with_a_blank_before_the_word_fails(inside: None, copy: Path):
     with (copy / "estimator.py").open("a") as file:
         file.write("# an open data set\n")
-    seen = failed(check_submission(copy, table=TABLE))
+    seen = failed(check_submission(copy, trust=True, table=TABLE))
     assert "forbidden key word 'open'" in seen["text scan of the challenge"]
     assert "files are those of metadata.pkl" in seen
 
@@ -129,12 +133,12 @@ def test_whatever_the_server_would_trip_over_fails_by_name(
             text.replace(old, new).replace('Pipeline([("embedding", Embedding())])', "[Embedding()]")
         )
         what = "fit(None, None) restores the weights"
-    assert what in failed(check_submission(copy, made[0], table=TABLE))
+    assert what in failed(check_submission(copy, made[0], trust=True, table=TABLE))
 
 
 def test_weights_of_another_network_fail(inside: None, copy: Path):
     torch.save({"model": {}}, copy / "weights.pth")
-    seen = failed(check_submission(copy, table=TABLE))
+    seen = failed(check_submission(copy, trust=True, table=TABLE))
     assert "RuntimeError" in seen["fit(None, None) restores the weights"]
     assert seen["predict, indices None"] == "not reached"
 
@@ -152,20 +156,71 @@ def test_the_run_of_another_submission_is_a_failure_and_no_traceback(
     card = columns and {"names": columns, "mean": [0.0, 0.0], "sd": [1.0, 1.0]}
     spec = {"name": "mlp", "hidden": [4]}
     other = make_run(tmp_path / "other", modality, spec, {"mask": "none"}, columns=card)
-    seen = failed(check_submission(copy, other, table=TABLE))
+    seen = failed(check_submission(copy, other, trust=True, table=TABLE))
     assert words in seen["agreement with medssl embed"]
 
 
 def test_files_that_are_missing_too_many_or_damaged_fail(inside: None, copy: Path, tmp_path: Path):
     (copy / "more.txt").write_text("")
-    assert failed(check_submission(copy, table=TABLE))["files"] == "more.txt does not belong there"
+    assert failed(check_submission(copy, trust=True, table=TABLE))["files"] == "more.txt does not belong there"
     (copy / "more.txt").unlink()
     (copy / "metadata.pkl").write_bytes(pickle.dumps({})[:3])
-    assert "metadata.pkl is read by pandas" in failed(check_submission(copy, table=TABLE))
+    assert "metadata.pkl holds plain values" in failed(check_submission(copy, trust=True, table=TABLE))
     (copy / "weights.pth").unlink()
-    assert failed(check_submission(copy, table=TABLE)) == {"files": "weights.pth is missing"}
+    assert failed(check_submission(copy, trust=True, table=TABLE)) == {"files": "weights.pth is missing"}
     with pytest.raises(UserError, match="does not exist; make it with `medssl openbhb export"):
         check_submission(tmp_path / "nothing", table=TABLE)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text + "\nopen('EVIL', 'w')\n",
+        lambda text: text.replace("import nibabel\n", "import nibabel; open('EVIL', 'w')\n"),
+        lambda text: text.replace("'vbm'", "'vbm'\n    [open('EVIL', 'w')]", 1),
+        lambda text: text.replace("'features'", "'more': open('EVIL', 'w'), 'features'", 1),
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text + "CONFIG = {}\n",
+        lambda text: text[:-40],
+        lambda text: "(" * 5000,
+        lambda text: "\0",
+        lambda text: "CONFIG = {'modality': 'vbm', 'encoder': 3}",
+    ],
+)
+def test_code_that_medssl_did_not_write_is_not_run_without_trust(
+    change: Callable[[str], str], copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def never(*_: object) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(check, "run_server", never)
+    monkeypatch.chdir(tmp_path)
+    text = change((copy / "estimator.py").read_text())
+    (copy / "estimator.py").write_bytes(text.encode())
+    assert not is_written_by_medssl(text)
+    found = {finding.what: finding for finding in check_submission(copy, table=TABLE)}
+    assert found["files"].ok is True
+    assert found["metadata.pkl holds plain values"].ok is True
+    assert found["files are those of metadata.pkl"].ok is False
+    if "its code may run here" in found:
+        assert found["its code may run here"].ok is None
+        assert "it was not run" in found["its code may run here"].seen
+        assert "give --trust" in found["its code may run here"].seen
+    else:
+        assert found["rows of the challenge"].ok is False
+    assert not list(tmp_path.rglob("EVIL"))
+
+
+def test_a_metadata_file_that_calls_is_named_and_nothing_is_called(inside: None, copy: Path, tmp_path: Path):
+    class Evil:
+        def __reduce__(self) -> Any:
+            return os.system, (f"touch {tmp_path / 'EVIL'}",)
+
+    (copy / "metadata.pkl").write_bytes(pickle.dumps(Evil()))
+    seen = failed(check_submission(copy, table=TABLE))
+    assert "which is code and no plain value" in seen["metadata.pkl holds plain values"]
+    assert not (tmp_path / "EVIL").exists()
 
 
 @pytest.mark.slow
@@ -173,7 +228,7 @@ def test_files_that_are_missing_too_many_or_damaged_fail(inside: None, copy: Pat
 def test_a_package_that_is_not_on_the_server_cannot_be_imported(package: str, copy: Path):
     text = (copy / "estimator.py").read_text()
     (copy / "estimator.py").write_text(text.replace("import nibabel\n", f"import nibabel\nimport {package}\n"))
-    seen = failed(check_submission(copy, table=TABLE))
+    seen = failed(check_submission(copy, trust=True, table=TABLE))
     assert f"{package.split('.')[0]} is not on the server" in seen["estimator.py is imported without medssl and monai"]
 
 
@@ -181,7 +236,7 @@ def test_a_package_that_is_not_on_the_server_cannot_be_imported(package: str, co
 def test_a_process_that_dies_is_a_failure_and_no_success(copy: Path):
     text = (copy / "estimator.py").read_text()
     (copy / "estimator.py").write_text(text.replace("import nibabel\n", "import nibabel\nos._exit(3)\n"))
-    seen = failed(check_submission(copy, table=TABLE))
+    seen = failed(check_submission(copy, trust=True, table=TABLE))
     assert "the process ended: exit status 3" in seen.values()
 
 

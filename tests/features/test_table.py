@@ -91,7 +91,7 @@ def test_a_record_names_the_digest_and_a_broken_one_is_an_error(tmp_path: Path) 
     record = files.record_of(path)
     assert json.loads(record.read_text())["sha256"] == files.sha256(path)
     record.write_text("{")
-    with pytest.raises(UserError, match="not readable JSON"):
+    with pytest.raises(UserError, match="no valid JSON"):
         FeatureTable.read(path)
 
 

@@ -132,7 +132,7 @@ def test_words_from_the_run_folder_never_become_markup(make_run: Callable[..., P
     scores = json.loads((run / "scores.json").read_text())
     scores["references"] |= {HOSTILE: {"missing": HOSTILE}}
     (run / "scores.json").write_text(json.dumps(scores | {"notes": [HOSTILE]}))
-    message = {"level": HOSTILE, "epoch": HOSTILE, "step": 1, "text": HOSTILE + "\x00"}
+    message = {"level": HOSTILE, "epoch": HOSTILE, "step": 1, "text": HOSTILE}
     (run / "logs" / "messages.jsonl").write_text(json.dumps(message) + "\n")
     table = (run / "features.csv").read_text()
     table = table.replace("sub-0399", HOSTILE.replace('"', "'")).replace("sub-0001", "sub-0398")
@@ -177,7 +177,7 @@ def test_each_part_is_shown_when_it_is_the_only_one(part: str, anchor: str, whol
     ("part", "content", "words"),
     [
         ("run.json", "{", "line 1"),
-        ("run.json", "[]", "no JSON object"),
+        ("run.json", "[]", "is a list, but an object"),
         ("scores.json", '{"mae_external": "low"}', "mae_external must be a number"),
         ("scores.json", '{"ci": {"mae_external": [1]}}', "ci.mae_external must be [low, high]"),
         ("scores.json", '{"references": {"untrained": 3}}', "references.untrained must be a JSON object"),
@@ -193,7 +193,7 @@ def test_each_part_is_shown_when_it_is_the_only_one(part: str, anchor: str, whol
         ("logs/train.csv", "step,loss\n1,low\n", "line 2: loss is 'low'"),
         ("logs/train.csv", "loss\n1\n", "lacks the column 'step'"),
         ("logs/probe.jsonl", '{"epoch": 1}\nnothing\n', "line 2"),
-        ("logs/messages.jsonl", "[1]\n", "line 1 holds no JSON object"),
+        ("logs/messages.jsonl", "[1]\n", "line 1 is a list, but an object"),
         ("logs/map-epoch0002.csv", "x\n1\n", "lacks the column 'y'"),
         ("views.npz", "PK", "no readable array file"),
     ],

@@ -103,3 +103,12 @@ def test_what_makes_scores_comparable_is_in_the_identity_and_values_are_not(tmp_
     assert identity(validation={"seed": 1}) != first
     assert identity(changes=[*CHANGES, "optim.lr=0.1"]) != first
     assert load_study(tmp_path / "s.yaml", measures).identity("another cohort") != first
+
+
+@pytest.mark.parametrize("value", ["../../x", "/etc/x", "~", "..", "\0", "é" * 200, "脳" * 200, "x" * 500, ""])
+def test_the_folder_of_a_trial_is_one_name_whatever_its_values(value: str):
+    name = trial_name({"views.policy": value})
+    assert "/" not in name
+    assert name not in (".", "..")
+    assert len(name.encode()) <= 100
+    assert name != trial_name({"views.policy": value + "x"})

@@ -27,6 +27,14 @@ def test_more_trials_than_an_array_holds_share_tasks(tmp_path: Path):
     assert "gpus" not in text
 
 
+def test_a_path_never_becomes_a_line_of_the_script(tmp_path: Path):
+    text = array_script("s.yaml", tmp_path / "a b%c", 3)
+    assert f"#SBATCH --output='{tmp_path}/a b%%c'/slurm-%A_%a.log\n" in text
+    for odd in ({"out": tmp_path / "a\n#SBATCH --uid=0"}, {"data": tmp_path / "m\r.csv"}, {"study": "s\n.yaml"}):
+        with pytest.raises(UserError, match="a line break or another control character"):
+            array_script(**{"study": "s.yaml", "out": tmp_path, "count": 3, **odd})
+
+
 def test_impossible_resources_are_one_sentence(tmp_path: Path):
     with pytest.raises(UserError, match="0 hours"):
         array_script("s.yaml", tmp_path, 3, hours=0)

@@ -38,6 +38,7 @@ def test_a_run_folder_holds_everything_under_its_name(run: Run):
     own = {
         "recipe.yaml",
         "run.json",
+        "scans.csv",
         "encoder.safetensors",
         "projection.safetensors",
         "views.npz",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from medssl.data.cohorts.sessions import Reading, merge_sessions
 from medssl.data.cohorts.tables import listed
 from medssl.data.cohorts.visits import Named
 from medssl.data.image_files import find_images, is_image_name, stem
+from medssl.documents.json_file import sound_json
 from medssl.errors import ManifestError, count
 from medssl.tables.people import bare, entity
 
@@ -269,8 +269,5 @@ def _say_without(
 
 def dataset_name(root: Path) -> str:
     """Name in dataset_description.json; "" where there is none."""
-    try:
-        described = json.loads((root / "dataset_description.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return ""
+    described = sound_json(root / "dataset_description.json")
     return str(described.get("Name") or "").strip() if isinstance(described, dict) else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from medssl.data.cohorts.bids_tree import places_of, subjects_of
 from medssl.data.cohorts.names import filled, readable
 from medssl.data.cohorts.tables import listed
 from medssl.data.image_files import find_images
+from medssl.documents.json_file import sound_json
 from medssl.errors import ManifestError, count
 
 _PARTS = re.compile(
@@ -43,10 +43,7 @@ def children_of(root: Path) -> tuple[list[Path], list[Path]]:
 
 def _derived(folder: Path) -> bool:
     """Whether a folder holds what a pipeline made: by its description or name, or as FreeSurfer has it (sub-01/mri)."""
-    try:
-        described = json.loads((folder / "dataset_description.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        described = None
+    described = sound_json(folder / "dataset_description.json")
     if isinstance(described, dict) and str(described.get("DatasetType")).lower() == "derivative":
         return True
     if re.fullmatch(r"(fmri|smri|qsi|nibabies|dwi)prep|(free|fast)surfer|mriqc|cat12|mriprep", folder.name.lower()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import pandas as pd
 from medssl.data.cohorts.persons import tidy
 from medssl.data.cohorts.tables import read_table
 from medssl.data.manifest_file import SPLITS
-from medssl.errors import ManifestError
+from medssl.documents.json_file import read_json
+from medssl.errors import ManifestError, UserError
 from medssl.tables.people import bare
 from medssl.tables.pointers import stands_in
 
@@ -107,16 +107,16 @@ def fold_columns(root: Path, rows: pd.DataFrame, notes: list[str]) -> dict[str, 
 
 def _content(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ManifestError(f"{path} is no readable JSON ({error}); take the file as published") from error
+        return read_json(path, dict[str, Any], "take the file as published")
+    except UserError as error:
+        raise ManifestError(str(error)) from error
 
 
 def _folds(path: Path, content: Any, keys: Mapping[Any, int], count: int) -> dict[str, list[str]]:
     columns = {}
     for fold in FOLDS:
         parts = content.get(fold) if isinstance(content, dict) else None
-        if not isinstance(parts, dict) or not set(SPLITS) <= set(parts):
+        if not isinstance(parts, dict) or not all(isinstance(parts.get(split), list) for split in SPLITS):
             raise ManifestError(
                 f"{path}: {fold} must hold {', '.join(SPLITS)}, but it does not; take the file as published"
             )

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medssl.errors import ManifestError
+from medssl.documents.json_file import parse_json
+from medssl.errors import ManifestError, UserError
 from medssl.tables.ages import unit_named
 from medssl.tables.missing import sidecar_codes
 from medssl.tables.text import decoded
@@ -75,12 +76,14 @@ def read_sidecar(source: Path, notes: list[str]) -> Sidecar:
     if path is None:
         return Sidecar()
     try:
-        content = json.loads(decoded(path, []))
+        text = decoded(path, [])
     except ManifestError as error:
         notes.append(f"{path.name} beside {source.name} was not used: {error}")
         return Sidecar()
-    except (ValueError, RecursionError) as error:
-        notes.append(f"{path.name} beside {source.name} was not used, since it is no JSON ({error})")
+    try:
+        content = parse_json(text, path.name, "correct it", nan=True, repeated_keys=True)
+    except UserError as error:
+        notes.append(f"{path.name} beside {source.name} was not used, since it is no JSON that can be read ({error})")
         return Sidecar()
     if not isinstance(content, dict):
         notes.append(f"{path.name} beside {source.name} was not used, since it holds no object by column")

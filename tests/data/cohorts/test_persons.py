@@ -118,6 +118,9 @@ def test_the_json_files_own_codes_are_missing_in_any_column(tmp_path):
     [
         ("{not json", "was not used, since it is no JSON"),
         ("[1, 2]", "holds no object by column"),
+        ("[" * 100_000, "far too many levels"),
+        ('{"age": {"Levels": ' + "[" * 80 + "]" * 80 + "}}", "more than 64 levels"),
+        ('{"age": {"Units": ' + "9" * 5000 + "}}", "a whole number of 5000 digits"),
         ("3", "holds no object by column"),
         (b"", "is empty"),
         (b"\x00\x01\x02\x03\xff", "is not a text file"),

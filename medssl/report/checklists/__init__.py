@@ -1,0 +1,1 @@
+"""Reporting checklists of journals, filled in with what a run knows."""

@@ -1,0 +1,36 @@
+"""The card of an encoder file and the number of its weights, without loading them and without torch."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import safetensors
+
+from medssl.errors import UserError
+
+_KEY = "medssl_card"
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def read_card(path: Path) -> tuple[dict[str, Any], int | None]:
+    """The card and the number of trained numbers (running statistics of norms left out); {}, None without a file.
+
+    Raises UserError naming the file where it is damaged or holds no card.
+    """
+    if not path.is_file():
+        return {}, None
+    remedy = "restore it, or train again"
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            text = (file.metadata() or {}).get(_KEY)
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        card = json.loads(text) if text else None
+    except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as problem:
+        raise UserError(f"{path} is no complete encoder file ({' '.join(str(problem).split())}); {remedy}") from None
+    if not isinstance(card, dict):
+        raise UserError(f"{path} holds no card of medssl; {remedy}")
+    trained = (math.prod(shape) for name, shape in shapes.items() if not name.endswith(_STATISTICS))
+    return card, sum(trained)
