@@ -234,11 +234,6 @@ def _check_parts(recipe: Recipe, where: str) -> None:
         raise RecipeError(f"{where}: {problem}") from None
 
 
-def as_yaml(content: Mapping[str, Any]) -> str:
-    """Plain values as a YAML block, one line per value."""
-    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=1_000_000)
-
-
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping, numbers as numbers; RecipeError naming the file and the line."""
     content = yaml_file.read_yaml(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medssl.catalog import CATALOG
-from medssl.config import as_yaml
+from medssl.documents.yaml_file import to_yaml
 from medssl.errors import UserError
 from medssl.export.modality import trained_on
 from medssl.files import write_atomic
@@ -65,7 +65,7 @@ def render(known: Known) -> str:
         *_citation(known),
         *_to_do(known),
     ]
-    return f"---\n{as_yaml(metadata(known))}{_licence_note(known)}---\n\n" + "\n".join(parts) + "\n"
+    return f"---\n{to_yaml(metadata(known))}{_licence_note(known)}---\n\n" + "\n".join(parts) + "\n"
 
 
 def metadata(known: Known) -> dict[str, Any]:
