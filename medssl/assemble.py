@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,22 @@ from medssl.data.batches import EpochBatches
 from medssl.data.cache import VolumeCache
 from medssl.data.cohorts.mark import synthetic_rows
 from medssl.data.columns import Columns
+from medssl.data.contents import Began, Contents
 from medssl.data.dataset import ScanDataset, TableDataset
 from medssl.data.groups import refuse_leaks
+from medssl.data.leaks import held_out_marks, marks_of, refuse_copies, refuse_table_copies
 from medssl.data.manifest import Cohort, Images
 from medssl.data.preprocess import Preprocessing
 from medssl.data.reference import Stamps, summary
+from medssl.data.spellings import spelling_notes
 from medssl.encoders import build_encoder
-from medssl.errors import ManifestError, RecipeError, UserError
+from medssl.encoders.file import weights_digest
+from medssl.errors import ManifestError, RecipeError, UserError, VolumeError
 from medssl.files import in_turn, write_atomic
 from medssl.heads.file import save_head
 from medssl.methods.base import Method
+from medssl.rehearsal import rehearse
+from medssl.tables.people import COPY
 from medssl.training.device import refuse_machine
 from medssl.training.monitors import tensorboard_writer
 from medssl.training.run import origin, process_rank, processes
@@ -41,7 +48,7 @@ from medssl.types import Facts
 from medssl.views.pair import ViewMaker
 from medssl.views.policies import WITHOUT_PLACE, Policy, build_policy
 
-_NOT_LABELS = frozenset({"participant_id", "session", "split", "weight", "manifest", "row", "subject", "unlike"})
+_NOT_LABELS = frozenset({"participant_id", "session", "split", "weight", "manifest", "row", "subject", "unlike", COPY})
 _CODES = ("sex", "site", "dataset", "diagnosis", "subject")
 
 
@@ -58,24 +65,31 @@ class Assembly:
     info: dict[str, Any]
     columns: Columns | None = None
     balance: np.ndarray | None = None  # codes of all rows that every batch holds alike, -1 where there is none
+    contents: Contents | None = None  # of the training scans; None for a table
+    marks: tuple[str, ...] = ()  # of the training scans, see medssl.data.copies
 
-    def save_projection(self, path: Path) -> None:
-        """Keep the projector beside the encoder, where the method has one (``medssl embed --projection``)."""
+    def save_projection(self, path: Path) -> str | None:
+        """Keep the projector beside the encoder, where the method has one (``medssl embed --projection``); its hash."""
         projector = getattr(self.method, "projector", None)
-        if projector is not None:
-            save_head(projector.cpu(), path, normalise=self.method.normalised)
+        if projector is None:
+            return None
+        save_head(projector.cpu(), path, normalise=self.method.normalised)
+        return weights_digest(projector)
 
 
-def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
+def assemble(recipe: Recipe, progress: bool = True, began: Began | None = None) -> Assembly:
     """Read the cohort, fill the cache, build encoder, method and views.
 
-    Raises UserError for an empty training split, a missing label column, unequal shapes, unreadable scans.
+    began: the run that is continued, whose manifest and scans must be those of before.
+    Raises UserError for an empty training split, a missing label column, unequal shapes, unreadable or other scans.
     """
     if not recipe.data.sources:
         raise UserError("no manifest is given; set data.manifest=PATH (`medssl cohort scan ROOT -o PATH` makes one)")
     if recipe.trainer.tensorboard:
         tensorboard_writer()  # said now, not after the scans are read and the run folder is made
     cohort = Cohort.read(recipe.data.sources, images=recipe.data.columns is None)
+    if began is not None:
+        began.same_manifest(cohort.digest)
     rows = cohort.rows("train")
     if not len(rows):
         raise ManifestError(f"{_names(cohort)}: no row has split 'train'; mark training scans in the column split")
@@ -86,34 +100,26 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
     refuse_leaks(cohort)
     _refuse_options(recipe)
     table, said = usable_ages(cohort, rows, recipe)
-    say((*cohort.notes, *said), progress)
+    say((*cohort.notes, *spelling_notes(cohort), *said), progress)
     stamps = Stamps()
     columns = None if recipe.data.columns is None else Columns.fit(cohort, rows, recipe.data.columns)
+    aged = cohort if table is cohort.table else replace(cohort, table=table)
+    labels, meta, coded = _columns(aged, rows)
+    facts = Facts(len(cohort.table), rows, recipe.data.batch_size * number, (), labels, coded)
+    policy = replace(build_policy(recipe.views.policy), dtype=getattr(torch, recipe.views.products))
+    fits = partial(_refuse_parts, recipe, aged, facts, policy)
     if columns is None:
-        dataset, shape = _of_images(recipe, cohort, rows, preprocessing, progress, stamps)
+        dataset, shape, contents, marks = _of_images(recipe, cohort, rows, preprocessing, progress, stamps, began, fits)
     else:
-        dataset, shape = TableDataset(columns.matrix(cohort), {}), (1, len(columns.names), 1, 1)
+        values_NF, contents = columns.matrix(cohort), None
+        dataset, shape = TableDataset(values_NF, {}), (1, len(columns.names), 1, 1)
+        fits(shape)
+        marks, twice = refuse_table_copies(cohort, rows, values_NF)
+        say(twice, progress)
         if columns.filled and progress and process_is_first():
             print(f"{columns.filled} empty cells of the training rows become the mean of their column", file=sys.stderr)
-    policy = replace(build_policy(recipe.views.policy), dtype=getattr(torch, recipe.views.products))
-    _refuse_places(policy, shape)
-    aged = cohort if table is cohort.table else replace(cohort, table=table)
-    labels, meta = _columns(aged, rows)
-    facts = Facts(len(cohort.table), rows, recipe.data.batch_size * number, tuple(shape), labels)
     torch.manual_seed(recipe.trainer.seed)
-    encoder = build_encoder(
-        recipe.encoder.name, in_channels=shape[0], shape=tuple(shape[1:]), **recipe.encoder.arguments
-    )
-    method = build_method(recipe.method.name, encoder, facts, recipe.method.arguments)
-    add_regularizers(method, recipe.method.name, facts, [(r.name, r.arguments) for r in recipe.regularizers])
-    if recipe.trainer.strategy == "fsdp":
-        refuse_shards(method)
-    for column in method.reads:
-        if not np.isfinite(labels.get(column, np.full(1, np.nan))).any():
-            raise ManifestError(
-                f"{_names(cohort)}: no training row has a value in column '{column}', but {recipe.method.name} reads "
-                f"it; fill the column, or choose a method that reads no labels, such as simclr"
-            )
+    method = _build(recipe, replace(facts, shape=tuple(shape)))
     if columns is not None:
         meta = {name: meta[name] for name in meta if name not in columns.names or name in method.reads}
     dataset.maker = ViewMaker(policy, n_views=method.views, targets=dict(method.wants), seed=recipe.trainer.seed)
@@ -126,10 +132,36 @@ def assemble(recipe: Recipe, progress: bool = True) -> Assembly:
             "manifest": cohort.digest,
             "scans": _files_digest([dataset.images[int(row)] for row in rows], False, stamps),
         },
+        "contents": None if contents is None else contents.digest,
         "training": _training(aged, rows) | ({} if columns is None else columns.facts),
         "views": policy.to_list(),
     }
-    return Assembly(recipe, aged, preprocessing, dataset, method, rows, info, columns, balance)
+    return Assembly(recipe, aged, preprocessing, dataset, method, rows, info, columns, balance, contents, tuple(marks))
+
+
+def _build(recipe: Recipe, facts: Facts) -> Method:
+    """Encoder, method and regularisers of a recipe."""
+    encoder = build_encoder(
+        recipe.encoder.name, in_channels=facts.shape[0], shape=facts.shape[1:], **recipe.encoder.arguments
+    )
+    method = build_method(recipe.method.name, encoder, facts, recipe.method.arguments)
+    add_regularizers(method, recipe.method.name, facts, [(r.name, r.arguments) for r in recipe.regularizers])
+    return method
+
+
+def _refuse_parts(recipe: Recipe, cohort: Cohort, facts: Facts, policy: Policy, shape: Sequence[int]) -> None:
+    """Refuse views, encoder and method that do not suit scans of this shape or the columns, while none is read."""
+    _refuse_places(policy, shape)
+    sharded = recipe.trainer.strategy == "fsdp"
+    method = rehearse(partial(_build, recipe, replace(facts, shape=tuple(shape))), sharded)
+    if sharded:
+        refuse_shards(method)
+    for column in method.reads:
+        if not np.isfinite(facts.labels.get(column, np.full(1, np.nan))).any():
+            raise ManifestError(
+                f"{_names(cohort)}: no training row has a value in column '{column}', but {recipe.method.name} reads "
+                f"it; fill the column, or choose a method that reads no labels, such as simclr"
+            )
 
 
 def _refuse_options(recipe: Recipe) -> None:
@@ -163,22 +195,48 @@ def _balance(cohort: Cohort, rows: np.ndarray, recipe: Recipe) -> np.ndarray | N
 
 
 def _of_images(
-    recipe: Recipe, cohort: Cohort, rows: np.ndarray, preprocessing: Preprocessing, progress: bool, stamps: Stamps
-) -> tuple[ScanDataset, tuple[int, ...]]:
-    """The training scans, preprocessed into the cache, and their common shape; of other rows nothing is ever read."""
+    recipe: Recipe,
+    cohort: Cohort,
+    rows: np.ndarray,
+    preprocessing: Preprocessing,
+    progress: bool,
+    stamps: Stamps,
+    began: Began | None,
+    fits: Callable[[tuple[int, ...]], None],
+) -> tuple[ScanDataset, tuple[int, ...], Contents, list[str]]:
+    """The training scans, preprocessed into the cache, their common shape, what their files hold, and their marks.
+
+    Scans of the test splits are prepared too where they can be, and compared: nothing else is done with them.
+    fits: refuses a shape; asked with that of the first scan, by its header, before a scan is read.
+    """
     cache = VolumeCache(recipe.data.cache, dtype=recipe.data.cache_dtype)
     used = cohort.files(rows, recipe.data.images)
     cohort.subset(rows).check_files(stamps)
+    where = cohort.names(rows)
+    with suppress(VolumeError):  # which the reading of all scans tells with the others
+        fits(cache.common_shape(used[:1], preprocessing, where[:1]))
     bar = progress and process_is_first()
+    before = None if began is None else began.contents
+    if before is not None and began is not None:
+        before = before.still(used, where, stamps, began.run, bar)
     several = processes(recipe.trainer) > 1  # one of them fills the cache, the others find it full
     with in_turn(cache.root / ".build.lock") if several else nullcontext():
-        where = cohort.names(rows)
         made = cache.prepare(used, preprocessing, workers=None, progress=bar, where=where, stamps=stamps)
+        if before is not None and (stale := before.differing(made.sources)):  # of another file of this name and time
+            cache.drop(made.keys[k] for k in stale)
+            made = cache.prepare(used, preprocessing, workers=None, progress=bar, where=where, stamps=stamps)
+        test, others, notes = held_out_marks(
+            cohort, recipe.data.images, cache, preprocessing, most=len(rows), progress=bar, stamps=stamps
+        )
+    contents = before or Contents.of(used, made.sources, stamps)
     files: list[Images] = [()] * len(cohort.table)
     keys = [""] * len(cohort.table)
     for row, group, key in zip(rows, used, made.keys, strict=True):
         files[row], keys[row] = group, key
-    return ScanDataset(files, cache, preprocessing, {}, keys=keys), made.shape
+    dataset = ScanDataset(files, cache, preprocessing, {}, keys=keys)
+    marks = marks_of(dataset, rows)
+    say((*refuse_copies(cohort, rows, marks, test, others), *notes), progress)
+    return dataset, made.shape, contents, marks
 
 
 def _refuse_places(policy: Policy, shape: Sequence[int]) -> None:
@@ -245,9 +303,9 @@ def _names(cohort: Cohort) -> str:
     return ", ".join(str(p) for p in cohort.paths)
 
 
-def _columns(cohort: Cohort, rows: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Tensor]]:
-    """Labels of the training rows (NaN elsewhere) for set-up, and the columns that batches carry."""
-    labels, meta = {}, {}
+def _columns(cohort: Cohort, rows: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Tensor], frozenset[str]]:
+    """Labels of the training rows (NaN elsewhere), the columns that batches carry, and which of them hold names."""
+    labels, meta, names = {}, {}, set()
     inside = np.zeros(len(cohort.table), bool)
     inside[rows] = True
     for name in cohort.table.columns:
@@ -256,12 +314,13 @@ def _columns(cohort: Cohort, rows: np.ndarray) -> tuple[dict[str, np.ndarray], d
         values = cohort.labels(name)
         coded = name in _CODES or not pd.api.types.is_numeric_dtype(cohort.table[name])
         if coded:
+            names.add(str(name))
             meta[name] = torch.from_numpy(np.where(np.isnan(values), -1, values).astype(np.int64))
         else:
             meta[name] = torch.from_numpy(values.astype(np.float32))
         if name != "subject":
             labels[name] = np.where(inside, values, np.nan)
-    return labels, meta
+    return labels, meta, frozenset(names)
 
 
 def _training(cohort: Cohort, rows: np.ndarray) -> dict[str, Any]:

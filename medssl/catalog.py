@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
+from medssl import checks
+from medssl.checks import Weight, clipped, declared, nearest, short
 from medssl.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -121,65 +122,27 @@ REGULARIZERS: Mapping[str, str] = {
 """Terms that ``regularizers:`` of a recipe adds to the loss of a method with a joint embedding."""
 
 
-def nearest(word: str, known: list[str], within: str = "") -> str:
-    """The sentence part that helps after an unknown name; ``within`` is written before the one that was meant."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
-    return f"did you mean '{within}{close[0]}'?" if close else f"known: {', '.join(sorted(known))}"
-
-
 def entry(name: str) -> Entry:
-    """Look a name up; RecipeError names the nearest known one."""
+    """A name of the catalogue; RecipeError names the nearest known one."""
     if name not in CATALOG:
-        raise RecipeError(f"unknown method '{name}'; {nearest(name, list(CATALOG))} (see `medssl methods`)")
+        raise RecipeError(f"unknown method '{clipped(name)}'; {nearest(name, list(CATALOG))} (see `medssl methods`)")
     return CATALOG[name]
 
 
 def check_arguments(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of a method in the types that it declares.
 
-    RecipeError for one that the method does not have, that its name fixes, or that has another type.
+    RecipeError for one that the method does not have, that its name fixes, that is out of its declared range, or that
+    does not go with another.
     """
     found = entry(name)
     for key in arguments:
         if key in found.fixed:
             raise RecipeError(f"method.{key} is fixed by the name '{name}'; choose another method or leave it out")
-    types = get_type_hints(found.load().__init__)
-    known = {key: types[key] for key in found.arguments()}
-    checked = _typed("method", name, known, arguments, f" (see `medssl methods {name}`)")
-    for column, options in (checked.get("kernels") or {}).items():
-        _check_kernel(f"method.kernels.{column}", options)
-    return checked
-
-
-def _check_kernel(where: str, options: Mapping[str, Any]) -> None:
-    """Refuse an unknown kernel or argument of one before a scan is read; its numbers are checked with the labels."""
-    from medssl.kernels import KERNELS
-
-    name = options.get("kernel")
-    able = sorted(k for k in KERNELS if k != "product")  # several columns multiply already
-    if name is not None and name not in able:
-        raise RecipeError(f"{where}.kernel '{name}' is unknown; {nearest(str(name), able)}")
-    kinds = ["rbf", "categorical"] if name is None else [str(name)]
-    known = ["kernel", "bandwidth", *(f.name for kind in kinds for f in fields(KERNELS[kind]))]
-    for key in options:
-        if key not in known:
-            raise RecipeError(f"{where}.{key} is no argument of the kernel; {nearest(key, known, where + '.')}")
-
-
-def _typed(where: str, name: str, known: Mapping[str, Any], given: Mapping[str, Any], hint: str = "") -> dict[str, Any]:
-    """Arguments in their declared types; RecipeError for an unknown one or another type."""
-    from pydantic import TypeAdapter, ValidationError
-
-    checked = {}
-    for key, value in given.items():
-        if key not in known:
-            raise RecipeError(f"{where}.{key} is no argument of '{name}'; {nearest(key, list(known), where + '.')}")
-        try:
-            checked[key] = TypeAdapter(known[key]).validate_python(value)
-        except ValidationError as problem:
-            first = problem.errors()[0]
-            rule = first["msg"][0].lower() + first["msg"][1:]
-            raise RecipeError(f"{where}.{key} is {value!r}, but {rule}{hint}") from None
+    loaded = found.load()
+    known = {key: declared(loaded)[key] for key in found.arguments()}
+    checked = checks.check_arguments("method", name, known, arguments, RecipeError, f" (see `medssl methods {name}`)")
+    loaded.refuse({key: p.default for key, p in found.arguments().items()} | dict(found.fixed) | checked)
     return checked
 
 
@@ -201,25 +164,21 @@ def check_micro_batch(name: str, strategy: str) -> None:
 def check_regularizers(method: str, given: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
     """Regularisers (name, arguments with ``weight``) in the types that they declare, weight 1 where none is given.
 
-    RecipeError for an unknown name or argument, for a negative weight, and for a method without a joint embedding.
+    RecipeError for an unknown name or argument, for one out of its range, and for a method without a joint embedding.
     """
     checked = []
     for number, (name, arguments) in enumerate(given):
         where = f"regularizers.{number}"
         if name not in REGULARIZERS:
-            raise RecipeError(f"{where}.name '{name}' is unknown; {nearest(name, list(REGULARIZERS))}")
+            raise RecipeError(f"{where}.name is {short(name)}, which is unknown; {nearest(name, list(REGULARIZERS))}")
         if not entry(method).load().joint:
             able = [n for n, e in CATALOG.items() if e.load().joint]
             raise RecipeError(
                 f"{where}: {name} acts on a joint embedding, and {method} has none; leave it out, or choose "
                 f"{', '.join(able[:-1])} or {able[-1]}"
             )
-        loaded = _regularizer(name)
-        types = get_type_hints(loaded.__init__)
-        keys = [k for k, p in inspect.signature(loaded).parameters.items() if p.kind is p.KEYWORD_ONLY]
-        found = _typed(where, name, {"weight": float, **{k: types[k] for k in keys}}, arguments)
-        if not 0 <= found.setdefault("weight", 1.0) < float("inf"):
-            raise RecipeError(f"{where}.weight is {found['weight']:g}; a weight is 0 or more")
+        known = {"weight": Weight, **declared(_regularizer(name))}
+        found = {"weight": 1.0} | checks.check_arguments(where, name, known, arguments, RecipeError)
         checked.append((name, found))
     return checked
 

@@ -14,12 +14,28 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_serializer
 
-from medssl.catalog import CATALOG, check_arguments, check_micro_batch, check_regularizers, nearest
+from medssl.catalog import CATALOG, check_arguments, check_micro_batch, check_regularizers
+from medssl.checks import (
+    Column,
+    Columns,
+    Count,
+    Listed,
+    Millimetres,
+    Pattern,
+    Positive,
+    ProcessesOrNone,
+    Voxels,
+    clipped,
+    fault,
+    nearest,
+    short,
+    written,
+)
 from medssl.documents import yaml_file
 from medssl.documents.names import is_file
 from medssl.errors import RecipeError
 from medssl.overrides import apply_override, blamed
-from medssl.training.options import Count, MonitorOptions, Number, Optimisation, Positive, TrainerOptions
+from medssl.training.options import MonitorOptions, Optimisation, TrainerOptions
 
 _HERE = Path(__file__).resolve().parent
 
@@ -38,8 +54,8 @@ class ManifestSource(_Strict):
 class PreprocessingOptions(_Strict):
     """See medssl.data.preprocess.Preprocessing."""
 
-    spacing: tuple[float, float, float] | None = None
-    shape: tuple[int, int, int] | None = None
+    spacing: Millimetres | None = None
+    shape: Voxels | None = None
     intensity: typing.Literal["zscore", "percentile", "none"] = "zscore"
     mask: typing.Literal["nonzero", "otsu", "none"] = "nonzero"
     nan: typing.Literal["error", "zero"] = "error"
@@ -55,14 +71,14 @@ class DataOptions(_Strict):
 
     manifest: str | None = None
     manifests: tuple[ManifestSource, ...] = ()
-    images: tuple[str, ...] = ("image",)
-    columns: typing.Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    images: Columns = ("image",)
+    columns: typing.Annotated[tuple[Pattern, ...], Listed(1, 10_000)] | None = None
     cache: str | None = None
     cache_dtype: typing.Literal["float32", "float16"] = "float32"
     preprocessing: PreprocessingOptions = PreprocessingOptions()
     batch_size: Count = 32
-    balance: str | None = None
-    workers: typing.Annotated[int, Number, Field(ge=0)] = 0
+    balance: Column | None = None
+    workers: ProcessesOrNone = 0
 
     @property
     def sources(self) -> list[dict[str, Any]]:
@@ -181,7 +197,7 @@ def recipe_path(name: str) -> Path:
             return found
     if path.suffix in {".yaml", ".yml"} or os.sep in name:
         raise RecipeError(f"{name} does not exist; give a recipe file or a method name (see `medssl methods`)")
-    raise RecipeError(f"unknown method '{name}'; {nearest(name, list(CATALOG))} (see `medssl methods`)")
+    raise RecipeError(f"unknown method '{clipped(name)}'; {nearest(name, CATALOG)} (see `medssl methods`)")
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -206,16 +222,16 @@ def parse_recipe(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
     except ValidationError as problem:
         raise RecipeError(f"{where}: {explain(problem, content)}") from None
     if recipe.method.name not in CATALOG:
-        raise RecipeError(
-            f"{where}: method.name '{recipe.method.name}' is unknown; {nearest(recipe.method.name, list(CATALOG))}"
-        )
+        name = recipe.method.name
+        raise RecipeError(f"{where}: method.name is {short(name)}, which is unknown; {nearest(name, CATALOG)}")
     _check_parts(recipe, where)
     return recipe
 
 
 def _check_parts(recipe: Recipe, where: str) -> None:
     """Let method, encoder and views check their own keys now, not after hours of reading scans."""
-    from medssl.encoders import encoder_arguments
+    from medssl.encoders import check_encoder
+    from medssl.rehearsal import rehearse_encoder
     from medssl.views.policies import build_policy
 
     try:
@@ -223,12 +239,10 @@ def _check_parts(recipe: Recipe, where: str) -> None:
         check_regularizers(recipe.method.name, [(r.name, r.arguments) for r in recipe.regularizers])
         if recipe.trainer.micro_batch is not None:
             check_micro_batch(recipe.method.name, recipe.trainer.strategy)
-        known = list(encoder_arguments(recipe.encoder.name))
-        for key in recipe.encoder.arguments:
-            if key not in known:
-                raise RecipeError(
-                    f"encoder.{key} is no argument of '{recipe.encoder.name}'; {nearest(key, known, 'encoder.')}"
-                )
+        check_encoder(recipe.encoder.name, recipe.encoder.arguments)
+        if recipe.data.columns is None:
+            arguments = json.dumps(recipe.encoder.arguments, sort_keys=True)
+            rehearse_encoder(recipe.encoder.name, arguments, len(recipe.data.images), recipe.data.preprocessing.shape)
         build_policy(recipe.views.policy)
     except RecipeError as problem:
         raise RecipeError(f"{where}: {problem}") from None
@@ -246,28 +260,16 @@ def explain(problem: ValidationError, content: Any, root: type[BaseModel] = Reci
     """What is wrong with plain values that were checked against ``root``, with the nearest key for an unknown one."""
     unknown = ("extra_forbidden", "unexpected_keyword_argument")
     error = next((e for e in problem.errors() if e["type"] in unknown), problem.errors()[0])
-    where = _written(error["loc"], content)
+    where = written(error["loc"], content)
     if error["type"] in unknown:
         within = "".join(f"{part}." for part in where[:-1])
         return f"unknown key '{within}{where[-1]}'; {nearest(where[-1], _known(where[:-1], root), within)}"
     if error["type"] == "missing":
         return f"'{'.'.join([*where, str(error['loc'][-1])])}' is missing; write it"
-    given, rule = error.get("input"), error["msg"].removeprefix("Value error, ")
+    where, given, rule = fault(problem, content)
     if error["type"] in ("model_type", "dataclass_type", "mapping_type", "dict_type"):
         rule = f"a mapping of keys is needed: {', '.join(_known(where, root)) or 'key: value'}"
-    return f"'{'.'.join(where)}' is {given!r}, but {rule[0].lower()}{rule[1:]}"
-
-
-def _written(path: Sequence[str | int], content: Any) -> list[str]:
-    """The part of a path that the user wrote; the checker adds the names of alternatives ("int", "str")."""
-    parts: list[str] = []
-    for part in path:
-        listed = isinstance(content, list | tuple) and isinstance(part, int) and part < len(content)
-        if not listed and not (isinstance(content, Mapping) and part in content):
-            break
-        content = content[part]
-        parts.append(str(part))
-    return parts
+    return f"'{'.'.join(where)}' is {short(given)}, but {rule}"
 
 
 def _known(parents: Sequence[str], root: type[BaseModel]) -> list[str]:

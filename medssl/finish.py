@@ -16,6 +16,7 @@ from medssl.features.looking import likeness_of
 from medssl.references import batched
 from medssl.report.build import build_report
 from medssl.report.figures import save_figure, scatter_map
+from medssl.same_scans import write_digests
 from medssl.training.run import Run, now
 
 
@@ -44,9 +45,11 @@ def finish(parts: Assembly, run: Run, page: bool) -> None:
         **({} if likeness is None else {"likeness": likeness.to_dict()}),
     }
     save_encoder(encoder, run.encoder, card)
-    parts.save_projection(run.projection)
+    projection = parts.save_projection(run.projection)
     run_views(parts, run.views)
-    hashes = run.read_info().get("hashes", {}) | {"encoder": weights_digest(encoder)}
+    made = {"encoder": weights_digest(encoder)} | ({} if projection is None else {"projection": projection})
+    hashes = run.read_info().get("hashes", {}) | made
+    write_digests(run.folder, hashes["encoder"], parts.marks)
     run.update({"finished": now(), "state": "finished", "hashes": hashes})
     if page:
         build_report(run.folder)

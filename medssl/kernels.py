@@ -8,24 +8,31 @@ log-weight -1e9. Missing labels (NaN) give NaN; ``losses.pairs.label_weights`` d
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from medssl.errors import UserError
+from medssl.checks import Column, Flag, Interval, Keyed, check, check_arguments, check_fields, declared, nearest, short
+from medssl.errors import RecipeError, UserError
 
+if TYPE_CHECKING:
+    from medssl.types import Facts
+
+Scale = Annotated[float, Interval(1e-6, 1e9, unit="label units")]
+Bandwidth = Scale | Literal["scott", "silverman"]
 NO_WEIGHT = -1e9  # log-weight of a pair that has no weight at all
 
 
 @dataclass(frozen=True)
 class Kernel:
     """A frozen callable ``(y_N, y_M) -> (distance_NM, logw_NM)``; ``name`` and ``arguments`` rebuild it.
+
+    Fields are declared with their ranges (UserError for a value outside).
 
     ``codes`` says that labels are codes of categories, where a negative code means missing; ``sharp`` that the weight
     is 1 at equality and 0 elsewhere. All but a product fall, or stay equal, as |y - y'| grows.
@@ -34,6 +41,9 @@ class Kernel:
     name: ClassVar[str] = ""
     codes: ClassVar[bool] = False
     sharp: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_fields(self, f"kernel.{self.name}")
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -68,24 +78,13 @@ def _indicator(distance: Tensor, inside: Tensor) -> Tensor:
     return torch.where(distance.isnan(), distance, logw)
 
 
-def _positive(kernel: str, name: str, value: float, least: float = math.ulp(0.0)) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (number and value >= least):
-        rule = "a positive number" if least else "a number >= 0"
-        raise UserError(f"kernel {kernel}: {name} is {value!r}; it must be {rule} in label units")
-
-
 @dataclass(frozen=True)
 class Rbf(Kernel):
     """exp(-d^2 / (2 sigma^2)); sigma is a standard deviation in label units (years for age)."""
 
     name: ClassVar[str] = "rbf"
-    sigma: float
-    resolution: float = 0.0
-
-    def __post_init__(self) -> None:
-        _positive(self.name, "sigma", self.sigma)
-        _positive(self.name, "resolution", self.resolution, least=0.0)
+    sigma: Scale
+    resolution: Annotated[float, Interval(0, 1e9, unit="label units")] = 0.0
 
     def distance(self, y_N1: Tensor, y_1M: Tensor) -> Tensor:
         """|y - y'|, rounded to multiples of ``resolution`` when that is not 0."""
@@ -102,10 +101,7 @@ class Cauchy(Kernel):
     """1 / (1 + gamma d^2); gamma in 1 / (label units)^2."""
 
     name: ClassVar[str] = "cauchy"
-    gamma: float
-
-    def __post_init__(self) -> None:
-        _positive(self.name, "gamma", self.gamma)
+    gamma: Annotated[float, Interval(1e-18, 1e12, unit="1 / squared label units")]
 
     def logw(self, distance: Tensor) -> Tensor:
         """-log(1 + gamma d^2)."""
@@ -117,11 +113,8 @@ class Box(Kernel):
     """1 where d <= theta, else 0; ``strict`` takes d < theta, as the hard threshold on weak labels is printed."""
 
     name: ClassVar[str] = "box"
-    theta: float
-    strict: bool = False
-
-    def __post_init__(self) -> None:
-        _positive(self.name, "theta", self.theta, least=0.0)
+    theta: Annotated[float, Interval(0, 1e9, unit="label units")]
+    strict: Flag = False
 
     def logw(self, distance: Tensor) -> Tensor:
         """0 inside the box, -1e9 outside; equal labels are always inside."""
@@ -236,11 +229,9 @@ def bandwidth(rule: str | float, labels: Any, columns: int = 1) -> float:
     >>> round(bandwidth("scott", [10.0, 20.0, 30.0, float("nan")]), 4)
     8.0274
     """
+    rule = check("bandwidth", rule, Bandwidth)
     if not isinstance(rule, str):
-        _positive("rbf", "bandwidth", rule)
-        return float(rule)
-    if rule not in ("scott", "silverman"):
-        raise UserError(f"bandwidth {rule!r} is unknown; write scott, silverman or a number in label units")
+        return rule
     known = np.asarray(labels, dtype=np.float64).ravel()
     known = known[np.isfinite(known)]
     if known.size < 2 or not known.std() > 0:
@@ -268,11 +259,13 @@ def build_kernel(
     >>> build_kernel("rbf", 5.0)
     Rbf(sigma=5.0, resolution=0.0)
     """
-    given = dict(arguments or {})
-    cls = KERNELS[_nearest("kernel", name, list(KERNELS))]
+    if name not in KERNELS:
+        raise UserError(f"kernel '{name}' is unknown; {nearest(name, KERNELS)}")
+    given, cls = dict(arguments or {}), KERNELS[name]
     known = [f.name for f in fields(cls)]
     for key in given:
-        _nearest(f"argument of kernel {name}:", key, known)
+        if key not in known:
+            raise UserError(f"kernel.{name}.{key} is no argument of the kernel; {nearest(key, known)}")
     if cls is Product:
         factors = [dict(f) for f in given.get("factors", ())]
         return product([build_kernel(str(f.pop("name", "")), None, f) for f in factors])
@@ -291,9 +284,50 @@ def build_kernel(
     return cls(**given)
 
 
-def _nearest(what: str, name: str, known: list[str]) -> str:
-    if name in known:
-        return name
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none'}"
-    raise UserError(f"{what} {name!r} is unknown; {hint}")
+Kernels = Annotated[Mapping[Column, Mapping[str, Any]], Keyed("{age: {kernel: rbf, bandwidth: 5}}, the default")]
+"""What a recipe writes: column -> {kernel: NAME, bandwidth: ..., and what that kernel takes}."""
+_CODES = frozenset({"sex", "site", "dataset", "diagnosis"})
+
+
+def check_kernels(where: str, kernels: Mapping[str, Mapping[str, Any]] | None) -> None:
+    """RecipeError for an unknown kernel or argument of one, and for a value out of range, before any data are read."""
+    for column, options in (kernels or {}).items():
+        key, able = f"{where}.{column}", sorted(set(KERNELS) - {"product"})  # several columns multiply already
+        name = options.get("kernel")
+        if name is not None and name not in able:
+            raise RecipeError(f"{key}.kernel is {short(name)}, which is unknown; {nearest(name, able)}")
+        kinds = [name] if name is not None else ["categorical"] if column in _CODES else ["rbf", "categorical"]
+        known = {"kernel": str, "bandwidth": Bandwidth | None}
+        for kind in kinds:
+            known |= declared(KERNELS[kind])
+        if "sigma" in known:
+            known["sigma"] = Bandwidth
+        given = check_arguments(key, kinds[0], known, options, RecipeError)
+        if name is not None or column in _CODES or given:
+            _built(key, str(kinds[0]), given, (0.0, 1.0))
+
+
+def kernel_of(column: str, options: Mapping[str, Any], facts: Facts) -> Kernel:
+    """The kernel of a column of the cohort; RecipeError where there is no such column, or it holds no numbers.
+
+    Without ``kernel``: categorical where the column holds names (site, sex, text), else rbf.
+    """
+    key = f"method.kernels.{column}"
+    if column not in facts.labels:
+        raise RecipeError(f"{key} names a column that the manifest does not have; {nearest(column, facts.labels)}")
+    coded = column in facts.coded
+    name = str(options.get("kernel") or ("categorical" if coded or column in _CODES else "rbf"))
+    if coded and not KERNELS[name].sharp:
+        raise RecipeError(
+            f"{key}.kernel is '{name}', which reads distances between numbers, but the column holds names, whose order "
+            f"means nothing; use {key}.kernel=categorical"
+        )
+    return _built(key, name, options, facts.labels[column])
+
+
+def _built(key: str, name: str, options: Mapping[str, Any], labels: Any) -> Kernel:
+    rest = {k: v for k, v in options.items() if k not in ("kernel", "bandwidth")}
+    try:
+        return build_kernel(name, options.get("bandwidth"), rest, labels)
+    except UserError as problem:
+        raise RecipeError(f"{key}: {problem}") from None

@@ -11,13 +11,18 @@ import pandas as pd
 
 from medssl.assemble import Assembly
 from medssl.config import Recipe, file_digest, load_recipe
+from medssl.data.contents import Began, Contents, changed
+from medssl.data.copies import file_key
 from medssl.data.manifest import Cohort
-from medssl.encoders.file import read_card
-from medssl.errors import UserError
+from medssl.documents.json_file import LARGEST_LOG, read_bytes
+from medssl.encoders.file import load_encoder, read_card, weights_digest
+from medssl.errors import StaleError, UserError
 from medssl.export.modality import named_in, trained_on
 from medssl.features.table import FeatureTable
+from medssl.files import write_atomic
 from medssl.network import network_of
 from medssl.tables.people import GROUP, families_of, group_column, groups_of, torn
+from medssl.tables.spelling import alike_names, alike_people, said_of_names, said_of_people
 from medssl.training.run import Run, now, process_rank, processes
 
 _PLACES = (
@@ -33,10 +38,22 @@ def same_parents(run: Run, parts: Assembly) -> None:
     now_there = {"manifest": str(made["manifest"]), "recipe": file_digest(run.recipe), "scans": str(made["scans"])}
     for parent, digest in now_there.items():
         if before.get(parent) != digest:
-            raise UserError(
-                f"the {parent} changed since {run.folder} was started (hash {str(before.get(parent))[:12]} before, "
-                f"{digest[:12]} now); restore it, or start a new run"
-            )
+            raise changed(parent, run.folder, str(before.get(parent)), digest)
+
+
+def began(run: Run) -> Began:
+    """What a run that is continued was started on; refused where its own recipe or list of scans was changed."""
+    info = run.read_info()
+    hashes, kept = info.get("hashes", {}), info.get("contents")
+    if hashes.get("recipe") != (digest := file_digest(run.recipe)):
+        raise changed("recipe", run.folder, str(hashes.get("recipe")), digest)
+    contents = None
+    if kept is not None:
+        remedy = "restore it, or start a new run"
+        contents = Contents.parse(read_bytes(run.scans, remedy, LARGEST_LOG).decode("utf-8", "replace"), run.scans)
+        if contents.digest != kept:
+            raise UserError(f"{run.scans} is not the list of scans that {run.folder} was started on; {remedy}")
+    return Began(run.folder, str(hashes.get("manifest")), contents, "contents" not in info)
 
 
 def continued(run: Run, overrides: Sequence[str]) -> Recipe:
@@ -51,13 +68,35 @@ def continued(run: Run, overrides: Sequence[str]) -> Recipe:
     return load_recipe(run.recipe, overrides)
 
 
-def note(run: Run, recipe: Recipe, checkpoint: Path) -> None:
-    """Write into run.json with what a run was continued."""
+def note(run: Run, recipe: Recipe, checkpoint: Path, scans: str | None) -> None:
+    """Write into run.json with what a run was continued, and beside it the state of its scans (text of scans.csv)."""
     if process_rank() == 0:
+        if scans is not None and run.scans.is_file():
+            write_atomic(run.scans, scans)
         step = int(checkpoint.stem.rpartition("-")[2])
         entry: dict[str, Any] = {"when": now(), "after_step": step, "processes": processes(recipe.trainer)}
         entry["batch_size"] = recipe.data.batch_size
         run.update({"continued": [*run.read_info().get("continued", []), entry]})
+
+
+def older(run: Began) -> list[str]:
+    """What must be said of a run that an older medssl started."""
+    if not run.old:
+        return []
+    return [
+        f"{run.run} was started by an older medssl, which kept no checksums of its scans; only their names and sizes "
+        "are compared"
+    ]
+
+
+def own_encoder(path: Path) -> None:
+    """Refuse a run folder whose encoder is that of another run."""
+    run = Run(path)
+    if not run.info.is_file():
+        return
+    hashes = run.read_info().get("hashes", {})
+    if run.encoder.is_file() and hashes.get("encoder", digest := weights_digest(load_encoder(run.encoder))) != digest:
+        raise StaleError(f"{run.encoder} is not the encoder that {path} trained; put it back, or train again")
 
 
 def own_cohort(run: Path, cohort: Cohort) -> None:
@@ -98,52 +137,77 @@ def sources_of(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"path": path, "weight": weight} for path, weight in zip(paths, weights, strict=True)]
 
 
-def seen_in_training(table: FeatureTable) -> str | None:
-    """A note where test rows show scans, people or families that the encoder was trained on.
+def seen_in_training(table: FeatureTable, by_files: bool = True) -> list[str]:
+    """Notes where test rows show scans, people or families that the encoder was trained on, or that may be them.
 
-    None where there are none, where the table is of the training cohort itself (whose splits were checked before the
-    training), and where the run or a manifest is gone.
+    by_files: also of scans, where their contents have not told already (see ``medssl.same_scans``).
+    None where the table is of the training cohort itself (whose splits were checked before the training), and where
+    the run or a manifest is gone.
     """
     source = table.provenance
     run, scored = Path(str(source.get("run", ""))), sources_of(source)
     if not run.exists() or not scored or not all(Path(s["path"]).is_file() for s in scored):
-        return None
+        return []
     network = network_of(run, False)
     if not network.manifests or not all(Path(s["path"]).is_file() for s in network.manifests):
-        return None
+        return []
     of_scans = network.columns is None
     trained, tested = Cohort.read(network.manifests, images=of_scans), Cohort.read(scored, images=of_scans)
     if trained.digest == tested.digest or tested.digest != source.get("manifest"):
-        return None
+        return []
     before = trained.table.iloc[trained.rows("train")]
     test = tested.table[tested.table["split"].isin(["internal_test", "external_test"])]
-    scans = test.index[test["image"].isin(set(before["image"]) - {""})]
-    people = test.index[test["subject"].isin(set(before["subject"]))]
-    if len(scans):
-        return (
+    spelled = _spelled(trained, before, tested, test)
+    known = {key for cell in before["image"].unique() if cell and (key := file_key(cell) or cell)}
+    cells = test["image"].tolist() if by_files else []
+    scans = [test.index[k] for k, cell in enumerate(cells) if cell and (file_key(cell) or cell) in known]
+    if scans:
+        return [
             f"{len(scans)} of {len(test)} test scans were trained on by this encoder (first: "
-            f"{tested.where(int(scans[0]))}), so their scores say nothing about new people"
-        )
+            f"{tested.where(int(scans[0]))}), so their scores say nothing about new people",
+            *spelled,
+        ]
+    people = test.index[test["subject"].isin(set(before["subject"]))]
     if len(people):
-        return (
+        return [
             f"{len(people)} of {len(test)} test rows carry the id of somebody this encoder was trained on (first: "
-            f"{tested.where(int(people[0]))}); fill the column dataset where they are different people"
-        )
-    return _relatives(before, test, tested)
+            f"{tested.where(int(people[0]))}); fill the column dataset where they are different people",
+            *spelled,
+        ]
+    return [*_relatives(before, test, tested), *spelled]
 
 
-def _relatives(before: pd.DataFrame, test: pd.DataFrame, tested: Cohort) -> str | None:
+def _spelled(trained: Cohort, before: pd.DataFrame, tested: Cohort, test: pd.DataFrame) -> list[str]:
+    """Notes on test rows whose person or site may be one that was trained on, in another spelling."""
+    both = pd.concat([before, test], ignore_index=True)
+    old = np.arange(len(both)) < len(before)
+    ids, datasets, subjects = (both[name].tolist() for name in ("participant_id", "dataset", "subject"))
+    sources = ["the training" if is_old else "this table" for is_old in old]
+    pairs = [pair for pair in alike_people(ids, datasets, subjects, old, ~old, sources) if pair.apart]
+    places = []
+    for pair in pairs:
+        places += [trained.where(int(before.index[pair.one])), tested.where(int(test.index[pair.other - len(before)]))]
+    said = [said_of_people(pairs, places)]
+    for column in ("site", "dataset"):
+        names = both[column].to_numpy(dtype=object)
+        across = [group for group in alike_names(names.tolist(), column) if set(group) & set(names[old])]
+        new = {name for group in across for name in group} - set(names[old])
+        said.append(said_of_names([name for name in names if any(new & set(g) and name in g for g in across)], column))
+    return [words for words in said if words]
+
+
+def _relatives(before: pd.DataFrame, test: pd.DataFrame, tested: Cohort) -> list[str]:
     """A note where test rows are of families that were trained on."""
     both = pd.concat([_who(before), _who(test)], ignore_index=True)
     old = np.arange(len(both)) < len(before)
     found = torn(groups_of(both), families_of(both), old, ~old)
     if found is None:
-        return None
+        return []
     row = int(test.index[found.other - len(before)])
-    return (
+    return [
         f"{found.rows} of {len(test)} test rows are of a family that this encoder was trained on (first: "
         f"{tested.where(row)}); fill the column dataset where they are different families"
-    )
+    ]
 
 
 def _who(table: pd.DataFrame) -> pd.DataFrame:

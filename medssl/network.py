@@ -102,9 +102,13 @@ def network_of(path: Path, projection: bool) -> Network:
         if not beside.is_file():
             raise UserError(f"{beside} does not exist: this method has no projector; leave out --projection")
         head = load_head(beside)
+        if path.is_dir() and _hashes(path).get("projection", mine := weights_digest(head.projector)) != mine:
+            raise StaleError(
+                f"{beside} is not the projector that {path} trained; put it back, or leave out --projection"
+            )
     encoder = load_encoder(file)
     digest = weights_digest(encoder)
-    if path.is_dir() and Run(path).read_info().get("hashes", {}).get("encoder", digest) != digest:
+    if path.is_dir() and _hashes(path).get("encoder", digest) != digest:
         raise StaleError(f"{file} is not the encoder that {path} trained; put it back, or name the file instead")
     recipe = card.get("recipe", {})
     data = recipe.get("data", {})
@@ -125,3 +129,9 @@ def network_of(path: Path, projection: bool) -> Network:
         data.get("cache_dtype", "float32"),
         Likeness.from_dict(card["likeness"]) if isinstance(card.get("likeness"), dict) else None,
     )
+
+
+def _hashes(run: Path) -> dict[str, str]:
+    """What run.json says of the files of a run."""
+    hashes: dict[str, str] = Run(run).read_info().get("hashes", {})
+    return hashes

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from medssl.checks import Flag, Interval, Processes, Resamples, SolverSeed, checked
 from medssl.data.folds import challenge_folds
 from medssl.data.manifest import Cohort
 from medssl.errors import UserError
@@ -20,6 +23,7 @@ from medssl.probes.challenge_folds import fold_columns, read_folds
 from medssl.probes.challenge_table import Board
 from medssl.probes.rows import people
 from medssl.references import reference_features
+from medssl.same_scans import copied, trained_on
 from medssl.stages import embed
 from medssl.training.run import Run
 
@@ -30,19 +34,20 @@ QUICK = (
 )
 
 
+@checked
 def score_openbhb(
     target: str | Path,
     out: str | Path | None = None,
     *,
-    folds: int | None = None,
+    folds: Annotated[int, Interval(2, 1000)] | None = None,
     prefix: str | None = None,
-    resamples: int = 2000,
-    every_site: bool = True,
-    references: bool = True,
-    quick: bool = False,
-    seed: int = 0,
-    n_jobs: int | None = None,
-    progress: bool = True,
+    resamples: Resamples = 2000,
+    every_site: Flag = True,
+    references: Flag = True,
+    quick: Flag = False,
+    seed: SolverSeed = 0,
+    n_jobs: Processes | None = None,
+    progress: Flag = True,
 ) -> Board:
     """Score a features table, or h and z of a run, by the probes of the OpenBHB challenge (see ``challenge_board``).
 
@@ -81,6 +86,7 @@ def score_openbhb(
         reduced=QUICK if quick else (),
         watch=lambda jobs: _watched(jobs, progress),
     )
+    board = replace(board, notes=(*copied(table), *trained_on(table), *board.notes))
     board.write(folder)
     return board
 

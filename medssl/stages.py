@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
 from rich.progress import track
 
-from medssl.assemble import Assembly, assemble, say, scans_digest
+from medssl.assemble import assemble, say, scans_digest
+from medssl.checks import Count, Flag, ProcessesOrNone, Resamples, SolverSeed, checked
 from medssl.config import Recipe, load_recipe, parse_recipe
 from medssl.data.cache import VolumeCache
 from medssl.data.check import check
@@ -26,16 +26,17 @@ from medssl.export.reporting import write_documents
 from medssl.features.embed import embed_cohort
 from medssl.features.scans import rows_with_images, said_of
 from medssl.features.table import FeatureTable
-from medssl.files import exclusive
-from medssl.finish import draw_map, finish
-from medssl.harmonize.build import build_harmonizer
-from medssl.lineage import continued, note, origin_of, own_cohort, same_modality, same_parents, seen_in_training
+from medssl.harmonize.base import Unseen
+from medssl.harmonize.build import Name, build_harmonizer
+from medssl.lineage import origin_of, own_cohort, own_encoder, same_modality, seen_in_training
 from medssl.network import network_of
 from medssl.overrides import assigned
+from medssl.pretraining import finished_at, resume_run, train_run
 from medssl.probes.scorecard import Line, Scores, scorecard
 from medssl.references import reference_features
 from medssl.report.build import build_report
-from medssl.training.checkpoints import how_to_continue, list_checkpoints, newest_checkpoint
+from medssl.same_scans import copied, trained_on
+from medssl.training.checkpoints import list_checkpoints
 from medssl.training.device import announce
 from medssl.training.run import Run, process_rank
 
@@ -47,12 +48,13 @@ def synthetic_cohort(out: str | Path, subjects: int = 300, sites: int = 10, seed
     return synthesize(Path(out), subjects=subjects, sites=sites, seed=seed, **options)
 
 
+@checked
 def pretrain(
     recipe: Recipe | str | Path | Mapping[str, Any] | None = None,
     *overrides: str,
     resume: str | Path | None = None,
-    progress: bool = True,
-    page: bool = True,
+    progress: Flag = True,
+    page: Flag = True,
 ) -> Path:
     """Train an encoder as a recipe says, or continue a run; returns the run folder.
 
@@ -61,78 +63,30 @@ def pretrain(
     Raises UserError for what the user wrote, TrainingStopped (loss no number), KeyboardInterrupt (how to go on).
     """
     if resume is not None:
-        run, checkpoint = Run(resume), newest_checkpoint(Path(resume))
-        asked = (recipe := continued(run, overrides)).trainer
-    else:
-        recipe = _recipe(recipe, overrides).absolute()
-        run, checkpoint = Run(recipe.output or f"runs/{recipe.method.name}-{recipe.digest[:8]}"), None
-        asked, recipe = recipe.trainer, recipe.settled()
+        return resume_run(Run(resume), overrides, progress, page)
+    recipe = _recipe(recipe, overrides).absolute()
+    run = Run(recipe.output or f"runs/{recipe.method.name}-{recipe.digest[:8]}")
+    asked, recipe = recipe.trainer, recipe.settled()
     parts = assemble(recipe, progress=progress)
-    if checkpoint is not None and finished_at(run.folder):
-        same_parents(run, parts)
-        return run.folder  # nothing is left to do, and nothing is touched
     announce(asked, recipe.trainer, recipe.data.batch_size, quiet=not progress or process_rank() > 0)
-    lock = exclusive(run.lock, str(run.folder)) if process_rank() == 0 else nullcontext()
-    try:
-        with lock:
-            _train(recipe, parts, run, checkpoint, progress, page)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(how_to_continue(run.folder)) from None
+    train_run(recipe, parts, run, None, progress, page)
     return run.folder
 
 
-def finished_at(run: str | Path) -> str | None:
-    """When a run was finished, None where it was not."""
-    found = Run(run)
-    if not found.encoder.is_file() or not found.info.is_file():
-        return None
-    info = found.read_info()
-    return str(info.get("finished")) if info.get("state") == "finished" else None
-
-
-def _train(recipe: Recipe, parts: Assembly, run: Run, checkpoint: Path | None, progress: bool, page: bool) -> None:
-    """Start or continue the training of a run and save its encoder."""
-    from medssl.training.session import train  # Lightning is slow to import
-
-    if checkpoint is not None:
-        same_parents(run, parts)
-        note(run, recipe, checkpoint)
-    elif process_rank() == 0:
-        run.start(recipe.to_yaml(), parts.info)
-    trained = train(
-        parts.method,
-        parts.dataset,
-        parts.train_rows,
-        parts.cohort.table,
-        run.folder,
-        title=recipe.method.name,
-        batch=recipe.data.batch_size,
-        workers=recipe.data.workers,
-        optim=recipe.optim,
-        trainer=recipe.trainer,
-        monitors=recipe.monitors,
-        draw=draw_map,
-        balance=parts.balance,
-        resume=checkpoint,
-        progress=progress,
-    )
-    if process_rank() == 0:
-        finish(replace(parts, method=trained), run, page)
-
-
+@checked
 def embed(
     run: str | Path,
     manifest: str | Path | Sequence[str | Path] | None = None,
     out: str | Path | None = None,
     *,
-    projection: bool = False,
-    device: str = "auto",
+    projection: Flag = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     cache: str | Path | None = None,
-    batch: int = 32,
-    workers: int = 0,
-    progress: bool = True,
-    strict: bool = False,
-    on_error: str = "stop",
+    batch: Count = 32,
+    workers: ProcessesOrNone = 0,
+    progress: Flag = True,
+    strict: Flag = False,
+    on_error: Literal["stop", "skip"] = "stop",
 ) -> FeatureTable:
     """Features of every scan of a manifest (default: the run's own manifests, into RUN/features.csv).
 
@@ -141,8 +95,8 @@ def embed(
     difference how many are; strict: refuse these instead. on_error: "stop" at scans that cannot be read, or "skip" them
     and list them in OUT.failures.csv.
     """
-    if on_error not in ("stop", "skip"):
-        raise UserError(f"on_error is '{on_error}'; use stop, or skip to leave out scans that cannot be read")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device is 'cuda', but torch finds no GPU here; use auto or cpu")
     network = network_of(Path(run), projection)
     sources = network.manifests if manifest is None else manifest
     if not sources:
@@ -166,8 +120,6 @@ def embed(
         "preprocessing": network.preprocessing.to_dict(),
         **({} if network.columns is None else network.columns.provenance(cohort)),
     }
-    if device not in ("auto", "cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
-        raise UserError(f"device '{device}' is not to be had here; use auto, cpu, or cuda where there is a GPU")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     network.known(run, strict)
@@ -201,18 +153,19 @@ def features_path(run: str | Path, projection: bool = False) -> Path:
     return out.with_name("features-z.csv") if projection else out
 
 
+@checked
 def score(
     target: str | Path,
     out: str | Path | None = None,
     *,
-    scale: bool = False,
-    resamples: int = 2000,
-    seed: int = 0,
-    references: bool = True,
+    scale: Flag = False,
+    resamples: Resamples = 2000,
+    seed: SolverSeed = 0,
+    references: Flag = True,
     prefix: str | None = None,
-    harmonize: str | None = None,
-    unseen: str = "error",
-    progress: bool = True,
+    harmonize: Name | None = None,
+    unseen: Unseen = "error",
+    progress: Flag = True,
 ) -> Scores:
     """OpenBHB-style scorecard of a features table or of a run (which is embedded first where needed).
 
@@ -236,9 +189,10 @@ def score(
         harmonize=harmonizer,
         watch=lambda lines: _watched(lines, progress),
     )
-    overlap = seen_in_training(table)
+    by_content = trained_on(table)
+    overlap = [*copied(table), *by_content, *seen_in_training(table, by_files=not by_content)]
     told = said_of(table, features_path(target) if target.is_dir() else target)
-    result = replace(result, notes=(*([overlap] if overlap else []), *told, *result.notes))
+    result = replace(result, notes=(*overlap, *told, *result.notes))
     result.write(Path(out) if out else (target if target.is_dir() else target.parent))
     return result
 
@@ -250,6 +204,7 @@ def _watched(lines: list[Line], progress: bool) -> Iterable[Line]:
 
 def report(run: str | Path, out: str | Path | None = None) -> Path:
     """One self-contained HTML file about a run; returns its path."""
+    own_encoder(Path(run))
     return build_report(Path(run), Path(out) if out else None)
 
 
@@ -264,12 +219,13 @@ def documents(
     return write_documents(Path(run), Path(out) if out else None, checklists, model_card)
 
 
+@checked
 def demo(
     out: str | Path,
     *,
-    seed: int = 0,
-    quick: bool = False,
-    progress: bool = True,
+    seed: SolverSeed = 0,
+    quick: Flag = False,
+    progress: Flag = True,
     say: Callable[[str], None] = print,
 ) -> tuple[Scores, Path]:
     """Synthetic cohort, check, pre-train, embed, score, report; what is already there is not made again."""
@@ -307,4 +263,14 @@ def _recipe(recipe: Recipe | str | Path | Mapping[str, Any] | None, overrides: S
     return load_recipe(recipe, overrides)
 
 
-__all__ = ["documents", "embed", "load_encoder", "pretrain", "read_card", "report", "score", "synthetic_cohort"]
+__all__ = [
+    "documents",
+    "embed",
+    "finished_at",
+    "load_encoder",
+    "pretrain",
+    "read_card",
+    "report",
+    "score",
+    "synthetic_cohort",
+]

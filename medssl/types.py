@@ -110,6 +110,7 @@ class Facts:
     scans: rows of the cohort table (size of a bank keyed by ``Batch.index``). train: (N,) rows used in training.
     batch: scans per step, of all processes together. shape: (C, D, H, W) of one view. latent etc. are method arguments.
     labels: manifest columns of all rows as float arrays (scans,), NaN when missing or not in ``train``.
+    coded: the columns whose numbers stand for names (site, sex, any column of text), so that their order means nothing.
     """
 
     scans: int
@@ -117,6 +118,7 @@ class Facts:
     batch: int
     shape: tuple[int, ...]
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    coded: frozenset[str] = frozenset()
 
 
 Rows = tuple[Tensor, ...]

@@ -11,14 +11,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "medssl"
 LEVEL = {
-    "types": 0, "errors": 0, "files": 0, "tables": 0, "documents": 0,
+    "types": 0, "errors": 0, "checks": 0, "files": 0, "tables": 0, "documents": 0,
     "transforms": 1, "kernels": 1, "losses": 1, "memory": 1, "encoders": 1, "heads": 1,
     "harmonize": 1, "probes": 1, "metrics": 1,
     "data": 2, "views": 2,
     "methods": 3,
     "training": 4, "features": 4, "report": 4,
     "finetune": 5, "catalog": 5, "config": 5, "export": 5, "assemble": 5, "references": 5, "lineage": 5,
-    "network": 5, "overrides": 5, "ages": 5, "finish": 5, "compare": 5,
+    "network": 5, "rehearsal": 5, "overrides": 5, "ages": 5, "finish": 5, "pretraining": 5, "same_scans": 5,
+    "compare": 5,
     "stages": 6, "openbhb": 6, "benchmark": 6, "study": 6,
     "cli": 7, "__main__": 7, "__init__": 7,
 }  # fmt: skip
@@ -90,7 +91,7 @@ def test_rooms_of_numbers_never_import_torch() -> None:
 def test_losses_import_torch_types_and_each_other_only() -> None:
     for path in (ROOT / "losses").rglob("*.py"):
         for name in imports(path):
-            assert not name.startswith("medssl.") or name.split(".")[1] in ("types", "errors", "losses"), path
+            assert not name.startswith("medssl.") or name.split(".")[1] in ("types", "errors", "checks", "losses"), path
 
 
 def test_methods_never_import_data_training_config_or_an_encoder() -> None:
@@ -98,7 +99,9 @@ def test_methods_never_import_data_training_config_or_an_encoder() -> None:
         for name in imports(path):
             parts = name.split(".")
             if parts[0] == "medssl":
-                assert parts[1] in ("types", "errors", "losses", "kernels", "memory", "heads", "methods"), path
+                assert parts[1] in ("types", "errors", "checks", "losses", "kernels", "memory", "heads", "methods"), (
+                    path
+                )
                 assert parts[1] != "methods" or name == "medssl.methods.base", f"{path} imports another method"
 
 

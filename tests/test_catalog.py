@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medssl.catalog import CATALOG, build_method, check_arguments, entry, nearest
+from medssl.catalog import CATALOG, build_method, check_arguments, entry
+from medssl.checks import nearest
 from medssl.encoders import build_encoder
 from medssl.errors import RecipeError
 from medssl.methods.base import Method

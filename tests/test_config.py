@@ -70,9 +70,9 @@ def test_an_unknown_name_blames_its_override_and_names_the_nearest(override: str
 
 
 def test_a_product_over_one_column_and_arguments_of_another_kernel_are_refused():
-    with pytest.raises(RecipeError, match=r"method\.kernels\.age\.kernel 'product' is unknown"):
+    with pytest.raises(RecipeError, match=r"method\.kernels\.age\.kernel is 'product', which is unknown"):
         load_recipe("exponential", ["method.kernels.age.kernel=product"])
-    with pytest.raises(RecipeError, match=r"method\.kernels\.sex\.sigma is no argument of the kernel"):
+    with pytest.raises(RecipeError, match=r"method\.kernels\.sex\.sigma is no argument of 'categorical'"):
         load_recipe("y_aware", ["method.kernels={sex: {kernel: categorical, sigma: 2}}"])
 
 
@@ -93,7 +93,11 @@ def test_a_product_over_one_column_and_arguments_of_another_kernel_are_refused()
         ("method.projector=[16, wide]", "method.projector", "wide"),
         ("method=3", "method", "3"),
         ("optim=3", "optim", "a mapping of keys is needed: name, lr, weight_decay"),
-        ("trainer.epochs=yes", "trainer.epochs", "is True, but a number is needed"),
+        (
+            "trainer.epochs=yes",
+            "trainer.epochs",
+            "is True, but it must be a whole number",
+        ),
     ],
 )
 def test_a_wrong_type_names_the_key_and_the_value(override: str, key: str, value: str):

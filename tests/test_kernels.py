@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 import pickle
 
 import numpy as np
@@ -74,7 +73,7 @@ def test_log_weights_keep_the_order_where_weights_underflow():
 
 
 def test_a_wide_kernel_is_uniform_and_a_narrow_one_is_clamped():
-    assert (rbf(math.inf)(AGES, AGES)[1] == 0).all()
+    assert rbf(1e9)(AGES, AGES)[1].abs().max() < 1e-12
     assert rbf(1e-6)(AGES, AGES)[1].min() == -1e9
 
 
@@ -154,8 +153,8 @@ def test_a_bandwidth_is_a_length_for_every_kernel_that_has_one():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: build_kernel("rfb", 5.0), "did you mean rbf"),
-        (lambda: build_kernel("rbf", arguments={"sigm": 5.0}), "did you mean sigma"),
+        (lambda: build_kernel("rfb", 5.0), "did you mean 'rbf'"),
+        (lambda: build_kernel("rbf", arguments={"sigm": 5.0}), "did you mean 'sigma'"),
         (lambda: build_kernel("rbf"), "needs sigma"),
         (lambda: build_kernel("rbf", 5.0, {"sigma": 4.0}), "same time"),
         (lambda: build_kernel("delta", 5.0), "no bandwidth"),

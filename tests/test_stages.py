@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -221,7 +222,7 @@ def test_a_run_never_takes_a_changed_manifest_for_its_own(cohort: Path, tmp_path
     table.assign(split=swapped).to_csv(manifest, index=False)
     with pytest.raises(UserError, match=r"changed since .* was trained on it"):
         stages.score(run, progress=False)
-    with pytest.raises(UserError, match="device 'tpu' is not to be had"):
+    with pytest.raises(UserError, match="device is 'tpu', but it must be 'auto', 'cpu' or 'cuda'"):
         stages.embed(run, manifest, tmp_path / "f.csv", device="tpu", progress=False)
     with pytest.raises(UserError, match="say where the features"):
         stages.embed(run, manifest, progress=False)
@@ -296,7 +297,13 @@ def test_test_rows_that_the_encoder_was_trained_on_are_named(trained: Path, coho
     for name, copy in zip(table["image"], copies, strict=True):
         copy.write_bytes(Path(name).read_bytes())
     elsewhere = swapped.assign(image=[str(c) for c in copies])
-    assert notes(elsewhere, "elsewhere") == []
+    (said,) = notes(elsewhere, "elsewhere")
+    assert "are the same image as a scan that was trained on by this encoder (first: row 2 (" in said
+    for k, copy in enumerate(copies):  # other scans of the same people
+        scan = nib.load(copy)
+        noisy = scan.get_fdata() + np.random.default_rng(k).normal(0, 20, scan.shape) * (scan.get_fdata() > 0)
+        nib.save(nib.Nifti1Image(noisy.astype(np.float32), scan.affine), copy)
+    assert notes(elsewhere, "others") == []
     (said,) = notes(elsewhere.assign(dataset=table["dataset"]), "namesakes")
     assert "carry the id of somebody" in said
 

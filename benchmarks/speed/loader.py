@@ -35,7 +35,9 @@ from medssl.assemble import assemble
 from medssl.config import load_recipe
 from medssl.data.balance import BalancedDraws
 from medssl.data.cache import VolumeCache
+from medssl.data.checksum import crc32
 from medssl.data.dataset import EpochBatches, ResumableLoader, ScanDataset
+from medssl.data.entry_file import HEAD, header
 from medssl.data.manifest import Cohort
 from medssl.data.preprocess import Preprocessing
 from medssl.data.volume import read_volume
@@ -233,7 +235,8 @@ def _manifest(part: Part, folder: Path, quick: bool) -> None:
 
 
 def large_manifest(folder: Path, rows: int = ROWS) -> Any:
-    """Recipe over a manifest whose files (and cache entries) are links to a few real ones."""
+    """Recipe over a manifest whose files are links to a few real ones, and whose cache entries are sparse but for
+    the batch that is read: each has a header of its own, so they can be no links."""
     recipe = load_recipe(
         "simclr", [f"data.manifest={folder / 'manifest.csv'}", f"data.cache={folder / 'cache'}", "data.batch_size=64"]
     )
@@ -244,6 +247,9 @@ def large_manifest(folder: Path, rows: int = ROWS) -> Any:
         folder.mkdir(exist_ok=True)
         nib.save(nib.Nifti1Image(brain((40, 48, 40), k).astype(np.int16), np.diag([-4, 4, 4, 1.0])), real[-1])
     entries = [store.path(key) for key in store.prepare([(path,) for path in real], prep, progress=False).keys]
+    volumes = [np.load(entry) for entry in entries]
+    empty = np.zeros_like(volumes[0])
+    sums = [crc32(x) for x in (*volumes, empty)]
     lines = ["participant_id,session,image,age,sex,site,dataset,split,weight,iq,hand"]
     for i in range(rows):
         image = folder / f"{i % 64:02d}" / f"sub-{i:06d}.nii.gz"
@@ -254,8 +260,13 @@ def large_manifest(folder: Path, rows: int = ROWS) -> Any:
         lines.append(f"sub-{i:06d},1,{i % 64:02d}/{image.name},{known},1,{80 + i % 40},{'LR'[i % 9 > 0]}")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
     cohort = Cohort.read(folder / "manifest.csv")
+    first = {row for row, _ in EpochBatches(cohort.rows("train"), recipe.data.batch_size, 0).batches(0)[0]}
     for i, group in enumerate(cohort.files(cohort.rows())):
-        entry = store.path(store.key(group, prep))
+        key, which = store.key(group, prep), i % 8 if i in first else -1
+        entry = store.path(key)
         entry.parent.mkdir(exist_ok=True)
-        os.link(entries[i % 8], entry)
+        with entry.open("wb") as file:
+            file.write(header(empty, key, sums[which], 0))
+            file.write(volumes[which].tobytes() if i in first else b"")
+            file.truncate(HEAD + empty.nbytes)
     return recipe

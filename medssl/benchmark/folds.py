@@ -14,10 +14,11 @@ from medssl.config import load_recipe
 from medssl.data.columns import chosen_columns
 from medssl.data.folds import challenge_folds
 from medssl.data.manifest import Cohort
+from medssl.data.twins import with_copies
 from medssl.errors import ManifestError, UserError
 from medssl.files import write_atomic
 from medssl.tables.age_use import RULE, impossible
-from medssl.tables.people import groups_of
+from medssl.tables.people import COPY, groups_of
 
 BIN_YEARS = 2.0
 """SupCon's classes: ages rounded up to even years, as in the published code (openbhb.md, section 4.2)."""
@@ -36,9 +37,10 @@ def fold_manifests(manifest: Path, preset: Preset, out: Path, progress: bool = T
         table = table.drop(columns=[name for name in idle if name not in named])
     if "site" not in table or (table["site"] == "").all():
         raise UserError(f"{manifest} names no sites, so there is nothing to hold out; fill the column site")
+    together = table.assign(**{COPY: with_copies(cohort, columns)[COPY]})
     written: dict[tuple[str, int], Path] = {}
     for design, folds in preset.designs.items():
-        for fold, split in enumerate(_splits(table, design, folds, manifest)):
+        for fold, split in enumerate(_splits(together, design, folds, manifest)):
             bins = np.ceil(table["age"] / BIN_YEARS) * BIN_YEARS
             made = table.drop(columns=["manifest", "row", "weight"]).copy().assign(split=split, age_bin=bins)
             path = out / "folds" / f"{design}-{fold}.csv"
@@ -79,7 +81,7 @@ def _every_site_once(table: pd.DataFrame, folds: int) -> list[pd.Series]:
 
     A family counts as one person (see :func:`medssl.data.folds.split_cohort`).
     """
-    whole = pd.Series(groups_of(table), index=table.index)
+    whole = pd.Series(groups_of(table, copies=True), index=table.index)
     sizes = whole.groupby(table["site"]).nunique().sort_values(ascending=False, kind="stable")
     if len(sizes) < folds + 1:
         raise UserError(f"{len(sizes)} sites cannot be held out in {folds} groups; lower the number of folds")

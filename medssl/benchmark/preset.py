@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from medssl.config import config_file, load_recipe, read_yaml
+from medssl.checks import Count, Fraction, Processes, Seed, Spacing, nearest
+from medssl.config import config_file, explain, load_recipe, read_yaml
 from medssl.documents.names import is_file, refuse_same, safe_name
 from medssl.errors import RecipeError, UserError
-from medssl.training.options import Count
 
 FAIR = " + FairKL"
 KNOWN = ("synthetic", "roi", "full")
@@ -29,9 +29,9 @@ class Synthetic(_Strict):
 
     subjects: Count
     sites: Count
-    spacing: float = Field(gt=0)
-    confounding: float = Field(0.0, ge=0, le=1)
-    seed: int = Field(0, ge=0)
+    spacing: Spacing
+    confounding: Fraction = 0.0
+    seed: Seed = 0
 
 
 class Quick(_Strict):
@@ -68,7 +68,7 @@ class Preset(_Strict):
     designs: dict[str, Count]
     seeds: Count = 3
     design_seeds: dict[str, Count] = {}
-    jobs: Count | None = None
+    jobs: Processes | None = None
     quick: Quick
 
     def reduced(self) -> Preset:
@@ -142,12 +142,11 @@ def load_preset(name: str) -> Preset:
     path = Path(name) if is_file(name) else config_file("benchmark", f"openbhb-{name}")
     if path is None:
         raise RecipeError(f"there is no benchmark preset '{name}'; known: {', '.join(KNOWN)}, or a YAML file")
+    content = read_yaml(path)
     try:
-        preset = Preset.model_validate(read_yaml(path))
+        preset = Preset.model_validate(content)
     except ValidationError as problem:
-        first = problem.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise RecipeError(f"{path}: '{where}': {first['msg'][0].lower()}{first['msg'][1:]}") from None
+        raise RecipeError(f"{path}: {explain(problem, content, Preset)}") from None
     _refuse_names(preset, str(path))
     named = {
         "regularised": preset.regularised,
@@ -158,10 +157,10 @@ def load_preset(name: str) -> Preset:
     for key, names in named.items():
         for one in names:
             if one not in preset.rows:
-                raise RecipeError(f"{path}: {key} names '{one}', which is no row; rows: {', '.join(preset.rows)}")
+                raise RecipeError(f"{path}: {key} names '{one}', which is no row; {nearest(one, preset.rows)}")
     for one in (*preset.quick.encoders, *preset.only):
         if one not in preset.encoders:
-            raise RecipeError(f"{path}: '{one}' is no encoder; encoders: {', '.join(preset.encoders)}")
+            raise RecipeError(f"{path}: '{one}' is no encoder; {nearest(one, preset.encoders)}")
     for design in (*preset.designs, *preset.quick.designs, *preset.design_seeds):
         if design not in DESIGNS or design not in preset.designs:
             raise RecipeError(f"{path}: design '{design}' must be one of {', '.join(DESIGNS)}, and stand in designs")

@@ -18,22 +18,24 @@ from medssl.benchmark.figure import trade_off
 from medssl.benchmark.folds import fold_manifests
 from medssl.benchmark.preset import Cell, Preset, cells, load_preset
 from medssl.benchmark.processes import spread
+from medssl.checks import Count, Flag, Processes, checked
 from medssl.errors import UserError
 from medssl.files import exclusive, make_folder, write_atomic
 from medssl.report.figures import save_figure
 from medssl.training.run import origin
 
 
+@checked
 def benchmark(
     preset: str,
     out: str | Path,
     *,
     data: str | Path | None = None,
     columns: Sequence[str] = (),
-    quick: bool = False,
-    seeds: int | None = None,
-    jobs: int | None = None,
-    progress: bool = True,
+    quick: Flag = False,
+    seeds: Count | None = None,
+    jobs: Processes | None = None,
+    progress: Flag = True,
 ) -> dict[str, Any]:
     """Run or continue a benchmark; writes OUT/benchmark.json, .md and one figure per design, returns the record.
 

@@ -140,11 +140,12 @@ def split(
       medssl cohort split manifest.csv -o split.csv --group Family_ID
     """
     from medssl.data.cohorts.tables import COLUMNS, read_table, write_manifest
+    from medssl.data.copies import same_files
     from medssl.data.folds import split_cohort, split_notes
     from medssl.data.groups import with_family
     from medssl.data.manifest import Cohort
     from medssl.data.manifest_file import known_name
-    from medssl.tables.people import group_column
+    from medssl.tables.people import COPY, group_column
 
     free_to_write(out, overwrite)
     cohort = Cohort.read(manifest, images=False)
@@ -156,7 +157,9 @@ def split(
     if group is not None:
         table = with_family(table, group, list(given.columns), str(manifest))
         given["family"] = given[group].to_numpy()
-    table = table.assign(split=split_cohort(table, sites, external_fraction, internal_fraction, seed=seed))
+    labels = same_files(table["image"].tolist())
+    kept = table.assign(**{COPY: labels})
+    table = table.assign(split=split_cohort(kept, sites, external_fraction, internal_fraction, seed=seed))
     for name in given.columns:
         if name == "image" or name.startswith("image_") or (name == "mask" and table[name].dtype == object):
             given[name] = table[name].to_numpy()
@@ -173,6 +176,11 @@ def split(
             typer.echo(f"{label}: {len(rows)} scans, {rows['subject'].nunique()} subjects; sites: {places}")
     if group not in (None, "family"):
         typer.echo(f"note: the column {group} was copied to the column family, which keeps its people on one side")
+    if several := len(labels) - labels.count(""):
+        typer.echo(
+            f"note: {several} rows name files of the same content as others, and stay on their side; `medssl cohort "
+            f"check {manifest}` names them"
+        )
     for note in split_notes(table, external_fraction if sites is None else None):
         typer.echo(f"note: {note}")
     typer.echo(f"written: {written}")
@@ -197,37 +205,41 @@ def cache(
     ),
     dtype: str = typer.Option("float32", help="Type of the entries: float32, or float16 for half the space."),
     workers: int | None = typer.Option(None, min=1, help="Processes; default all cores."),
+    verify: bool = typer.Option(False, "--verify", help="First read every entry that is there, and mend damaged ones."),
     prune: bool = typer.Option(False, "--prune", help="Then delete every entry that these scans do not need."),
     quiet: bool = typer.Option(False, "--quiet", help="No progress bar."),
 ) -> None:
     """Preprocess the scans of a manifest into the cache, so that training starts at once.
 
-    Entries are addressed by file and preprocessing: a changed scan or option never reads an old entry.
+    Entries are addressed by file and preprocessing: a changed scan or option never reads an old entry. Each carries a
+    checksum, which is compared whenever a training or an embedding first reads it.
 
     \b
     Examples:
       medssl cohort cache manifest.csv --spacing 4 --shape 40,48,40
+      medssl cohort cache manifest.csv --spacing 4 --shape 40,48,40 --verify
       medssl cohort cache manifest.csv --spacing 2 --cache /scratch/medssl --prune
     """
     from medssl.data.cache import VolumeCache
     from medssl.data.manifest import Cohort
     from medssl.data.preprocess import Preprocessing
 
-    prep = Preprocessing(
-        spacing=three(spacing, float, "--spacing"),
-        shape=three(shape, int, "--shape"),
-        intensity=intensity,
-        mask=mask,
-        nan=nan,
-    )
+    options = {"intensity": intensity, "mask": mask, "nan": nan}
+    size = {"spacing": three(spacing, float, "--spacing"), "shape": three(shape, int, "--shape")}
+    prep = Preprocessing.from_dict(size | options)
     cohort = Cohort.read([str(path) for path in manifest])
     store = VolumeCache(folder, dtype=dtype)
     rows = cohort.rows()
     images = cohort.files(rows, tuple(name.strip() for name in columns.split(",")))
+    if verify:
+        damaged = store.drop_damaged(store.keys(images, prep), workers, progress=not quiet)
+        for entry, wrong in damaged.items():
+            typer.echo(f"{entry} had {wrong} and is built again")
+        typer.echo(f"{len(damaged)} damaged entries found")
     counts = store.build(images, prep, workers=workers, progress=not quiet, where=cohort.names(rows))
     typer.echo(f"{counts.built} entries built, {counts.present} were there, in {store.root}")
     if prune:
-        gone = store.prune({store.key(files, prep) for files in images})
+        gone = store.prune(set(store.keys(images, prep)))
         typer.echo(f"{gone.entries} other entries deleted, {gone.bytes / 1e6:.1f} MB freed")
     usage = store.usage()
     typer.echo(f"the cache holds {usage.entries} entries, {usage.bytes / 1e6:.1f} MB")

@@ -40,11 +40,13 @@ def _card(name: str, as_json: bool) -> None:
     import json
 
     from medssl.catalog import entry
+    from medssl.checks import declared, describe
     from medssl.config import recipe_path
 
     found = entry(name)
     recipe = recipe_path(name).read_text(encoding="utf-8")
     arguments = {k: None if p.default is p.empty else p.default for k, p in found.arguments().items()}
+    ranges = {key: describe(kind) for key, kind in declared(found.load()).items() if key in arguments}
     card = {
         "name": name,
         "family": found.family,
@@ -54,6 +56,7 @@ def _card(name: str, as_json: bool) -> None:
         "views": found.load().views,
         "fixed": dict(found.fixed),
         "arguments": arguments,
+        "ranges": ranges,
         "description": inspect.getdoc(found.load()),
         "recipe": recipe,
     }
@@ -63,5 +66,5 @@ def _card(name: str, as_json: bool) -> None:
     typer.echo(f"{name} ({found.family}): {found.line}\n{found.paper}\n\n{card['description']}")
     typer.echo("\nArguments (method.*):")
     for key, value in arguments.items():
-        typer.echo(f"  {key} = {value}")
+        typer.echo(f"  {key} = {json.dumps(value)}: {ranges[key]}")
     typer.echo(f"\nRecipe ({recipe_path(name)}):\n\n{recipe}")

@@ -90,13 +90,13 @@ def embed(
         sources,
         out,
         projection=projection,
-        device=device,
+        device=device,  # type: ignore[arg-type]  # checked there
         cache=cache,
         batch=batch,
         workers=workers,
         progress=not quiet,
         strict=strict,
-        on_error=on_error,
+        on_error=on_error,  # type: ignore[arg-type]  # checked there
     )
     typer.echo(
         f"{len(table)} scans x {table.values.shape[1]} features -> {out or stages.features_path(run, projection)}"
@@ -137,8 +137,8 @@ def score(
         resamples=resamples,
         references=references,
         prefix=prefix,
-        harmonize=harmonize,
-        unseen=unseen,
+        harmonize=harmonize,  # type: ignore[arg-type]  # checked there
+        unseen=unseen,  # type: ignore[arg-type]  # checked there
         progress=not quiet,
     )
     typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else result.markdown())

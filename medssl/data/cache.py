@@ -2,39 +2,33 @@
 
 An entry is named by what it was made from (every file's path, size and time of change, the preprocessing recipe
 and its version, the type of its numbers), so a changed scan or recipe is another entry and a stale one is never read.
+It carries checksums (``entry_file``): one whose bytes changed is noticed when it is first read, said, and built again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.lib import format as npy
 
-from medssl.data.entries import (
-    DTYPES,
-    BuildCounts,
-    CacheUsage,
-    by,
-    few_bad,
-    layout,
-    memory_map,
-    same_shape,
-    usual_shape,
-)
-from medssl.data.parts import content_digest, is_grid
+from medssl.data.cache_folder import cache_usage, faults, prune_cache, repaired
+from medssl.data.entries import BuildCounts, CacheUsage, by, few_bad, same_shape, usual_shape
+from medssl.data.entry_file import DTYPES, Layout, fault, header_fault, layout, memory_map, write_entry
+from medssl.data.parts import content_crc, content_digest, is_grid
 from medssl.data.pool import in_order
 from medssl.data.preprocess import Preprocessing
 from medssl.data.reference import Stamps, parse, stamp
 from medssl.data.volume import read_header, read_volume
-from medssl.errors import UserError, VolumeError
-from medssl.files import TEMPORARY_SUFFIX, is_abandoned, write_atomic
+from medssl.errors import ScanWarning, UserError, VolumeError
+from medssl.files import write_atomic
 
 Images = tuple[Path | str, ...]
 _REMEDY = "point $MEDSSL_CACHE (data.cache) to another disk"
@@ -42,11 +36,15 @@ _HALF_MOST = float(np.finfo(np.float16).max)
 
 
 class Prepared(NamedTuple):
-    """Keys of scans that are all in the cache, in their order, and their common shape (C, D, H, W)."""
+    """Keys of scans that are all in the cache, in their order, and their common shape (C, D, H, W).
+
+    sources: CRC-32 of the files that each entry was made from.
+    """
 
     keys: list[str]
     shape: tuple[int, int, int, int]
     counts: BuildCounts
+    sources: list[int]
 
 
 @dataclass(frozen=True, init=False)
@@ -75,6 +73,14 @@ class VolumeCache:
         """sha256 hex of the files' identities and the recipe. Errors: VolumeError where a file is absent."""
         return self._key(images, self._recipe(prep), Stamps())
 
+    def keys(self, images: Iterable[Sequence[Path | str]], prep: Preprocessing) -> list[str]:
+        """``key`` of many scans; those of which a file is absent are left out."""
+        recipe, stamps, keys = self._recipe(prep), Stamps(), []
+        for group in images:
+            with suppress(VolumeError):
+                keys.append(self._key(group, recipe, stamps))
+        return keys
+
     def _recipe(self, prep: Preprocessing) -> str:
         return prep.digest + ("" if self.dtype == "float32" else f" {self.dtype}")
 
@@ -89,16 +95,19 @@ class VolumeCache:
     def load(self, images: Sequence[Path | str], prep: Preprocessing) -> np.ndarray:
         """The preprocessed scan as read-only memory map (C, D, H, W) of ``dtype``; several files are its channels.
 
-        An absent or damaged entry is built first. Errors: VolumeError naming the file, UserError (no space left).
+        An absent or damaged entry is built first (a damaged one with a ScanWarning).
+        Errors: VolumeError naming the file, UserError (no space left, or damaged again at once).
         """
         entry = self.path(self.key(images, prep))
         stored = memory_map(entry, self.dtype)
         if stored is None:
+            if wrong := fault(entry, self.dtype):
+                warnings.warn(repaired({entry: (wrong, str(images[0]))}), ScanWarning, stacklevel=2)
             self._write(images, prep)
             entry = self.path(self.key(images, prep))
             stored = memory_map(entry, self.dtype)
         if stored is None:
-            raise UserError(f"{entry} was removed while it was read; leave the cache alone while it is used, run again")
+            raise UserError(lost(entry, fault(entry, self.dtype)))
         return stored
 
     def build(
@@ -110,6 +119,8 @@ class VolumeCache:
         where: Sequence[str] | None = None,
     ) -> BuildCounts:
         """Write the missing or damaged entries of many scans; what is there already is skipped.
+
+        Damage is seen in header and length here, in the numbers when they are read (or by ``drop_damaged``).
 
         workers: processes, None for one per processor, 0 or 1 for none. progress: bar on stderr if that is a
         terminal. where: what messages call each scan. All scans are tried before bad ones are reported.
@@ -137,20 +148,23 @@ class VolumeCache:
         """
         scans = [tuple(group) for group in images]
         names = where if where is not None else [""] * len(scans)
-        shapes: dict[str, tuple[int, int, int, int]] = {}
-        counts, keys = self._filled(scans, prep, workers, progress, names, shapes, stamps or Stamps(), failed)
-        for key in dict.fromkeys(keys).keys() - shapes.keys():
+        layouts: dict[str, Layout] = {}
+        counts, keys = self._filled(scans, prep, workers, progress, names, layouts, stamps or Stamps(), failed)
+        for key in dict.fromkeys(keys).keys() - layouts.keys():
             found = layout(self.path(key), self.dtype)
             if found is None:
-                raise UserError(f"{self.path(key)} was removed meanwhile; leave the cache alone while it is used")
-            shapes[key] = found.shape
+                raise UserError(lost(self.path(key), header_fault(self.path(key), self.dtype)))
+            layouts[key] = found
+        shapes = [layouts[key].shape for key in keys]
         said = where if where is not None else [str(group[0]) for group in scans]
         if failed is not None:
             good = [k for k in range(len(scans)) if k not in failed]
-            usual, odd = usual_shape([shapes[key] for key in keys], [scans[k][0] for k in good])
+            usual, odd = usual_shape(shapes, [scans[k][0] for k in good])
             failed.update((good[k], text) for k, text in odd.items())
-            return Prepared([key for k, key in enumerate(keys) if k not in odd], usual, counts)
-        return Prepared(keys, same_shape([shapes[key] for key in keys], said), counts)
+            keys = [key for k, key in enumerate(keys) if k not in odd]
+        else:
+            usual = same_shape(shapes, said)
+        return Prepared(keys, usual, counts, [layouts[key].source for key in keys])
 
     def _filled(
         self,
@@ -159,12 +173,13 @@ class VolumeCache:
         workers: int | None,
         progress: bool,
         names: Sequence[str],
-        shapes: dict[str, tuple[int, int, int, int]],
+        layouts: dict[str, Layout],
         stamps: Stamps,
         failed: dict[int, str] | None = None,
     ) -> tuple[BuildCounts, list[str]]:
-        """``build``, and all keys; ``shapes`` takes the shapes of entries that were there. failed: see ``prepare``."""
+        """``build``, and all keys; ``layouts`` takes those of entries that were there. failed: see ``prepare``."""
         bad: dict[int, str] = {}
+        faulty: dict[Path, tuple[str, str]] = {}
         jobs: dict[str, int] = {}
         recipe, root = self._recipe(prep), str(self.root)
         keys: list[str] = []
@@ -176,13 +191,17 @@ class VolumeCache:
                 keys.append("")
                 continue
             keys.append(key)
-            if key not in jobs and key not in shapes:
+            if key not in jobs and key not in layouts:
                 found = layout(f"{root}/{key[:2]}/{key}.npy", self.dtype)
-                if found is None:
-                    jobs[key] = k
-                else:
-                    shapes[key] = found.shape
-        present = len(shapes)
+                if found is not None:
+                    layouts[key] = found
+                    continue
+                jobs[key] = k
+                if wrong := header_fault(self.path(key), self.dtype):
+                    faulty[self.path(key)] = wrong, str(group[0])
+        present = len(layouts)
+        if faulty:
+            warnings.warn(repaired(faulty), ScanWarning, stacklevel=3)
         order = list(jobs.values())
         try:
             said = in_order(_build_one, [(self, scans[k], prep) for k in order], workers, progress, "caching scans")
@@ -191,15 +210,17 @@ class VolumeCache:
                 f"a process that filled the cache {self.root} was stopped from outside, most often for lack of memory; "
                 "run it again with fewer workers (finished entries are kept)"
             ) from error
-        wrong = {keys[k]: text for k, text in zip(order, said, strict=True) if text}
-        bad |= {k: wrong[key] for k, key in enumerate(keys) if key in wrong and (failed is not None or k == jobs[key])}
+        unusable = {keys[k]: text for k, text in zip(order, said, strict=True) if text}
+        bad |= {
+            k: unusable[key] for k, key in enumerate(keys) if key in unusable and (failed is not None or k == jobs[key])
+        }
         if bad and (failed is None or len(bad) == len(scans)):
             ordered = sorted(bad, key=lambda k: (bool(keys[k]), k))  # what is absent first
             raise VolumeError(few_bad([_named(names[k], bad[k]) for k in ordered], len(scans)))
         if failed is not None:
             failed |= bad
             keys = [key for k, key in enumerate(keys) if k not in bad]
-        return BuildCounts(len(order) - len(wrong), present), keys
+        return BuildCounts(len(order) - len(unusable), present), keys
 
     def common_shape(
         self, images: Iterable[Sequence[Path | str]], prep: Preprocessing, where: Sequence[str] | None = None
@@ -214,30 +235,23 @@ class VolumeCache:
 
     def prune(self, keep: set[str] | None = None) -> CacheUsage:
         """Remove entries whose key is not in ``keep`` (None: all) and what killed processes left; returns what went."""
-        entries = size = temporaries = 0
-        for file in self._files():
-            temporary = file.name.endswith(TEMPORARY_SUFFIX)
-            if not is_abandoned(file) if temporary else keep is not None and file.stem in keep:
-                continue
-            try:
-                size += file.stat().st_size
-                file.unlink()
-            except FileNotFoundError:
-                continue
-            entries, temporaries = entries + (not temporary), temporaries + temporary
-        return CacheUsage(entries, size, temporaries)
+        return prune_cache(self.root, keep)
 
     def usage(self) -> CacheUsage:
         """What the cache holds."""
-        files = [(file, file.stat().st_size) for file in self._files() if file.exists()]
-        temporaries = sum(file.name.endswith(TEMPORARY_SUFFIX) for file, _ in files)
-        return CacheUsage(len(files) - temporaries, sum(size for _, size in files), temporaries)
+        return cache_usage(self.root)
 
-    def _files(self) -> list[Path]:
-        """Entries and temporaries; nothing else below the root is ever touched."""
-        entries = [p for p in self.root.glob("[0-9a-f][0-9a-f]/*.npy") if _is_key(p.stem)]
-        temporaries = list(self.root.glob(f"[0-9a-f][0-9a-f]/.*.npy.*{TEMPORARY_SUFFIX}"))
-        return sorted(entries) + sorted(temporaries)
+    def drop(self, keys: Iterable[str]) -> None:
+        """Remove these entries."""
+        for key in keys:
+            self.path(key).unlink(missing_ok=True)
+
+    def drop_damaged(self, keys: Iterable[str], workers: int | None = None, progress: bool = True) -> dict[Path, str]:
+        """Read these entries, remove those that are not as they were written, and return what was wrong with them."""
+        wrong = faults([self.path(key) for key in dict.fromkeys(keys)], self.dtype, workers, progress)
+        for entry in wrong:
+            entry.unlink(missing_ok=True)
+        return wrong
 
     def _write(self, images: Sequence[Path | str], prep: Preprocessing) -> None:
         """Preprocess a scan and write its entry; a file that changes meanwhile is an error, not an entry."""
@@ -250,6 +264,9 @@ class VolumeCache:
             raise VolumeError(
                 f"the images of one scan have different shapes ({listed}); set preprocessing.spacing and .shape"
             )
+        source = 0
+        for image in images:
+            source = content_crc(Path(image), source)
         if self.key(images, prep) != key:
             raise VolumeError(f"{images[0]} changed while it was read; wait until it is complete and run again")
         x_CDHW = np.ascontiguousarray(np.concatenate(parts), dtype="<f4")
@@ -260,7 +277,7 @@ class VolumeCache:
                     "data.cache_dtype=float32 or preprocessing.intensity=zscore"
                 )
             x_CDHW = x_CDHW.astype("<f2")
-        write_atomic(self.path(key), lambda file: npy.write_array(file, x_CDHW, version=(1, 0)), _REMEDY)
+        write_atomic(self.path(key), lambda file: write_entry(file, x_CDHW, key, source), _REMEDY)
 
     def _shape(self, images: Sequence[Path | str], prep: Preprocessing) -> tuple[int, int, int, int]:
         """Shape of one scan after preprocessing, without reading voxels."""
@@ -292,8 +309,11 @@ def _refuse_no_grid(images: Sequence[Path | str], prep: Preprocessing) -> None:
             )
 
 
-def _is_key(stem: str) -> bool:
-    return len(stem) == 64 and set(stem) <= set("0123456789abcdef")
+def lost(entry: Path, wrong: str) -> str:
+    """What is said of an entry that is absent or damaged right after it was written."""
+    if not wrong:
+        return f"{entry} was removed while it was read; leave the cache alone while it is used, run again"
+    return f"{entry} has {wrong} right after it was written; check the disk, or {_REMEDY}"
 
 
 def _named(name: str, error: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import stat
 import zlib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from medssl.data.check_voxels import absurd, unusable
+from medssl.data.copies import file_mark
 from medssl.data.image_files import NIFTI, data_file, suffix_of
 from medssl.data.parts import sample_bytes
 from medssl.data.pool import in_order
@@ -76,13 +78,13 @@ def _examined(path: Path, deep: bool) -> FileFacts:
     absent = reference.absent()
     if (absent or reference.part) and (reason := _absent(reference, absent)):
         return replace(facts, code="missing-file", text=reason)
-    size = reference.file.stat().st_size
-    if size == 0:
+    state = reference.file.stat()
+    if state.st_size == 0 and stat.S_ISREG(state.st_mode):
         return replace(facts, code="empty", text="is empty (0 bytes); copy it again or drop the row")
     try:
         header = read_header(path)
         voxels = data_file(reference.file)
-        mark = sample_bytes(reference) if reference.part else _mark(voxels, voxels.stat().st_size).encode()
+        mark = sample_bytes(reference) if reference.part else file_mark(voxels).encode()
     except UserError as error:
         if reason := _absent(reference, None):
             return replace(facts, code="missing-file", text=reason)
@@ -134,14 +136,19 @@ def _unreadable(facts: FileFacts, path: Path, error: UserError) -> FileFacts:
 
 def _ends_early(path: Path) -> bool:
     """Whether a gzip stream stops in the middle, or there are fewer bytes than the header promises."""
-    length = 0
+    if suffix_of(path) in _PACK_INSIDE or not path.is_file():
+        return False
+    length, promised = 0, 0
     try:
+        promised = _promised(read_header(path))
         with path.open("rb") as raw:
             packed = raw.read(2) == _GZIP
         with gzip.open(path) if packed else path.open("rb") as stream:
             while block := stream.read(1 << 22):
                 length += len(block)
-        return suffix_of(path) not in _PACK_INSIDE and length < _promised(read_header(path))
+                if promised and length > promised + _SLACK:  # whatever follows, it did not end early
+                    return False
+        return length < promised
     except EOFError:
         return True
     except (OSError, zlib.error, UserError):
@@ -169,19 +176,6 @@ def _length(path: Path) -> tuple[int, bool]:
         packed = stream.read(2) == _GZIP
         size = stream.seek(-4, os.SEEK_END) + 4
         return int.from_bytes(stream.read(4), "little") if packed else size, packed
-
-
-def _mark(path: Path, size: int) -> str:
-    """Checksum and length from the end of a gzip file, or a digest of three blocks of a plain one."""
-    with path.open("rb") as stream:
-        if stream.read(2) == _GZIP and size > 18:
-            stream.seek(-8, os.SEEK_END)
-            return stream.read(8).hex()
-        digest = hashlib.sha256(str(size).encode())
-        for part in (0.3, 0.5, 0.7):
-            stream.seek(int(part * size))
-            digest.update(stream.read(1 << 16))
-    return digest.hexdigest()
 
 
 def _conflict(header: Header, path: Path) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medssl.data.groups import about_families
+from medssl.data.spellings import about_spelling
 from medssl.tables.age_use import RULE
 from medssl.tables.ages import looks_like, possible
 
@@ -45,6 +46,8 @@ def check_table(cohort: Cohort) -> Iterator[Finding]:
     yield from _splits(cohort)
     for row, level, code, text in about_families(cohort):
         yield _about(cohort, row, level, code, text)
+    for line, code, text in about_spelling(cohort):
+        yield replace(_overall(cohort, "warning", code, text), row=line)
     yield from _ages(cohort)
     yield from _sexes(cohort)
     yield from _visits(cohort)

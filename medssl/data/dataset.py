@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_in
 
 from medssl.data.ahead import ahead
 from medssl.data.batches import EpochBatches
-from medssl.data.cache import VolumeCache
+from medssl.data.cache import VolumeCache, lost
 from medssl.data.entries import MappedEntries
+from medssl.data.entry_file import fault
 from medssl.data.preprocess import Preprocessing
 from medssl.data.rooms import Rooms
 from medssl.errors import UserError
@@ -84,7 +85,7 @@ class ScanDataset(Dataset[Item]):
             key = self.cache.key(self.images[row], self.preprocessing)
             x = self.entries.tensor(key)
             if x is None:
-                raise UserError(f"{self.cache.path(key)} was removed while it was read; run again")
+                raise UserError(lost(self.cache.path(key), fault(self.cache.path(key), self.cache.dtype)))
         self.keys[row] = key
         return x if x.dtype == torch.float32 else _large_pages(x.shape).copy_(x)
 

@@ -1,30 +1,20 @@
-"""Entries of the cache as files: what stands in them, and as tensors over memory maps that stay open."""
+"""Entries of the cache as tensors over memory maps that stay open, and what is said of many of them."""
 
 from __future__ import annotations
 
-import io
-import math
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-from numpy.lib import format as npy
-
+from medssl.data.entry_file import is_intact, layout
 from medssl.errors import VolumeError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-DTYPES = {"float32": "<f4", "float16": "<f2"}
-"""Types of entries, and how their files spell them."""
 _LISTED = 10
 """Bad scans that a message names before it only counts."""
-_HEAD = 128
-"""Bytes of the header of every entry: numpy pads to 64, and four numbers never need more."""
 
 
 class BuildCounts(NamedTuple):
@@ -40,57 +30,6 @@ class CacheUsage(NamedTuple):
     entries: int
     bytes: int
     temporaries: int
-
-
-class Layout(NamedTuple):
-    """Shape (C, D, H, W), type and first byte of the values in an entry."""
-
-    shape: tuple[int, int, int, int]
-    dtype: np.dtype
-    offset: int
-
-    @property
-    def end(self) -> int:
-        """Bytes that the file must have."""
-        return self.offset + math.prod(self.shape) * self.dtype.itemsize
-
-
-def layout(entry: Path | str, dtype: str = "float32") -> Layout | None:
-    """What an entry holds; None where it is absent or damaged (another header or length than it must have)."""
-    try:
-        file = os.open(entry, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        try:
-            found = _parsed(os.read(file, _HEAD), DTYPES[dtype])
-            return found if found is not None and os.lseek(file, 0, os.SEEK_END) == found.end else None
-        finally:
-            os.close(file)
-    except OSError:
-        return None
-
-
-@lru_cache(maxsize=256)
-def _parsed(head: bytes, spelled: str) -> Layout | None:
-    """Entries of one cohort have the same header, so it is parsed once."""
-    stream = io.BytesIO(head)
-    try:
-        if npy.read_magic(stream) != (1, 0):
-            return None
-        shape, fortran, dtype = npy.read_array_header_1_0(stream)
-    except ValueError:
-        return None
-    if fortran or dtype != np.dtype(spelled) or len(shape) != 4:
-        return None
-    c, d, h, w = shape
-    return Layout((c, d, h, w), dtype, stream.tell())
-
-
-def memory_map(entry: Path, dtype: str = "float32") -> np.memmap | None:
-    """An entry as read-only memory map; None where it is absent or damaged."""
-    found = layout(entry, dtype)
-    try:
-        return None if found is None else np.memmap(entry, found.dtype, "r", found.offset, found.shape)
-    except (OSError, ValueError):  # removed in between
-        return None
 
 
 def same_shape(shapes: Iterable[tuple[int, int, int, int]], names: Sequence[str]) -> tuple[int, int, int, int]:
@@ -123,9 +62,9 @@ def by(shape: Sequence[int]) -> str:
 class MappedEntries:
     """Entries as tensors over the system's page cache, which all processes share; nothing is copied.
 
-    The last ``most`` maps stay open, so that an entry is opened, checked and paged in once per process. The maps are
-    private: what a caller writes into a tensor never reaches the file, and an entry that was written to is mapped
-    anew when it is asked for again.
+    The last ``most`` maps stay open, so that an entry is opened, checked and paged in once per process: its numbers are
+    compared with its checksum when it is opened, before anybody sees them. The maps are private: what a caller writes
+    into a tensor never reaches the file, and an entry that was written to is mapped anew when it is asked for again.
     """
 
     def __init__(self, path: Callable[[str], Path], dtype: str = "float32", most: int = 8192) -> None:
@@ -160,7 +99,7 @@ class MappedEntries:
             return None
         empty = torch.empty(0, dtype=getattr(torch, self.dtype))
         x = empty.set_(storage, found.offset // found.dtype.itemsize, found.shape)  # type: ignore[call-overload]
-        return x, x._version
+        return (x, x._version) if is_intact(x.numpy(), found) else None
 
 
 def usual_shape(

@@ -56,8 +56,8 @@ def split_cohort(
 ) -> pd.Series:
     """The split of each row: whole sites external_test, then internal_test by subject, the rest train.
 
-    table: columns participant_id or subject, site, family and age where known (years). People of one family, and
-    families that share a person, count as one subject. external_sites: these sites;
+    table: columns participant_id or subject, site, family and age where known (years). People of one family,
+    families that share a person, and people with one scan (scan_digest), count as one subject. external_sites: these;
     None draws sites at random until external_fraction of the subjects is reached as nearly as whole sites
     allow (at least one site, never all; none where there is a single site; [] means none). Rows without a
     site are never external. internal_fraction of the remaining subjects becomes internal_test, drawn evenly
@@ -72,7 +72,7 @@ def split_cohort(
     column = "subject" if "subject" in table.columns else "participant_id"
     if column not in table.columns:
         raise UserError("the table has no column participant_id, so persons cannot be kept on one side")
-    codes, count, first = _codes(groups_of(table))
+    codes, count, first = _codes(groups_of(table, copies=True))
     site = table["site"].fillna("").astype(str).to_numpy() if "site" in table.columns else np.full(len(table), "")
     age = table["age"].to_numpy(dtype=float) if "age" in table.columns else np.full(len(table), np.nan)
     rng = np.random.default_rng((seed, 0x73706C74))
@@ -196,7 +196,9 @@ def challenge_folds(
     if "subject" not in table.columns and "participant_id" not in table.columns:
         raise UserError("the table has no column participant_id, so persons cannot be kept on one side")
     families = [name for name in (group_column(table.columns),) if name]
-    table = table.assign(subject=groups_of(table)).drop(columns=families)  # also linked by rows that are not divided
+    table = table.assign(subject=groups_of(table, copies=True)).drop(
+        columns=families
+    )  # also linked by rows that are not divided
     rows = table.loc[inside].drop(columns=["split"], errors="ignore")
     site = rows["site"].fillna("").astype(str).to_numpy() if "site" in rows.columns else np.full(len(rows), "")
     known = sorted({str(name) for name in site} - {""})

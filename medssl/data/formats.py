@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -21,6 +21,7 @@ from nibabel.arrayproxy import ArrayProxy
 
 from medssl.data.gunzip import MAGIC, MOST, gunzip
 from medssl.data.image_files import SUFFIXES, data_file, is_hidden, other_of_pair, suffix_of
+from medssl.data.regular import refuse_irregular, voxel_files
 from medssl.data.rooms import Rooms
 from medssl.errors import UserError, VolumeError
 from medssl.tables.pointers import stands_in
@@ -55,9 +56,16 @@ def check_file(path: Path, reader: str) -> str:
         raise VolumeError(f"{path} is {what}, not a scan; name the file without the leading dot, or drop the row")
     if suffix not in SUFFIXES:
         raise VolumeError(f"{path} is not a volume file; supported are {', '.join(SUFFIXES)} (convert DICOM first)")
+    refuse_irregular(path)
     other = other_of_pair(path)
     if other is not None:
-        _refuse_absent(other, f"{path} is one file of a pair, and the other one, ")
+        before = f"{path} is one file of a pair, and the other one, "
+        _refuse_absent(other, before)
+        refuse_irregular(other, before)
+    for voxels in voxel_files(path):
+        before = f"{path} names the file of its voxels, and it, "
+        _refuse_absent(voxels, before)
+        refuse_irregular(voxels, before)
     return suffix
 
 
@@ -80,6 +88,10 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
+    except FileNotFoundError as error:
+        raise VolumeError(
+            f"{error.filename or path} vanished while it was read; put it back, or drop the row"
+        ) from error
     except PermissionError as error:
         raise VolumeError(f"{path} may not be read (permission denied); change its permissions") from error
     except EOFError as error:
@@ -136,6 +148,7 @@ def nifti_header(path: Path, check: bool = False) -> Any:
         for kind in (nib.Nifti1Header, nib.Nifti2Header):
             if len(start) >= kind.sizeof_hdr and kind.may_contain_header(start):
                 header = kind(start[: kind.sizeof_hdr], check=False)
+                _refuse_dimensions(header, start, path)
                 _settle_offset(header, path)
                 if check:
                     header.check_fix(logger=_QUIET)
@@ -143,6 +156,16 @@ def nifti_header(path: Path, check: bool = False) -> Any:
                     _walk_extensions(stream, header, path)
                 return header
     raise VolumeError(f"{path} is not a NIfTI file, or its header is corrupt; {AGAIN}")
+
+
+def _refuse_dimensions(header: Any, start: bytes, path: Path) -> None:
+    """Refuse a number of axes that is none, which makes nibabel take the header for one of the other byte order."""
+    order: Literal["little", "big"] = "little" if int.from_bytes(start[:4], "little") == header.sizeof_hdr else "big"
+    if (order == "little") == (header.endianness == "<") or int.from_bytes(start[:4], order) != header.sizeof_hdr:
+        return
+    at, size = (40, 2) if header.sizeof_hdr == 348 else (16, 8)
+    axes = int.from_bytes(start[at : at + size], order, signed=True)
+    raise VolumeError(f"{path} states {axes} axes (dim[0] of its header), but a file has 1 to 7; {AGAIN}")
 
 
 def _settle_offset(header: Any, path: Path) -> None:
@@ -266,12 +289,13 @@ def filled(data_XYZ: np.ndarray, slope: float = 1.0, inter: float = 0.0) -> np.n
 
 def npy_values(path: Path, mmap: bool = False) -> np.ndarray:
     """Array (C, D, H, W) of a ``.npy`` file that holds real numbers of shape (D, H, W) or (C, D, H, W)."""
-    data = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+    data = np.load(path, mmap_mode="r", allow_pickle=False)  # its length is held against the header first
     if data.dtype.kind not in "biuf" or data.ndim not in (3, 4) or data.size == 0:
         raise VolumeError(
             f"{path} holds {data.dtype} values of shape {data.shape}; "
             "save real numbers of shape (D, H, W) or (C, D, H, W)"
         )
+    data = data if mmap else np.array(data)
     return data if data.ndim == 4 else data[None]
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
+from medssl.checks import nearest
+from medssl.data.copies import copies, file_key
 from medssl.data.manifest import Cohort
 from medssl.errors import ManifestError, UserError, count
 from medssl.tables.people import GROUP, families_of, family_name, group_column, groups_of, sizes_of, torn
@@ -20,9 +21,7 @@ def with_family(table: pd.DataFrame, column: str, known: Sequence[str], source: 
     column, for one without any value, and where the manifest has other families already.
     """
     if column not in known:
-        close = difflib.get_close_matches(column, known, n=1, cutoff=0.4)
-        hint = f"did you mean '{close[0]}'?" if close else f"its columns are {', '.join(known)}"
-        raise UserError(f"{source} has no column '{column}' for --group; {hint}")
+        raise UserError(f"{source} has no column '{column}' for --group; {nearest(column, known)}")
     wanted = [family_name(value) for value in table[column].tolist()]
     if not any(wanted):
         raise UserError(f"the column '{column}' of {source} is empty, so --group keeps nobody together; name another")
@@ -39,7 +38,10 @@ def with_family(table: pd.DataFrame, column: str, known: Sequence[str], source: 
 
 
 def refuse_leaks(cohort: Cohort) -> None:
-    """Raise ManifestError where one person, one file, or one family stands on both sides of the split."""
+    """Raise ManifestError where one person, one file, or one family stands on both sides of the split.
+
+    A file counts as one through links of either kind; copies are found by ``medssl.data.leaks``.
+    """
     table = cohort.table[cohort.table["split"] != ""]
     for column, what in (("subject", "person"), ("image", "file")):
         inside = table["split"] == "train"
@@ -62,6 +64,31 @@ def refuse_leaks(cohort: Cohort) -> None:
         raise ManifestError(
             f"{found.linked(*sides)} ({found.rows} such test rows); keep each family on one side (`medssl cohort "
             "split` does), or fill the column dataset where they are different families"
+        )
+    train, test = np.flatnonzero(split == "train"), held_out_rows(cohort)
+    if len(train) and len(test):
+        cells = cohort.table["image"].tolist()
+        marks, others = ([file_key(cells[row]) for row in rows.tolist()] for rows in (train, test))
+        refuse_twins(cohort, train, marks, test, others, "scan is the same file as that")
+
+
+def held_out_rows(cohort: Cohort) -> np.ndarray:
+    """Rows of the test splits."""
+    split = cohort.table["split"].to_numpy()
+    return np.flatnonzero((split != "") & (split != "train"))
+
+
+def refuse_twins(
+    cohort: Cohort, train: np.ndarray, marks: Sequence[str], test: np.ndarray, test_marks: Sequence[str], what: str
+) -> None:
+    """Raise ManifestError where a test row and a training row have one mark. what: ends in "as that"."""
+    pairs = copies(test_marks, marks)
+    if pairs:
+        other, one = int(test[pairs[0][0]]), int(train[pairs[0][1]])
+        raise ManifestError(
+            f"{cohort.where(other)}: its {what} of {cohort.where(one)}, but one is in "
+            f"{cohort.table['split'].iloc[other]} and the other in train ({len(pairs)} such test rows); drop one of "
+            "the two, or put both into one split"
         )
 
 

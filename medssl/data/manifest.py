@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +13,8 @@ from typing import Any, overload
 import numpy as np
 import pandas as pd
 
-from medssl.data.manifest_file import SPLITS, few, read_table, split_name
+from medssl.checks import nearest
+from medssl.data.manifest_file import SPLITS, read_table, split_name
 from medssl.data.reference import Stamps, parse
 from medssl.errors import ManifestError
 from medssl.tables.missing import cell_text
@@ -227,9 +227,7 @@ class Cohort:
     def _known(self, column: str) -> None:
         """Refuse a column that the table lacks, naming the nearest one."""
         if column not in self.table.columns:
-            close = difflib.get_close_matches(column, self.table.columns, n=1, cutoff=0.5)
-            hint = f'did you mean "{close[0]}"?' if close else f"it has {few(list(self.table.columns))}"
-            raise ManifestError(f'{self._names()} has no column "{column}"; {hint}')
+            raise ManifestError(f"{self._names()} has no column '{column}'; {nearest(column, self.table.columns)}")
 
     def _names(self) -> str:
         return ", ".join(self._shown.values()) or "the cohort"

@@ -15,8 +15,10 @@ import numpy as np
 import pandas as pd
 
 from medssl.data.blocks import Block, by, current, read_mask, unmask
+from medssl.data.checksum import crc32, file_crc32
 from medssl.data.formats import reading
-from medssl.data.reference import Reference, parse, why_absent
+from medssl.data.reference import Reference, files_of, parse, why_absent
+from medssl.data.regular import refuse_irregular
 from medssl.data.scan import Header
 from medssl.errors import VolumeError
 from medssl.tables.pointers import stands_in
@@ -87,6 +89,7 @@ def content_digest(image: Path) -> str:
     """sha256 hex of the bytes of a file, or of the values of a part of one."""
     try:
         reference = parse(image)
+        refuse_irregular(reference.file)
         if reference.part:
             return hashlib.sha256(part_bytes(reference)).hexdigest()
         return hashlib.sha256(image.read_bytes()).hexdigest()
@@ -94,6 +97,22 @@ def content_digest(image: Path) -> str:
         raise VolumeError(f"{image} {why_absent(image)}") from error
     except OSError as error:
         raise VolumeError(f"{image} cannot be read ({error.strerror}); correct the path or drop the row") from error
+
+
+def content_crc(image: Path, start: int = 0) -> int:
+    """CRC-32 of the bytes of the files that an image names, or of the values of a part, after ``start``.
+
+    Errors: VolumeError where one cannot be read.
+    """
+    reference = parse(image)
+    if reference.part:
+        return crc32(part_bytes(reference), start)
+    try:
+        for file in files_of(image):
+            start = file_crc32(file, start)
+    except OSError as error:
+        raise VolumeError(f"{image} cannot be read ({error.strerror}); correct the path or drop the row") from error
+    return start
 
 
 def wide_array(path: Path) -> np.memmap:

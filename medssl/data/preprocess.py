@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from medssl.checks import Millimetres, Voxels, check_fields, nearest
 from medssl.data.resample import centred, nonzero_mask, otsu_mask
 from medssl.data.volume import Volume
 from medssl.errors import RecipeError, StaleError, VolumeError
 
 PREPROCESSING_VERSION = 1
 """Grows whenever the same recipe gives other numbers, so that no cache or encoder mixes the two."""
-INTENSITIES = ("zscore", "percentile", "none")
-MASKS = ("nonzero", "otsu", "none")
-NANS = ("error", "zero")
+LARGEST = 2**31
+"""Voxels of one image after preprocessing: more than that (8 GiB) is a mistaken spacing."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +37,16 @@ class Preprocessing:
     Every channel is treated by itself. Errors: RecipeError for other values.
     """
 
-    spacing: tuple[float, float, float] | None = None
-    shape: tuple[int, int, int] | None = None
-    intensity: str = "zscore"
-    mask: str = "nonzero"
-    nan: str = "error"
+    spacing: Millimetres | None = None
+    shape: Voxels | None = None
+    intensity: Literal["zscore", "percentile", "none"] = "zscore"
+    mask: Literal["nonzero", "otsu", "none"] = "nonzero"
+    nan: Literal["error", "zero"] = "error"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "spacing", _triple("spacing", self.spacing, whole=False))
-        object.__setattr__(self, "shape", _triple("shape", self.shape, whole=True))
-        _choice("intensity", self.intensity, INTENSITIES)
-        _choice("mask", self.mask, MASKS)
-        _choice("nan", self.nan, NANS)
+        check_fields(self, "preprocessing", RecipeError)
+        if self.shape is not None:
+            self._refuse_size(self.shape, "preprocessing.shape")
 
     @property
     def version(self) -> int:
@@ -78,7 +75,7 @@ class Preprocessing:
         known = ("spacing", "shape", "intensity", "mask", "nan", "version")
         for key in values:
             if key not in known:
-                raise RecipeError(f'preprocessing has no key "{key}"; {_nearest(str(key), known)}')
+                raise RecipeError(f"preprocessing.{key} is unknown; {nearest(key, known, 'preprocessing.')}")
         given = dict(values)
         version = given.pop("version", PREPROCESSING_VERSION)
         if version != PREPROCESSING_VERSION:
@@ -96,7 +93,13 @@ class Preprocessing:
             max(1, math.floor(n / step + 0.5)) if abs(step - 1) > 1e-3 else int(n)
             for n, step in zip(shape, self._ratio(spacing), strict=True)
         ]
+        self._refuse_size(sizes, "preprocessing.spacing")
         return sizes[0], sizes[1], sizes[2]
+
+    def _refuse_size(self, shape: Sequence[int], key: str) -> None:
+        if math.prod(shape) > LARGEST:
+            size = " x ".join(map(str, shape))
+            raise RecipeError(f"{key} makes images of {size} voxels, which no memory holds; choose a coarser grid")
 
     def apply(self, volume: Volume) -> np.ndarray:
         """Preprocess a scan; returns float32 (C, D, H, W), the same bytes for the same input.
@@ -170,34 +173,5 @@ class Preprocessing:
         return float(low), float(high - low)
 
 
-def _triple(name: str, value: Any, whole: bool) -> tuple[Any, Any, Any] | None:
-    """Three positive numbers, from three or from one."""
-    if value is None:
-        return None
-    rule = "whole numbers of voxels above 0" if whole else "numbers of mm above 0"
-    parts = [value] * 3 if isinstance(value, (int, float, np.number)) else value
-    try:
-        numbers = [float(part) for part in parts]
-    except (TypeError, ValueError):
-        numbers = []
-    good = len(numbers) == 3 and all(math.isfinite(n) and n > 0 and (not whole or n == int(n)) for n in numbers)
-    if not good or isinstance(value, (bool, str)):
-        raise RecipeError(
-            f"preprocessing.{name} is {value!r}, but it must be three {rule} (or one for all axes), or null"
-        )
-    a, b, c = (int(n) for n in numbers) if whole else numbers
-    return a, b, c
-
-
 def _kinds(infinite: int, bad: int) -> str:
     return "NaN" if not infinite else "infinite" if infinite == bad else f"NaN or infinite ({infinite} are infinite)"
-
-
-def _choice(name: str, value: Any, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise RecipeError(f"preprocessing.{name} is {value!r}; {_nearest(str(value), allowed)}")
-
-
-def _nearest(value: str, allowed: Sequence[str]) -> str:
-    close = difflib.get_close_matches(value, allowed, n=1, cutoff=0.5)
-    return (f'did you mean "{close[0]}"? ' if close else "") + f"allowed are {', '.join(allowed)}"

@@ -69,11 +69,13 @@ class Reference:
 class Stamps(dict[str, str]):
     """File -> "path without links, size, time of change [ns]" with tabs between; the system is asked once for each.
 
-    A look-up of a file that is absent raises OSError, RuntimeError or ValueError.
+    A look-up of a file that is absent raises OSError, RuntimeError or ValueError. ``states``: inode and time of the
+    last change of contents or of anything about the file [ns], which no program can set, of the files looked up.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.states: dict[str, str] = {}
         self._folders: dict[str, str] = {}
 
     def __missing__(self, file: str) -> str:
@@ -87,6 +89,7 @@ class Stamps(dict[str, str]):
             if folder not in self._folders:
                 self._folders[folder] = os.path.join(os.path.realpath(folder, strict=True), "")
             real = self._folders[folder] + name
+        self.states[file] = f"{state.st_ino:x}.{state.st_ctime_ns:x}"
         said = self[file] = f"{real}\t{state.st_size}\t{state.st_mtime_ns}"
         return said
 
@@ -103,17 +106,29 @@ def stamp(cell: str | os.PathLike[str], stamps: Stamps) -> str:
 
     Of a detached pair both files count, whichever is named: another header is another scan.
     """
-    files, reference = _named(cell)
-    if files[0].lower().endswith(_PAIR) and (other := other_of_pair(Path(files[0]))) is not None:
-        files = [*files, str(other)]
+    reference = _named(cell)[1]
     said = []
-    for file in files:
+    for file in files_of(cell):
         if not stamps.has(file):
             raise VolumeError(f"{file} {why_absent(file)}")
         said.append(stamps[file])
     if reference is not None and reference.part:
         said.append(f"{reference.part}\t{reference.row}")
     return "\n".join(said)
+
+
+def files_of(cell: str | os.PathLike[str]) -> list[str]:
+    """The files behind a cell: the data, its mask, and the other one of a detached pair."""
+    files, _ = _named(cell)
+    if files[0].lower().endswith(_PAIR) and (other := other_of_pair(Path(files[0]))) is not None:
+        files = [*files, str(other)]
+    return files
+
+
+def state_of(cell: str | os.PathLike[str], stamps: Stamps) -> str:
+    """What changes whenever a file behind a cell is written, replaced, renamed or restored; "" where one is absent."""
+    files = files_of(cell)
+    return " ".join(stamps.states[file] for file in files) if all(stamps.has(file) for file in files) else ""
 
 
 def why_absent(file: str | os.PathLike[str]) -> str:

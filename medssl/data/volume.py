@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,9 +34,11 @@ from medssl.data.formats import (
     storable,
     unpacked,
 )
+from medssl.data.gunzip import MOST
 from medssl.data.image_files import NIFTI, PAIRS, SITK, suffix_of
 from medssl.data.parts import part_header, read_part
 from medssl.data.reference import parse
+from medssl.data.regular import voxel_files
 from medssl.data.scan import Header, Volume
 from medssl.errors import VolumeError
 from medssl.files import write_atomic
@@ -186,6 +189,7 @@ def _read_sitk(path: Path) -> _Raw:
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    _refuse_more_than_fits(path)
     image = sitk.ReadImage(str(path), imageIO=_sitk_io(path))
     if "complex" in image.GetPixelIDTypeAsString():
         raise VolumeError(f"{path} holds complex values; convert it to a scalar intensity image")
@@ -198,6 +202,17 @@ def _read_sitk(path: Path) -> _Raw:
     if components > 1:
         data = data.reshape(*data.shape[:3], *([1] if len(axes) == 3 else data.shape[3:-1]), components)
     return _Raw(spatial(data, path), _sitk_mm(path, _sitk_affine(image, image.GetDimension())))
+
+
+def _refuse_more_than_fits(path: Path) -> None:
+    """Refuse a header that states more voxels than its files could hold, packed, before memory is asked for."""
+    if suffix_of(path) not in SITK:
+        return
+    header = _sitk_header(path)
+    needed = math.prod(header.shape) * np.dtype(header.dtype).itemsize
+    size = sum(file.stat().st_size for file in (path, *voxel_files(path)))
+    if size * MOST < needed:
+        raise VolumeError(f"{path} is truncated ({size} bytes for {needed} bytes of voxels); {AGAIN}")
 
 
 def _sitk_io(path: Path) -> str:

@@ -84,9 +84,9 @@ def _refuse_long(content: bytes | str, where: str) -> None:
         raise RecipeError(f"{where} is longer than {LARGEST_BYTES >> 10} KiB, which no recipe needs; shorten it")
 
 
-def to_yaml(content: Any) -> str:
+def to_yaml(content: Any, width: int = 80) -> str:
     """Plain values as YAML, keys in their order."""
-    return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+    return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=width))
 
 
 class _Refused(yaml.MarkedYAMLError):

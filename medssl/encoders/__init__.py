@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from medssl.checks import Count, Listed, check, check_arguments, declared, nearest, short
 from medssl.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ ENCODERS: dict[str, str] = {
 }
 """Name -> one line. Sizes are those of the defaults."""
 
+Shape = Annotated[Sequence[Count], Listed(1, 3)]
+"""(D, H, W), or the number of values of a row of a table."""
 _FILES = {
     "alexnet3d": "alexnet",
     "densenet121": "densenet",
@@ -34,13 +37,8 @@ _FILES = {
 
 
 def _maker(name: str) -> Callable[..., Encoder]:
-    from medssl.heads.blocks import nearest
-
     if name not in ENCODERS:
-        raise RecipeError(
-            f"encoder {name!r} is unknown; did you mean {nearest(name, ENCODERS)!r}? "
-            f"There are {', '.join(sorted(ENCODERS))}"
-        )
+        raise RecipeError(f"encoder.name is {short(name)}, which is unknown; {nearest(name, ENCODERS)}")
     maker: Callable[..., Encoder] = getattr(import_module(f"medssl.encoders.{_FILES[name]}"), name)
     return maker
 
@@ -49,6 +47,11 @@ def encoder_arguments(name: str) -> dict[str, Any]:
     """The arguments that an encoder takes beside in_channels and shape, with their defaults."""
     parameters = inspect.signature(_maker(name)).parameters
     return {k: p.default for k, p in parameters.items() if k not in ("in_channels", "shape")}
+
+
+def check_encoder(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of an encoder in the types that it declares; RecipeError for an unknown one or one out of range."""
+    return check_arguments("encoder", name, declared(_maker(name)), arguments, RecipeError)
 
 
 def _plain(value: Any) -> Any:
@@ -70,18 +73,11 @@ def build_encoder(
     >>> build_encoder("resnet18", width=4, depth=[1, 1, 1], norm="group").dim
     16
     """
-    from medssl.heads.blocks import nearest, whole
-
-    maker, known = _maker(name), encoder_arguments(name)
-    for key in arguments:
-        if key not in known:
-            raise RecipeError(
-                f"encoder {name!r} has no argument {key!r}; did you mean {nearest(key, known)!r}? "
-                f"It takes {', '.join(known)}"
-            )
-    whole("in_channels", in_channels)
+    check("in_channels", in_channels, Count, RecipeError)
     size = shape if shape is None or isinstance(shape, Sequence) else (shape,)
-    encoder = maker(in_channels, size, **arguments)
+    check("shape", size, Shape | None, RecipeError)
+    known = encoder_arguments(name)
+    encoder = _maker(name)(in_channels, size, **check_encoder(name, known | arguments))
     encoder.spec = {
         "name": name,
         "in_channels": in_channels,
@@ -91,4 +87,4 @@ def build_encoder(
     return encoder
 
 
-__all__ = ["ENCODERS", "build_encoder", "encoder_arguments"]
+__all__ = ["ENCODERS", "build_encoder", "check_encoder", "encoder_arguments"]

@@ -7,8 +7,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from medssl.checks import Width
 from medssl.encoders.base import Encoder, init_cnn_
-from medssl.heads.blocks import NORMS, choice, norm_3d, whole
+from medssl.heads.blocks import Norm3d, norm_3d
 from medssl.types import Features
 
 
@@ -16,8 +17,7 @@ class AlexNet3D(Encoder):
     """Five convolutions with two coarse max-poolings, then the maximum over voxels; see ``alexnet3d``."""
 
     def __init__(self, in_channels: int, shape: Sequence[int] | None, width: int, norm: str) -> None:
-        choice("norm", norm, NORMS)
-        w = whole("width", width)
+        w = width
         super().__init__(in_channels, 2 * w, shape, smallest=35 if norm == "instance" else 17)
         layers: list[nn.Module] = []
         widths = (in_channels, w, 2 * w, 3 * w, 3 * w, 2 * w)
@@ -37,7 +37,7 @@ class AlexNet3D(Encoder):
         return Features(map_NE.amax((2, 3, 4)), map_NE)
 
 
-def alexnet3d(in_channels: int, shape: Sequence[int] | None, *, width: int = 64, norm: str = "batch") -> AlexNet3D:
+def alexnet3d(in_channels: int, shape: Sequence[int] | None, *, width: Width = 64, norm: Norm3d = "batch") -> AlexNet3D:
     """AlexNet in 3D: convolutions of 64, 128, 192, 192, 128 channels (5^3 of stride 2, then 3^3), 128 features.
 
     Max-pooling 3^3 of stride 3 follows the first two, a global maximum the last. Against the published network

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from medssl.checks import Grid, check
 from medssl.errors import RecipeError, UserError
-from medssl.heads.blocks import NORMS, choice, groups_of, wholes
+from medssl.heads.blocks import groups_of
 
 
 def mean_over_voxels(map_NE: Tensor) -> Tensor:
@@ -39,13 +40,13 @@ class Encoder(nn.Module):
         self.smallest = (smallest,) * 3 if isinstance(smallest, int) else tuple(smallest)
         self.spec: dict[str, Any] = {}
         if shape is not None:
-            self._check_size(wholes("shape", shape, (3,)))
+            self._check_size(check("shape", shape, Grid, RecipeError))
 
     def _check_size(self, shape: Sequence[int]) -> None:
         if any(s < least for s, least in zip(shape, self.smallest, strict=True)):
             raise RecipeError(
                 f"{type(self).__name__} needs volumes of at least {self.smallest} voxels, but got {tuple(shape)}; "
-                "use a finer spacing, a larger shape, fewer stages (depth) or stem: small"
+                "set a larger data.preprocessing.shape, fewer stages (encoder.depth), or encoder.stem=small"
             )
 
     def check(self, x: Tensor) -> None:
@@ -66,7 +67,6 @@ class Encoder(nn.Module):
 
 def norm_name(kind: str, channels: Iterable[int]) -> str | tuple[str, dict[str, Any]]:
     """The norm as MONAI names it, one setting for layers of all these widths (groups must divide each)."""
-    choice("norm", kind, NORMS)
     if kind == "group":
         return "group", {"num_groups": groups_of(*channels)}
     return ("instance", {"affine": True}) if kind == "instance" else kind

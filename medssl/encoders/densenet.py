@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
 from monai.networks.nets.densenet import DenseNet as MonaiDenseNet
 from torch import Tensor, nn
 
+from medssl.checks import Depth, Interval, Listed, Width
 from medssl.encoders.base import Encoder, init_cnn_, mean_over_voxels, norm_name
-from medssl.encoders.resnet import STEMS
-from medssl.heads.blocks import NORMS, choice, norm_3d, whole, wholes
+from medssl.encoders.resnet import Stem, Stride
+from medssl.heads.blocks import Norm3d, norm_3d
 from medssl.types import Features
-
-FINALS = ("none", "relu", "norm")
 
 
 def _channels(width: int, growth: int, depth: Sequence[int]) -> list[int]:
@@ -40,11 +40,9 @@ class DenseNet(Encoder):
         stem_stride: int,
         final: str,
     ) -> None:
-        blocks = wholes("depth", depth)
-        choice("norm", norm, NORMS), choice("stem", stem, STEMS)
-        channels = _channels(whole("width", width, 2), whole("growth", growth), blocks)
-        stride = whole("stem_stride", stem_stride) * (2 if stem == "imagenet" else 1)
-        coarse = 2 ** (len(blocks) - 1) * (2 if norm == "instance" else 1)
+        channels = _channels(width, growth, depth)
+        stride = stem_stride * (2 if stem == "imagenet" else 1)
+        coarse = 2 ** (len(depth) - 1) * (2 if norm == "instance" else 1)
         super().__init__(in_channels, channels[-1], shape, smallest=stride * (coarse - 1) + 1)
         net = MonaiDenseNet(
             spatial_dims=3,
@@ -52,7 +50,7 @@ class DenseNet(Encoder):
             out_channels=1,
             init_features=width,
             growth_rate=growth,
-            block_config=blocks,
+            block_config=tuple(depth),
             norm=norm_name(norm, channels),
         )
         self.features: nn.Sequential = net.features
@@ -60,7 +58,7 @@ class DenseNet(Encoder):
         self.features.conv0 = nn.Conv3d(in_channels, width, kernel, stride=stem_stride, padding=kernel // 2, bias=False)
         if stem == "small":
             self.features.pool0 = nn.Identity()
-        self.final = choice("final", final, FINALS)
+        self.final = final
         self.features.norm5 = norm_3d(norm, self.dim) if final == "norm" else nn.Identity()
         init_cnn_(self)
 
@@ -77,13 +75,13 @@ def densenet121(
     in_channels: int,
     shape: Sequence[int] | None,
     *,
-    width: int = 64,
-    growth: int = 32,
-    depth: Sequence[int] = (6, 12, 24, 16),
-    norm: str = "batch",
-    stem: str = "imagenet",
-    stem_stride: int = 2,
-    final: str = "none",
+    width: Annotated[int, Interval(2, 16384)] = 64,
+    growth: Width = 32,
+    depth: Annotated[Sequence[Depth], Listed(1, 8)] = (6, 12, 24, 16),
+    norm: Norm3d = "batch",
+    stem: Stem = "imagenet",
+    stem_stride: Stride = 2,
+    final: Literal["none", "relu", "norm"] = "none",
 ) -> DenseNet:
     """DenseNet-121 in 3D; the defaults are the published encoder: 1024 features, 11,240,576 parameters.
 

@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from medssl.checks import Sizes
 from medssl.encoders.base import Encoder
 from medssl.errors import RecipeError
-from medssl.heads.blocks import wholes
-from medssl.heads.mlp import MLP
+from medssl.heads.mlp import MLP, Act, Norm
 from medssl.types import Features
 
 
@@ -21,14 +21,13 @@ class VectorEncoder(Encoder):
     provides: ClassVar[frozenset[str]] = frozenset({"pooled"})
 
     def __init__(
-        self, in_channels: int, shape: Sequence[int] | None, hidden: Sequence[int], norm: str, act: str
+        self, in_channels: int, shape: Sequence[int] | None, hidden: Sequence[int], norm: Norm, act: Act
     ) -> None:
         if shape is None:
             raise RecipeError("encoder mlp needs shape: the number of values per scan, or its (D, H, W)")
-        sizes = wholes("hidden", hidden)
-        super().__init__(in_channels, sizes[-1])
-        self.values = in_channels * math.prod(wholes("shape", shape, (1, 3)))
-        self.net = MLP((self.values, *sizes), norm=norm, act=act)
+        super().__init__(in_channels, hidden[-1])
+        self.values = in_channels * math.prod(shape)
+        self.net = MLP((self.values, *hidden), norm=norm, act=act)
 
     def forward(self, x: Tensor) -> Features:
         """(N, C, D, H, W) or (N, F) -> pooled (N, E)."""
@@ -45,9 +44,9 @@ def mlp(
     in_channels: int,
     shape: Sequence[int] | None,
     *,
-    hidden: Sequence[int] = (512, 256),
-    norm: str = "batch",
-    act: str = "relu",
+    hidden: Sizes = (512, 256),
+    norm: Norm = "batch",
+    act: Act = "relu",
 ) -> VectorEncoder:
     """Perceptron on shape (a number of values, or D, H, W) times in_channels inputs; bring them to unit scale first.
 

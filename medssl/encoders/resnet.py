@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 from monai.networks.nets.resnet import ResNetBlock, ResNetBottleneck
 from torch import Tensor, nn
 
+from medssl.checks import Depth, Interval, Listed, Width
 from medssl.encoders.base import Encoder, init_cnn_, mean_over_voxels, norm_name
-from medssl.heads.blocks import choice, norm_3d, whole, wholes
+from medssl.heads.blocks import Norm3d, norm_3d
 from medssl.types import Features
 
-STEMS = ("imagenet", "small")
+Stem = Literal["imagenet", "small"]
+Stride = Annotated[int, Interval(1, 8)]
+Stages = Annotated[Sequence[Depth], Listed(1, 4)]
 
 
 def stem_3d(stem: str, stride: int, in_channels: int, width: int, norm: str) -> nn.Sequential:
@@ -19,9 +23,8 @@ def stem_3d(stem: str, stride: int, in_channels: int, width: int, norm: str) -> 
 
     stride is the first convolution's. The small stem keeps detail in coarse volumes (4 mm, about 40^3).
     """
-    choice("stem", stem, STEMS)
     kernel = 7 if stem == "imagenet" else 3
-    conv = nn.Conv3d(in_channels, width, kernel, stride=whole("stem_stride", stride), padding=kernel // 2, bias=False)
+    conv = nn.Conv3d(in_channels, width, kernel, stride=stride, padding=kernel // 2, bias=False)
     layers = [conv, norm_3d(norm, width), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers, *([nn.MaxPool3d(3, stride=2, padding=1)] if stem == "imagenet" else []))
 
@@ -63,15 +66,13 @@ class ResNet(Encoder):
         stem: str,
         stem_stride: int,
     ) -> None:
-        counts = wholes("depth", depth, (1, 2, 3, 4))
-        norm_name(norm, (whole("width", width),))
         first = stem_3d(stem, stem_stride, in_channels, width, norm)
-        total = stem_stride * (2 if stem == "imagenet" else 1) * 2 ** (len(counts) - 1)
-        dim = width * 2 ** (len(counts) - 1) * block.expansion
+        total = stem_stride * (2 if stem == "imagenet" else 1) * 2 ** (len(depth) - 1)
+        dim = width * 2 ** (len(depth) - 1) * block.expansion
         super().__init__(in_channels, dim, shape, smallest=total + 1 if norm == "instance" else max(2, total // 2))
         self.stem = first
         stages, inp = [], width
-        for i, count in enumerate(counts):
+        for i, count in enumerate(depth):
             stages.append(_stage(block, inp, width * 2**i, count, 1 if i == 0 else 2, norm))
             inp = width * 2**i * block.expansion
         self.stages = nn.Sequential(*stages)
@@ -88,11 +89,11 @@ def resnet18(
     in_channels: int,
     shape: Sequence[int] | None,
     *,
-    width: int = 64,
-    depth: Sequence[int] = (2, 2, 2, 2),
-    norm: str = "batch",
-    stem: str = "imagenet",
-    stem_stride: int = 2,
+    width: Width = 64,
+    depth: Stages = (2, 2, 2, 2),
+    norm: Norm3d = "batch",
+    stem: Stem = "imagenet",
+    stem_stride: Stride = 2,
 ) -> ResNet:
     """ResNet-18 in 3D: width 64 gives 64, 128, 256, 512 channels and the 512-d encoder of the ISBI 2023 study.
 
@@ -106,11 +107,11 @@ def resnet50(
     in_channels: int,
     shape: Sequence[int] | None,
     *,
-    width: int = 64,
-    depth: Sequence[int] = (3, 4, 6, 3),
-    norm: str = "batch",
-    stem: str = "imagenet",
-    stem_stride: int = 2,
+    width: Width = 64,
+    depth: Stages = (3, 4, 6, 3),
+    norm: Norm3d = "batch",
+    stem: Stem = "imagenet",
+    stem_stride: Stride = 2,
 ) -> ResNet:
     """ResNet-50 in 3D: bottleneck blocks, which leave with four times their width; 2048-d at width 64.
 

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from medssl.checks import Depth, Flag, Grid, Heads, Interval, Share, Voxels, Width, check
 from medssl.encoders.base import Encoder
 from medssl.errors import RecipeError
-from medssl.heads.blocks import (
-    TransformerBlock,
-    flag,
-    init_transformer_,
-    share,
-    sincos_positions,
-    whole,
-    wholes,
-)
+from medssl.heads.blocks import TransformerBlock, init_transformer_, sincos_positions
 from medssl.types import Features
 
 
@@ -38,7 +31,7 @@ class ViT(Encoder):
         width: int,
         depth: int,
         heads: int,
-        patch: int | Sequence[int],
+        patch: tuple[int, int, int],
         mlp_ratio: float,
         cls: bool,
         mask_token: bool,
@@ -46,28 +39,30 @@ class ViT(Encoder):
     ) -> None:
         if shape is None:
             raise RecipeError("encoder vit needs shape: [D, H, W], the size of its input in voxels")
-        sides = wholes("patch", [patch] * 3 if isinstance(patch, int) else patch, (3,))
-        super().__init__(in_channels, whole("width", width), None, smallest=sides)
-        self.patch = sides
-        self.grid = self._grid(wholes("shape", shape, (3,)))
+        if width % 6 or width % heads:
+            raise RecipeError(
+                f"encoder.width is {width} and encoder.heads is {heads}, but the width must be divisible by 6 "
+                f"(positions along three axes) and by the heads; use a multiple of {math.lcm(6, heads)}"
+            )
+        super().__init__(in_channels, width, None, smallest=patch)
+        self.patch = tuple(patch)
+        self.grid = self._grid(check("shape", shape, Grid, RecipeError))
         self.n_tokens = math.prod(self.grid)
         self.register_buffer("position_TE", sincos_positions(self.grid, width), persistent=False)
         self.embed = nn.Linear(in_channels * math.prod(self.patch), width)
-        count, rate = whole("depth", depth), share("dropout", dropout)
-        whole("heads", heads)
-        self.blocks = nn.ModuleList(TransformerBlock(width, heads, mlp_ratio, rate) for _ in range(count))
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads, mlp_ratio, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         init_transformer_(self)
-        self.cls = nn.Parameter(torch.randn(width) * 0.02) if flag("cls", cls) else None
-        self.mask_token = nn.Parameter(torch.randn(width) * 0.02) if flag("mask_token", mask_token) else None
+        self.cls = nn.Parameter(torch.randn(width) * 0.02) if cls else None
+        self.mask_token = nn.Parameter(torch.randn(width) * 0.02) if mask_token else None
 
     def _grid(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Tokens along each axis; RecipeError names the padded shape where the patch does not divide it."""
         if any(s % p for s, p in zip(shape, self.patch, strict=True)):
             padded = tuple(-(-s // p) * p for s, p in zip(shape, self.patch, strict=True))
             raise RecipeError(
-                f"ViT: volumes of {tuple(shape)} voxels cannot be cut into patches of {self.patch}; "
-                f"pad them to {padded} (preprocessing shape), or choose another patch"
+                f"encoder.patch is {self.patch}, but volumes of {tuple(shape)} voxels cannot be cut into such patches; "
+                f"pad them to {padded} (data.preprocessing.shape), or choose another patch"
             )
         return tuple(s // p for s, p in zip(shape, self.patch, strict=True))
 
@@ -136,14 +131,14 @@ def vit(
     in_channels: int,
     shape: Sequence[int] | None,
     *,
-    width: int = 384,
-    depth: int = 12,
-    heads: int = 6,
-    patch: int | Sequence[int] = 16,
-    mlp_ratio: float = 4.0,
-    cls: bool = False,
-    mask_token: bool = False,
-    dropout: float = 0.0,
+    width: Width = 384,
+    depth: Depth = 12,
+    heads: Heads = 6,
+    patch: Voxels = 16,  # type: ignore[assignment]  # build_encoder makes three of one
+    mlp_ratio: Annotated[float, Interval(0, 16, above=True)] = 4.0,
+    cls: Flag = False,
+    mask_token: Flag = False,
+    dropout: Share = 0.0,
 ) -> ViT:
     """ViT-small in 3D by default. shape must be divisible by patch (VBM 121x145x121: pad to 128x160x128).
 

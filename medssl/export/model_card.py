@@ -65,7 +65,7 @@ def render(known: Known) -> str:
         *_citation(known),
         *_to_do(known),
     ]
-    return f"---\n{to_yaml(metadata(known))}{_licence_note(known)}---\n\n" + "\n".join(parts) + "\n"
+    return f"---\n{to_yaml(metadata(known), width=1_000_000)}{_licence_note(known)}---\n\n" + "\n".join(parts) + "\n"
 
 
 def metadata(known: Known) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,19 @@ from torch import Tensor, nn
 from medssl.data.cache import VolumeCache
 from medssl.data.columns import Columns
 from medssl.data.dataset import ScanDataset, TableDataset, plain_batches
+from medssl.data.leaks import marks_of
 from medssl.data.manifest import Cohort
 from medssl.data.preprocess import Preprocessing
 from medssl.errors import StaleError, UserError
 from medssl.features.files import check_target
 from medssl.features.likeness import Likeness
 from medssl.features.looking import LookingDataset
+from medssl.features.pieces import read_piece, write_piece
 from medssl.features.scans import failures_path, read_scans
 from medssl.features.table import FOLDS, FeatureTable
 from medssl.features.unlike import UNLIKE, judge, places_of
 from medssl.files import exclusive, make_folder, write_atomic
+from medssl.tables.people import COPY
 
 PART = 256
 _LOST = ("participant_id", "session")
@@ -85,6 +87,7 @@ def embed_cohort(
     preprocessed volume (``Policy.clean``). provenance: names of the parents (encoder, manifest, recipe); parts of an
     interrupted run are reused only where they have the same parents, and a finished table of the same parents is
     returned as it is.
+    The column "scan_digest" is equal in rows that show one image, and tells nothing of the image itself.
     likeness: of the encoder's training scans; the table gets the column "unlike" and provenance what is to be said of
     scans that look unlike them. strict: these are refused. on_error: "stop" or "skip", which leaves scans that cannot
     be read out of the table, lists them in ``failures_path(out)``, and counts them in provenance.
@@ -117,7 +120,10 @@ def embed_cohort(
 
     with exclusive(out.with_name(f".{out.name}.lock"), str(out)):
         matrix, looks = _in_parts(forward, dataset, cohort, out, provenance, device, batch, workers, progress, likeness)
-        meta, told = cohort.table[_kept(cohort, columns)], dict(provenance)
+        meta, told = (
+            cohort.table[_kept(cohort, columns)].assign(**{COPY: marks_of(dataset, range(len(dataset)))}),
+            dict(provenance),
+        )
         if likeness is not None:
             verdict = judge(likeness, looks[:, :-1], looks[:, -1], cohort.where, places_of(cohort))
             if strict and verdict.refusal:
@@ -146,7 +152,7 @@ def _again(table: FeatureTable, out: Path, strict: bool) -> FeatureTable:
 
 def _kept(cohort: Cohort, columns: Columns | None) -> list[str]:
     """Columns that travel into a features table: what is known of a scan, and the user's own, but no input."""
-    inputs = {"manifest", "row", "weight", "mask", UNLIKE, *(columns.names if columns is not None else ())}
+    inputs = {"manifest", "row", "weight", "mask", UNLIKE, COPY, *(columns.names if columns is not None else ())}
     own = [str(c) for c in cohort.table if c not in (*_META, *inputs) and not str(c).startswith("image")]
     return [*(c for c in _META if c in cohort.table), *own]
 
@@ -179,29 +185,24 @@ def _in_parts(
     """
     parts = _open_parts(out, provenance)
     starts = range(0, len(cohort.table), PART)
-    kinds = ("look", "part") if likeness is not None else ("part",)  # a part is there when its features are
-    lacking = [start for start in starts if not all(_part(parts, kind, start).is_file() for kind in kinds)]
-    ranges = [np.arange(start, min(start + PART, len(cohort.table))) for start in lacking]
-    done = _embedded(forward, dataset, ranges, device, batch, workers, likeness)
+    ranges = [np.arange(start, min(start + PART, len(cohort.table))) for start in starts]
+    pieces = [read_piece(parts, start, len(rows)) for start, rows in zip(starts, ranges, strict=True)]
+    lacking = [k for k, piece in enumerate(pieces) if piece is None]
+    done = _embedded(forward, dataset, [ranges[k] for k in lacking], device, batch, workers, likeness)
     quiet = not (progress and os.isatty(2))
-    for start, rows, (values, looks) in track(
-        zip(lacking, ranges, done, strict=True), "embedding", len(lacking), disable=quiet, console=_stderr()
+    for k, (values, looks) in track(
+        zip(lacking, done, strict=True), "embedding", len(lacking), disable=quiet, console=_stderr()
     ):
-        bad = rows[~np.isfinite(values.numpy()).all(1)]
+        bad = ranges[k][~np.isfinite(values.numpy()).all(1)]
         if len(bad):
             raise UserError(
                 f"{cohort.where(int(bad[0]))}: its features are not finite ({len(bad)} scans in all); run "
                 f"`medssl cohort check` and compare its preprocessing with the encoder's"
             )
-        if likeness is not None:
-            write_atomic(_part(parts, "look", start), partial(np.save, arr=looks))
-        write_atomic(_part(parts, "part", start), partial(np.save, arr=values.numpy()))
-    read = [[np.load(_part(parts, kind, s), allow_pickle=False) for s in starts] for kind in kinds]
-    return np.concatenate(read[-1]), np.concatenate(read[0])
-
-
-def _part(parts: Path, kind: str, start: int) -> Path:
-    return parts / f"{kind}-{start:08d}.npy"
+        write_piece(parts, starts[k], values.numpy(), looks)
+        pieces[k] = values.numpy(), looks
+    whole = [piece for piece in pieces if piece is not None]
+    return np.concatenate([values for values, _ in whole]), np.concatenate([looks for _, looks in whole])
 
 
 def _embedded(

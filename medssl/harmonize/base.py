@@ -17,11 +17,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from medssl.checks import check
 from medssl.errors import UserError, count
 from medssl.harmonize.design import Design, site_names
 
 Unseen = Literal["error", "none", "transductive"]
-POLICIES = ("error", "none", "transductive")
 Covariates = Mapping[str, ArrayLike] | pd.DataFrame | None
 FloatArray = NDArray[np.float64]
 
@@ -52,8 +52,7 @@ class Harmonizer(TransformerMixin, BaseEstimator, ABC):
         may be missing. Raises UserError for a missing, unequal or non-finite value, for a site with one row, for
         covariates that a site determines, and for features of which the sites leave nothing.
         """
-        if self.unseen not in POLICIES:
-            raise UserError(f"unseen is '{self.unseen}'; it is one of {', '.join(POLICIES)}")
+        check("unseen", self.unseen, Unseen)
         features = matrix(X)
         names = site_names(site, len(features))
         self.design_ = Design.of(names, covariates)

@@ -1,64 +1,20 @@
-"""Small parts that heads and encoders share: the choice of a norm, argument checks, transformer blocks, positions."""
+"""Small parts that heads and encoders share: the choice of a norm, transformer blocks, positions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
-from numbers import Integral
-from typing import Any
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medssl.checks import check
 from medssl.errors import RecipeError
 
-NORMS = ("batch", "group", "instance")
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that looks most like ``word``."""
-    words = list(known)
-    return (get_close_matches(str(word), words, 1, cutoff=0.0) or words)[0]
-
-
-def choice(what: str, value: Any, known: Sequence[str]) -> str:
-    """``value`` where it is one of ``known``; RecipeError names the nearest one otherwise."""
-    if value not in known:
-        raise RecipeError(f"{what}={value!r} is not one of {', '.join(known)}; did you mean {nearest(value, known)!r}?")
-    return str(value)
-
-
-def whole(what: str, value: Any, at_least: int = 1) -> int:
-    """``value`` as an int of at least ``at_least``; RecipeError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < at_least:
-        raise RecipeError(f"{what}={value!r} must be a whole number of at least {at_least}")
-    return int(value)
-
-
-def wholes(what: str, value: Any, lengths: Sequence[int] = (), at_least: int = 1) -> tuple[int, ...]:
-    """A list of whole numbers as a tuple; ``lengths`` are the lengths allowed (empty: any but zero)."""
-    wanted = f"{' or '.join(map(str, lengths))} whole numbers" if lengths else "a list of whole numbers"
-    if isinstance(value, str) or not isinstance(value, Sequence) or not value:
-        raise RecipeError(f"{what}={value!r} must be {wanted}, such as {[8] * (max(lengths or (2,)))}")
-    if lengths and len(value) not in lengths:
-        raise RecipeError(f"{what}={list(value)!r} must be {wanted}, but holds {len(value)}")
-    return tuple(whole(f"{what}[{i}]", v, at_least) for i, v in enumerate(value))
-
-
-def share(what: str, value: Any) -> float:
-    """``value`` as a float in [0, 1); RecipeError otherwise (dropout rates and the like)."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise RecipeError(f"{what}={value!r} must be a number from 0 to below 1")
-    return float(value)
-
-
-def flag(what: str, value: Any) -> bool:
-    """``value`` where it is true or false; RecipeError otherwise."""
-    if not isinstance(value, bool):
-        raise RecipeError(f"{what}={value!r} must be true or false")
-    return value
+Norm3d = Literal["batch", "group", "instance"]
+VoxelNorm = Literal["batch", "group", "instance", "none"]
 
 
 def groups_of(*channels: int) -> int:
@@ -80,7 +36,7 @@ def norm_3d(kind: str, channels: int) -> nn.Module:
         return nn.GroupNorm(groups_of(channels), channels)
     if kind == "instance":
         return nn.InstanceNorm3d(channels, affine=True)
-    choice("norm", kind, (*NORMS, "none"))
+    check("norm", kind, VoxelNorm, RecipeError)
     return nn.Identity()
 
 
@@ -143,8 +99,6 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, dim: int, heads: int, mlp_ratio: float = 4.0, dropout: float = 0.0) -> None:
         super().__init__()
-        if isinstance(mlp_ratio, (bool, str)) or not mlp_ratio > 0:
-            raise RecipeError(f"mlp_ratio={mlp_ratio!r} must be a number above 0")
         hidden = max(1, round(dim * mlp_ratio))
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attention = Attention(dim, heads, dropout)

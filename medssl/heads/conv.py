@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medssl.checks import Grid, check
 from medssl.errors import RecipeError
-from medssl.heads.blocks import NORMS, choice, norm_3d, whole, wholes
+from medssl.heads.blocks import VoxelNorm, norm_3d
 
 
 def halvings(shape: Sequence[int], floor: int = 3, most: int = 5) -> int:
@@ -66,19 +67,19 @@ class ConvDecoder(nn.Module):
         norm: str = "group",
     ) -> None:
         super().__init__()
-        self.shape = wholes("shape", shape, (3,))
-        choice("norm", norm, (*NORMS, "none"))
-        count = halvings(self.shape) if levels is None else whole("levels", levels, 0)
+        self.shape = check("shape", shape, Grid, RecipeError)
+        check("norm", norm, VoxelNorm, RecipeError)
+        count = halvings(self.shape) if levels is None else levels
         sizes = [tuple(math.ceil(s / 2**k) for s in self.shape) for k in range(count, -1, -1)]
         if norm == "instance" and min(math.prod(s) for s in sizes) < 2:
             raise RecipeError(f"norm='instance' needs more than one voxel; use group or fewer levels than {count}")
-        widths = [whole("width", width) * 2 ** min(k, 3) for k in range(count, -1, -1)]
-        self.dim = whole("dim", dim)
+        widths = [width * 2 ** min(k, 3) for k in range(count, -1, -1)]
+        self.dim = dim
         self.start = (widths[0], *sizes[0])
         self.fill = nn.Linear(dim, math.prod(self.start))
         self.norm = norm_3d(norm, widths[0])
         self.up = nn.Sequential(*(_Up(widths[k], widths[k + 1], sizes[k + 1], transposed, norm) for k in range(count)))
-        self.out = nn.Conv3d(widths[-1], whole("out_channels", out_channels), 3, padding=1)
+        self.out = nn.Conv3d(widths[-1], out_channels, 3, padding=1)
         for m in self.modules():
             if isinstance(m, (nn.Conv3d, nn.ConvTranspose3d)) and m is not self.out:
                 nn.init.kaiming_normal_(m.weight, mode="fan_in", nonlinearity="relu")
@@ -100,7 +101,7 @@ class Generator(nn.Module):
 
     def __init__(self, latent: int, channels: int, shape: Sequence[int], width: int = 32, norm: str = "group") -> None:
         super().__init__()
-        self.latent = whole("latent", latent)
+        self.latent = latent
         self.decoder = ConvDecoder(latent, channels, shape, width=width, transposed=True, norm=norm)
         for m in self.decoder.modules():
             if isinstance(m, (nn.Conv3d, nn.ConvTranspose3d, nn.Linear)):

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medssl.checks import Grid, check
 from medssl.errors import RecipeError
-from medssl.heads.blocks import share, whole, wholes
 
 
 def spectral(weight: Tensor) -> Tensor:
@@ -62,24 +62,24 @@ class Critic(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.channels, self.latent = whole("channels", channels), whole("latent", latent, 0)
-        self.shape = wholes("shape", shape, (3,))
+        self.channels, self.latent = channels, latent
+        self.shape = check("shape", shape, Grid, RecipeError)
         if min(self.shape) < 4:
             raise RecipeError(f"a critic needs volumes of at least 4 voxels a side, but shape is {list(self.shape)}")
         count = min(4, int(math.log2(min(self.shape))) - 1)
-        sizes = (self.channels, *(whole("width", width) * 2**k for k in range(count)))
+        sizes = (self.channels, *(width * 2**k for k in range(count)))
         convs: list[nn.Module] = []
         for a, b in pairwise(sizes):
             convs += [SpectralConv3d(a, b, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         self.convs = nn.Sequential(*convs)
         flat = sizes[-1] * math.prod(s // 2**count for s in self.shape)
-        self.from_x = SpectralLinear(flat, whole("hidden", hidden))
+        self.from_x = SpectralLinear(flat, hidden)
         self.from_z = SpectralLinear(self.latent, hidden) if self.latent else None
         self.joint = nn.Sequential(
             nn.LeakyReLU(0.2),
             SpectralLinear(hidden * (2 if self.latent else 1), hidden),
             nn.LeakyReLU(0.2),
-            nn.Dropout(share("dropout", dropout)),
+            nn.Dropout(dropout),
             SpectralLinear(hidden, 1),
         )
 

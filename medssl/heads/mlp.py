@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from medssl.checks import Dims, check
 from medssl.errors import RecipeError
-from medssl.heads.blocks import choice, groups_of, wholes
+from medssl.heads.blocks import groups_of
 
 _ACTS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -19,7 +20,8 @@ _ACTS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
     "none": nn.Identity,
 }
-_NORMS = ("batch", "layer", "group", "none")
+Norm = Literal["batch", "layer", "group", "none"]
+Act = Literal["relu", "gelu", "leaky_relu", "tanh", "none"]
 
 
 def _norm_1d(kind: str, features: int, affine: bool) -> nn.Module:
@@ -47,18 +49,16 @@ class MLP(nn.Module):
     def __init__(
         self,
         dims: Sequence[int],
-        norm: str = "batch",
-        act: str = "relu",
+        norm: Norm = "batch",
+        act: Act = "relu",
         last_norm: bool = False,
         bias: bool | None = None,
         last_affine: bool = False,
     ) -> None:
         super().__init__()
-        sizes = wholes("dims", dims)
-        if len(sizes) < 2:
-            raise RecipeError(f"dims={list(sizes)} must name at least the input and the output size")
-        choice("norm", norm, _NORMS)
-        make_act = _ACTS[choice("act", act, tuple(_ACTS))]
+        sizes = tuple(check("dims", dims, Dims, RecipeError))
+        check("norm", norm, Norm, RecipeError)
+        make_act = _ACTS[check("act", act, Act, RecipeError)]
         layers: list[nn.Module] = []
         for i, (a, b) in enumerate(pairwise(sizes)):
             last = i == len(sizes) - 2

@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medssl.heads.blocks import whole
-
 
 class Prototypes(nn.Module):
     """K unit vectors in D dimensions; scores are cosines when the input is L2-normalised.
@@ -18,8 +16,7 @@ class Prototypes(nn.Module):
 
     def __init__(self, dim: int, count: int) -> None:
         super().__init__()
-        size = (whole("count", count), whole("dim", dim))
-        self.weight = nn.Parameter(F.normalize(torch.randn(size), dim=1))
+        self.weight = nn.Parameter(F.normalize(torch.randn(count, dim), dim=1))
 
     @property
     def unit_KD(self) -> Tensor:

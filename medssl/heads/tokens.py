@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from medssl.checks import Grid, check
 from medssl.errors import RecipeError
-from medssl.heads.blocks import TransformerBlock, init_transformer_, share, sincos_positions, whole, wholes
+from medssl.heads.blocks import TransformerBlock, init_transformer_, sincos_positions
 
 
 def random_keep(noise_NT: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
@@ -55,15 +56,13 @@ class TokenDecoder(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        whole("decoder width", width), whole("decoder depth", depth), whole("decoder heads", heads)
-        share("dropout", dropout)
-        self.grid = wholes("grid", grid, (3,))
+        self.grid = check("grid", grid, Grid, RecipeError)
         self.n_tokens = math.prod(self.grid)
         self.register_buffer("position_TE", sincos_positions(self.grid, width), persistent=False)
-        self.embed = nn.Linear(whole("dim", dim), width)
+        self.embed = nn.Linear(dim, width)
         self.blocks = nn.Sequential(*(TransformerBlock(width, heads, mlp_ratio, dropout) for _ in range(depth)))
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.out = nn.Linear(width, whole("out", out))
+        self.out = nn.Linear(width, out)
         init_transformer_(self)
         self.mask_token = nn.Parameter(torch.randn(width) * 0.02)
 

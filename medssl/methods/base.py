@@ -56,6 +56,13 @@ class Method(nn.Module):
         self.kernels: Mapping[str, Any] = {}  # column -> kernel that says how alike two labels are
         self.regularizers: tuple[tuple[float, Term], ...] = ()  # weights and terms, set after building
 
+    @classmethod
+    def refuse(cls, arguments: Mapping[str, Any]) -> None:
+        """RecipeError for arguments (all of them, each in its declared range) that do not go together.
+
+        Called with a recipe, before any data are read.
+        """
+
     def step(self, batch: Batch, progress: Progress) -> Step:
         """Compute one loss per player. Reads memory, never moves it, draws no randomness but dropout's."""
         if not self.embeds():

@@ -13,6 +13,7 @@ from medssl.tables.age_use import RULE, impossible, other_unit
 from medssl.tables.ages import read_ages
 from medssl.tables.missing import cell_text, without_missing
 from medssl.tables.people import families_of, groups_of, torn
+from medssl.tables.spelling import alike_people, said_of_names, said_of_people
 
 INTERNAL, EXTERNAL = "internal_test", "external_test"
 SPLITS = {
@@ -103,7 +104,7 @@ def read_rows(meta: pd.DataFrame, *, unseen_scored: bool = False) -> Rows:
     group = groups_of(people)
     _no_torn_family(group, families_of(people), split, participant)
     sites = tuple(sorted(set(site[train]) - {""}))
-    notes = said + _notes(split, site, age, sites, unseen_scored)
+    notes = _spellings(meta, participant, subject, site, split) + said + _notes(split, site, age, sites, unseen_scored)
     if anonymous:
         notes.append(f"{anonymous} rows have no participant_id; each is taken as another person")
     session = text_column(meta, "session")
@@ -122,6 +123,22 @@ def read_rows(meta: pd.DataFrame, *, unseen_scored: bool = False) -> Rows:
         tuple(notes),
         unseen_scored,
     )
+
+
+def _spellings(
+    meta: pd.DataFrame,
+    participant: NDArray[np.object_],
+    subject: NDArray[np.object_],
+    site: NDArray[np.object_],
+    split: NDArray[np.object_],
+) -> list[str]:
+    """Notes on ids and sites that may be one in two spellings."""
+    dataset = text_column(meta, "dataset").tolist()
+    test = np.isin(split.astype(str), [INTERNAL, EXTERNAL])
+    pairs = alike_people(participant.tolist(), dataset, subject.tolist(), split == "train", test)
+    places = [where(row, participant) for pair in pairs for row in (pair.one, pair.other)]
+    said = [said_of_people(pairs, places), said_of_names(site.tolist(), "site"), said_of_names(dataset, "dataset")]
+    return [words for words in said if words]
 
 
 def people(meta: pd.DataFrame) -> NDArray[np.object_]:

@@ -16,7 +16,7 @@ import pandas as pd
 from medssl.errors import UserError
 from medssl.report.tables import numbers, read_lines, read_log, read_object, read_table, read_text
 from medssl.tables.ages import possible
-from medssl.tables.people import GROUP
+from medssl.tables.people import COPY, GROUP
 
 METRICS = ("mae_external", "mae_internal", "rmse_external", "rmse_internal", "r2_external", "r2_internal",
            "site_bacc", "site_chance", "challenge")  # fmt: skip
@@ -220,7 +220,7 @@ def _views(path: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
 
 
 def _describes(column: str) -> bool:
-    return column in _ABOUT or column.lower() == GROUP
+    return column in _ABOUT or column == COPY or column.lower() == GROUP
 
 
 def _scans(path: Path) -> pd.DataFrame | None:

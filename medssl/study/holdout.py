@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from medssl.config import load_recipe
 from medssl.data.folds import split_cohort
 from medssl.data.groups import refuse_leaks
 from medssl.data.manifest import Cohort
+from medssl.data.twins import with_copies
 from medssl.errors import ManifestError, UserError
 from medssl.files import write_atomic
 from medssl.probes.rows import INTERNAL, Rows, read_rows
@@ -18,10 +20,10 @@ from medssl.study.plan import Study
 def hold_out(cohort: Cohort, study: Study, out: Path) -> None:
     """Write OUT/train.csv, the cohort's train rows divided anew, and OUT/test.csv where the study reports test rows.
 
-    In train.csv people (families as a whole) of the same sites are internal_test and whole sites external_test; rows of
-    the cohort's own test splits are not in it, so nothing that reads it can be chosen by them. Same cohort and options,
-    same files. Raises UserError where the score cannot be computed on what is held out, and, where test rows are
-    reported, for a person, a file or a family on both sides.
+    In train.csv people (families and holders of one scan as a whole) of the same sites are internal_test and whole
+    sites external_test; rows of the cohort's own test splits are not in it, so nothing that reads it can be chosen by
+    them. Same cohort and options, same files. Raises UserError where the score cannot be computed on what is held out,
+    and, where test rows are reported, for a person, a file or a family on both sides.
     """
     rows = cohort.rows("train")
     if not len(rows):
@@ -32,9 +34,10 @@ def hold_out(cohort: Cohort, study: Study, out: Path) -> None:
     if study.test:
         refuse_leaks(cohort)  # said now, not after the last trial
     table = cohort.table.iloc[rows].reset_index(drop=True)
+    columns = load_recipe(study.recipe, study.changes).data.columns
     options = study.validation
     split = split_cohort(
-        table,
+        with_copies(cohort.subset(rows), columns),
         external_sites=None if options.sites else [],
         external_fraction=options.sites,
         internal_fraction=options.people,

@@ -7,18 +7,17 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from medssl.benchmark.preset import Synthetic
-from medssl.catalog import nearest
+from medssl.checks import Count, Flag, Interval, Number, Seed, Share, fault, nearest, short
 from medssl.config import Recipe, config_file, explain, load_recipe, read_yaml
 from medssl.documents.names import is_file
 from medssl.errors import RecipeError
 from medssl.overrides import assigned
 from medssl.probes.judge import METRICS
-from medssl.training.options import Count, Share
 
 SEED = "trainer.seed"
 OWNED = ("data.manifest", "data.manifests", "data.cache", "output", "trainer.devices", "trainer.nodes")
@@ -36,7 +35,7 @@ class Validation(_Strict):
 
     sites: Share = 0.2
     people: Share = 0.2
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _something(self) -> Validation:
@@ -48,10 +47,10 @@ class Validation(_Strict):
 class Range(_Strict):
     """Numbers from low to high, both included; whole ones where both are whole. log: equal shares per factor."""
 
-    low: int | float
-    high: int | float
-    log: bool = False
-    step: int | float | None = Field(None, gt=0)
+    low: Number
+    high: Number
+    log: Flag = False
+    step: Annotated[int | float, Interval(0, above=True)] | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Range:
@@ -72,8 +71,8 @@ class Search(_Strict):
 
     sampler: Literal["tpe", "random"] = "tpe"
     trials: Count
-    seed: int = Field(0, ge=0)
-    seeds: tuple[int, ...] = ()
+    seed: Seed = 0
+    seeds: tuple[Seed, ...] = ()
     space: dict[str, Any]
 
 
@@ -93,7 +92,7 @@ class Study(_Strict):
     search: Search | None = None
     score: Literal[METRICS] = "challenge"  # type: ignore[valid-type]
     validation: Validation = Field(default_factory=lambda: Validation.model_validate({}))
-    test: bool = False
+    test: Flag = False
 
     @property
     def swept(self) -> tuple[str, ...]:
@@ -197,7 +196,7 @@ def _checked(study: Study) -> Study:
             raise RecipeError(f"'{key}' has an empty list of values; write some, or leave it out")
         if not isinstance(value, list) and not (study.search is not None and isinstance(value, dict)):
             form = "a list of values" if study.search is None else "a list, or low and high,"
-            raise RecipeError(f"'{key}' is {value!r}, but {form} is needed; write [{value}]")
+            raise RecipeError(f"'{key}' is {short(value)}, but {form} is needed; write [{short(value)}]")
     if study.search is not None and study.search.seeds and SEED in study.search.space:
         raise RecipeError(f"both search.seeds and search.space name seeds; leave '{SEED}' out of the space")
     if not study.swept:
@@ -229,6 +228,5 @@ def dimension(key: str, value: Any) -> Range | list[Any]:
     try:
         return Range.model_validate(value)
     except ValidationError as problem:
-        first = problem.errors()[0]
-        named = ".".join([key, *(str(part) for part in first["loc"][:1])])
-        raise RecipeError(f"'{named}': {first['msg'][0].lower()}{first['msg'][1:]}") from None
+        where, given, rule = fault(problem, value)
+        raise RecipeError(f"'{'.'.join([key, *where])}' is {short(given)}, but {rule}") from None

@@ -14,6 +14,7 @@ from medssl import stages
 from medssl.ages import usable_ages
 from medssl.assemble import say
 from medssl.benchmark.processes import gpus, spread
+from medssl.checks import Flag, Processes, checked
 from medssl.config import explain, load_recipe
 from medssl.data.manifest import Cohort
 from medssl.data.pool import processors
@@ -87,13 +88,14 @@ def open_study(out: str | Path) -> Place:
     return Place(study, path.parent, content["identity"])
 
 
+@checked
 def run_study(
     study: str | Path,
     out: str | Path,
     *,
     data: str | Path | None = None,
-    jobs: int | None = None,
-    progress: bool = True,
+    jobs: Processes | None = None,
+    progress: Flag = True,
 ) -> dict[str, Any]:
     """Run what a study still lacks by ``jobs`` processes (default: one per GPU, or per core) and write its table.
 

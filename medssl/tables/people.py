@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 GROUP = "family"
 """The column whose rows stay together besides those of one person."""
+COPY = "scan_digest"
+"""The column of a features table whose rows show one image where they are equal (see ``medssl.data.copies``)."""
 _BASELINE = frozenset(("baseline", "bl", "base", "m0", "month0", "screening", "sc", "v0", "t0", "y0"))
 _SESSION = re.compile(r"([a-z]*?)[ _-]?0*(\d+)")
 _LONG = {
@@ -57,6 +59,26 @@ def person_key(label: object) -> str:
     (True, False)
     """
     return unicodedata.normalize("NFC", bare(label, "sub")).casefold()
+
+
+def spelling_key(name: object, key: str = "sub") -> str:
+    """A name without what people spell differently: capitals, leading zeros, ".0", "sub-", blanks, forms of accents.
+
+    Two names with one key may mean the same person (or site, or data set), but need not: 1 and 01 can be two people.
+    What merely looks equal (full-width digits, zero-width characters) has one key too; accents themselves count.
+
+    >>> len({spelling_key(name) for name in ("7", "007", "7.0", "sub-07", "SUB-7 ", "\uff17", "7\u200b")})
+    1
+    >>> spelling_key("A01") == spelling_key("a1"), spelling_key("10") == spelling_key("1"), spelling_key("0")
+    (True, False, '0')
+    >>> spelling_key("Lübeck") == spelling_key("Lu\u0308beck"), spelling_key("Lübeck") == spelling_key("Lubeck")
+    (True, False)
+    """
+    text = unicodedata.normalize("NFKC", str(name))
+    text = "".join(c for c in text if unicodedata.category(c) not in ("Cf", "Cc") or c.isspace())
+    text = unicodedata.normalize("NFKC", " ".join(text.split()).casefold())
+    text = re.sub(r"^(\d+)\.0+$", r"\1", bare(text, key) if key else text)
+    return re.sub(r"(?<![\d.])0+(?=\d)", "", text)
 
 
 def id_and_session(label: object) -> tuple[str, str]:
@@ -151,10 +173,14 @@ def families_of(table: pd.DataFrame) -> npt.NDArray[np.object_]:
     return out
 
 
-def groups_of(table: pd.DataFrame) -> npt.NDArray[np.object_]:
-    """``kept_together`` of a manifest or the meta data of a features table: by subject (or else id) and family."""
+def groups_of(table: pd.DataFrame, copies: bool = False) -> npt.NDArray[np.object_]:
+    """``kept_together`` of a manifest or the meta data of a features table: by subject (or else id) and family.
+
+    copies: people of whom the column ``COPY``, where there is one, says that they have the same scan are one, too.
+    """
     column = "subject" if "subject" in table.columns else "participant_id"
-    return kept_together(table[column].tolist(), families_of(table).tolist())
+    groups = kept_together(table[column].tolist(), families_of(table).tolist())
+    return kept_together(groups.tolist(), table[COPY].tolist()) if copies and COPY in table.columns else groups
 
 
 def sizes_of(subjects: Sequence[object], groups: Sequence[object]) -> Counter[str]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from medssl.errors import TrainingStopped, UserError
 from medssl.methods.base import Method
 from medssl.training.batches import joined, to_batch
-from medssl.training.checkpoints import checkpoint_name, prune_checkpoints
+from medssl.training.checkpoints import Identity, checkpoint_name, prune_checkpoints
 from medssl.training.device import compiled, lay_out_, settle
 from medssl.training.gradcache import average_gradients_, gradient_cache
 from medssl.training.hooks import Hooks
@@ -29,6 +29,7 @@ from medssl.training.optim import build_optimizer, lr_factor
 from medssl.training.options import Optimisation, PlayerOptions, TrainerOptions
 from medssl.training.precision import guard_convolutions_
 from medssl.training.ranks import follow_first_, is_lost, lost, mean_over_processes, same_everywhere
+from medssl.training.restore import is_misfit, misfit, refuse_misfit, same_form
 from medssl.training.seeding import step_seed
 from medssl.training.shards import shard_, whole, whole_copy, whole_parameters
 from medssl.types import Batch, Progress, Step
@@ -41,8 +42,16 @@ class MethodModule(pl.LightningModule):
     in the sense of the recipe are counted here.
     """
 
-    def __init__(self, method: Method, optim: Optimisation, options: TrainerOptions, hooks: Hooks) -> None:
+    def __init__(
+        self,
+        method: Method,
+        optim: Optimisation,
+        options: TrainerOptions,
+        hooks: Hooks,
+        identity: Identity | None = None,
+    ) -> None:
         super().__init__()
+        self.identity, self.resumed, self.restored = identity, Path(), False
         self.automatic_optimization = False
         self.method, self.optim, self.hooks = method, optim, hooks
         self.options = options = settle(options)  # where it was not done with the recipe
@@ -70,7 +79,8 @@ class MethodModule(pl.LightningModule):
         return Progress(step, epochs * self.steps_per_epoch, min(step // self.steps_per_epoch, epochs - 1), epochs)
 
     def train_dataloader(self) -> Any:
-        """The loader of this process."""
+        """The loader of this process, asked for once a checkpoint is taken up."""
+        self.restored = True
         loader = self.hooks.loader(self.global_rank, self.trainer.world_size, self.start_epoch)
         self.steps_per_epoch = loader.plan.per_epoch // self.options.accumulate
         self.plan = {"joint": loader.plan.joint, "per_epoch": loader.plan.per_epoch}
@@ -222,15 +232,24 @@ class MethodModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Counters travel with the state."""
-        checkpoint["medssl"] = {"micro": self.micro, "prepared": self.prepared, "done": self.done, "plan": self.plan}
+        own: dict[str, Any] = {"micro": self.micro, "prepared": self.prepared, "done": self.done, "plan": self.plan}
+        own |= {} if self.identity is None else {"identity": dict(self.identity)}
+        memory = self.hooks.memory()
+        checkpoint["medssl"] = own | ({"monitor": memory} if memory else {})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Counters come back with the state."""
+        """Counters come back with the state; a state that does not fit is refused."""
+        refuse_misfit(checkpoint, self, self.configure_optimizers(), self.resumed)
+        same_form(checkpoint["loops"].get("fit_loop"), self.trainer.fit_loop.state_dict(), self.resumed)
         found = checkpoint["medssl"]
         self.micro, self.prepared, self.before = found["micro"], found["prepared"], found.get("plan")
         self.done = found.get("done", self.micro // self.options.accumulate)
         if self.global_rank == 0:
             self.hooks.rewind(self.done)
+            try:
+                self.hooks.recall(found.get("monitor", {}))
+            except UserError as problem:
+                raise misfit(self.resumed, problem) from None
 
 
 class Keeper(pl.Callback):
@@ -258,6 +277,7 @@ def fit(module: MethodModule, run: Path, resume: Path | None = None) -> Method:
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     options, threads = module.options, torch.get_num_threads()
+    module.resumed = resume or Path()
     torch.set_num_threads(options.threads or threads)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time
     with warnings.catch_warnings():
@@ -277,6 +297,8 @@ def fit(module: MethodModule, run: Path, resume: Path | None = None) -> Method:
             end_helpers(trainer)
             if trainer.world_size > 1 and is_lost(problem):
                 raise TrainingStopped(lost(run, options.timeout)) from problem
+            if resume is not None and not module.restored and is_misfit(problem):
+                raise misfit(resume, problem) from problem
             raise
         finally:  # Lightning ignores Ctrl-C after the first one, for the rest of the process
             torch.set_num_threads(threads)

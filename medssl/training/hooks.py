@@ -22,6 +22,7 @@ class Hooks:
     embed(f, device) runs f over all training rows without augmentation, in eval mode; processes share the work.
     finish(item) sees every training batch once it is on the device, and returns what the method gets.
     on_step / on_epoch receive records, rewind(step) drops those after a checkpoint; none touches the training.
+    memory() is what they remember, plain values and tensors, and travels in checkpoints; recall(memory) takes it back.
     """
 
     loader: Callable[[int, int, Callable[[int], np.ndarray | None]], Any]
@@ -32,3 +33,5 @@ class Hooks:
     rewind: Callable[[int], None]
     progress: Callable[[int, int, Mapping[str, float]], None]
     finish: Callable[[dict[str, Any]], dict[str, Any]] = lambda item: item
+    memory: Callable[[], dict[str, Any]] = dict
+    recall: Callable[[Mapping[str, Any]], None] = lambda memory: None

@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import zipfile
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.strategies import (
     DDPStrategy,
@@ -25,7 +22,7 @@ from pytorch_lightning.strategies import (
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from medssl.errors import UserError
-from medssl.training.checkpoints import write_checkpoint
+from medssl.training.checkpoints import read_checkpoint, write_checkpoint
 from medssl.training.device import settle
 from medssl.training.options import TrainerOptions
 from medssl.training.run import processes
@@ -40,17 +37,7 @@ class SafeFiles(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Read with ``weights_only=True``."""
-        try:
-            with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums of its own file
-                if broken := archive.testzip():
-                    raise RuntimeError(f"the checksum of {broken} is wrong")
-            state: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=True)
-        except (RuntimeError, EOFError, UnpicklingError, zipfile.BadZipFile) as problem:
-            raise UserError(
-                f"{path} is damaged ({' '.join(str(problem).split())[:80]}); delete it, and the run continues from "
-                f"the checkpoint before"
-            ) from problem
-        return state
+        return dict(read_checkpoint(Path(path), map_location or "cpu"))
 
 
 class Sharded(ModelParallelStrategy):

@@ -2,70 +2,48 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from medssl.documents.shape import checked
 from medssl.errors import UserError
-from medssl.files import make_folder, write_atomic
+from medssl.files import TEMPORARY_SUFFIX, is_abandoned, make_folder, write_atomic
 from medssl.methods.base import Method
 from medssl.metrics.representation import alignment, rankme, uniformity
 from medssl.metrics.representation import std as embedding_std
 from medssl.probes.online import map2d, online_probe
 from medssl.tables.people import groups_of
+from medssl.training.log import Log
 from medssl.training.options import MonitorOptions
 from medssl.types import Batch, Progress, Step
 
+_MAP = re.compile(r"map-epoch(\d+)\.(csv|png)$")
 _FLAT = 1e-3
 """Share of the healthy standard deviation below which raw features are one point."""
 
 EmbedRows = Callable[[Callable[[Tensor], Tensor], torch.device, np.ndarray], tuple[Tensor, Tensor]]
 
 
-class Log:
-    """One table that grows row by row, as CSV for people and as JSONL for programs."""
+class Memory(TypedDict):
+    """What a monitor remembers. previous: the last map (N, 2) float64. told: kinds of warning that were given.
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.csv, self.jsonl = folder / f"{name}.csv", folder / f"{name}.jsonl"
-        self.columns: list[str] | None = None
+    recent: the last losses. low: steps in a row whose embedding is nearly one point. flat: what would be said of it.
+    """
 
-    def rewind(self, step: int) -> None:
-        """Forget rows after ``step`` (a resumed run writes them again) and a half-written last line."""
-        if not self.jsonl.is_file():
-            return
-        rows = []
-        for line in self.jsonl.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if row.get("step", 0) <= step:
-                rows.append(row)
-        for path in (self.csv, self.jsonl):
-            path.unlink(missing_ok=True)
-        self.columns = None
-        for row in rows:
-            self.write(row)
-
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Append one row."""
-        if self.columns is None:
-            self.columns = list(row)
-            with self.csv.open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerow(self.columns)
-        with self.csv.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self.columns, extrasaction="ignore", restval="").writerow(_plain(row))
-        with self.jsonl.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_plain(row)) + "\n")
+    previous: Any
+    told: list[str]
+    recent: list[float]
+    low: int
+    flat: str
 
 
 class Monitor:
@@ -73,7 +51,8 @@ class Monitor:
 
     table: manifest columns of all rows. rows: training rows that probes may use. say: prints a sentence.
     draw(frame, title, path) makes the picture of a map. accumulate: batches per step, for the rate. writes: False in
-    processes that only help to embed.
+    processes that only help to embed. What it remembers from step to step is in ``memory``, which travels in
+    checkpoints, so that the logs of a run that was killed and continued are those of one that was not.
     """
 
     def __init__(
@@ -103,14 +82,57 @@ class Monitor:
         self.recent: list[float] = []
         self.low, self.flat = 0, ""
         self.clock, self.steps = time.perf_counter(), 0
-        used = tensorboard and writes
-        self.board = tensorboard_writer()(str(self.folder / "tensorboard")) if used else None
+        self._open_board = tensorboard_writer() if tensorboard and writes else None
+        self.board: Any = None
+
+    def memory(self) -> dict[str, Any]:
+        """What later rows, maps and messages depend on, as plain values and a tensor."""
+        previous = None if self.previous is None else torch.from_numpy(self.previous.copy())
+        told = sorted(self.told)
+        return {"previous": previous, "told": told, "recent": list(self.recent), "low": self.low, "flat": self.flat}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Take back what ``memory`` gave; nothing where an older medssl kept none. UserError for other forms."""
+        if not memory:
+            return
+        given = checked(dict(memory), Memory, "the monitors' part", "so it has another form")
+        previous = given["previous"]
+        if previous is not None and getattr(previous, "shape", None) != (len(self.rows), 2):
+            raise UserError(f"the monitors' part: previous is no map of {len(self.rows)} scans")
+        self.previous = None if previous is None else previous.double().cpu().numpy()
+        self.told, self.recent = set(given["told"]), [float(loss) for loss in given["recent"]]
+        self.low, self.flat = given["low"], given["flat"]
 
     def rewind(self, step: int) -> None:
-        """Continue after ``step``: later rows are dropped."""
-        for log in (self.train, self.probe, self.messages):
-            log.rewind(step)
+        """Continue after ``step``: later rows and maps are dropped, and what a killed process left half-written."""
+        probed = [log.rewind(step) for log in (self.train, self.messages, self.probe)][-1]
+        kept = {int(row["epoch"]) + 1 for row in probed if isinstance(row.get("epoch"), int)}
+        for path in self.folder.glob("map-epoch*"):
+            named = _MAP.fullmatch(path.name)
+            if named and int(named[1]) not in kept:
+                path.unlink(missing_ok=True)
+        for path in self.folder.glob(f".*{TEMPORARY_SUFFIX}"):
+            if is_abandoned(path):
+                path.unlink(missing_ok=True)
+        if self._open_board is not None:
+            self._start_board(step)
         self.clock, self.steps = time.perf_counter(), step
+
+    def _start_board(self, step: int) -> None:
+        """Write for TensorBoard; of an earlier attempt it shows what lies before ``step``, of a new run nothing."""
+        folder = self.folder / "tensorboard"
+        for path in folder.glob("events*") if step == 0 else ():
+            path.unlink(missing_ok=True)
+        if self._open_board is not None:
+            self.board = self._open_board(str(folder), purge_step=step + 1 if step else None)
+
+    def _scalar(self, name: str, value: float, step: int) -> None:
+        """One number for TensorBoard, where that is wanted and it is a number."""
+        if self._open_board is None or math.isnan(value):
+            return
+        if self.board is None:
+            self._start_board(0)
+        self.board.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Hand the last numbers to TensorBoard."""
@@ -126,10 +148,9 @@ class Monitor:
         health = _health(out.carry.get("z"), len(batch))
         row = dict(record) | {"scans_per_s": rate} | health
         self.train.write(row)
-        if self.board is not None:
-            for key, value in row.items():
-                if key not in ("step", "epoch") and not math.isnan(value):
-                    self.board.add_scalar(f"train/{key}", value, int(record["step"]))
+        for key, value in row.items():
+            if key not in ("step", "epoch"):
+                self._scalar(f"train/{key}", value, int(record["step"]))
         self._judge(row, out.carry.get("z"))
 
     def on_epoch(self, method: Method, progress: Progress, device: torch.device) -> None:
@@ -159,10 +180,9 @@ class Monitor:
         record = {"epoch": progress.epoch, "step": progress.step, **answer}
         record |= {"rankme": rank, "std": embedding_std(features)}
         self.probe.write(record)
-        if self.board is not None:
-            for key, value in record.items():
-                if isinstance(value, float):
-                    self.board.add_scalar(f"probe/{key}", value, progress.step)
+        for key, value in record.items():
+            if isinstance(value, float):
+                self._scalar(f"probe/{key}", value, progress.step)
         if last and self.low:  # too few steps for ten in a row
             self._tell("std", progress.step, progress.epoch, self.flat)
         used = _used_dimensions(features)
@@ -251,10 +271,6 @@ def _used_dimensions(features_NE: np.ndarray) -> float:
     if embedding_std(features_NE) * math.sqrt(features_NE.shape[1]) < _FLAT:
         return 1.0
     return rankme(features_NE - features_NE.mean(axis=0))
-
-
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
 def tensorboard_writer() -> Any:

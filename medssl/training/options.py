@@ -6,23 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from medssl.checks import (
+    Count,
+    CountOrZero,
+    Flag,
+    Listed,
+    NotNegative,
+    Part,
+    Positive,
+    Processes,
+    Seconds,
+    Seed,
+    Share,
+    Text,
+)
 
 _STRICT: dict[str, Any] = {"extra": "forbid"}  # read by pydantic: an unknown key is an error
-
-
-def _no_flag(value: Any) -> Any:
-    """true and false are no numbers, although Python counts with them."""
-    if isinstance(value, bool):
-        raise ValueError("a number is needed, not true or false")
-    return value
-
-
-Number = BeforeValidator(_no_flag)
-Count = Annotated[int, Number, Field(ge=1)]
-Positive = Annotated[float, Number, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Number, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Number, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Optimisation:
     name: Literal["adamw", "adam", "sgd", "lars"] = "adamw"
     lr: Positive = 1e-3
     weight_decay: NotNegative = 5e-5
-    betas: tuple[Share, Share] = (0.9, 0.999)
+    betas: Annotated[tuple[Share, Share], Listed(2, 2)] = (0.9, 0.999)
     momentum: Share = 0.9
     schedule: Literal["cosine", "onecycle", "step", "constant"] = "cosine"
     warmup: NotNegative = 0.0
@@ -83,17 +82,17 @@ class TrainerOptions:
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
 
     epochs: Count = 30
-    seed: Annotated[int, Number, Field(ge=0, lt=2**63)] = 0
+    seed: Seed = 0
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: Count | Literal["auto"] = "auto"
-    nodes: Count = 1
-    strategy: str = "auto"
-    sync_batchnorm: bool = False
-    timeout: Positive = 1800.0
+    devices: Processes | Literal["auto"] = "auto"
+    nodes: Processes = 1
+    strategy: Annotated[str, Text("auto, ddp, fsdp or a name that Lightning knows")] = "auto"
+    sync_batchnorm: Flag = False
+    timeout: Seconds = 1800.0
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
-    compile: bool = False
-    threads: Count | None = None
+    compile: Flag = False
+    threads: Processes | None = None
     accumulate: Count = 1
     micro_batch: Count | None = None
     micro_norm: Literal["batch", "frozen"] = "batch"
@@ -101,8 +100,8 @@ class TrainerOptions:
     checkpoint_steps: Count | None = None
     keep_checkpoints: Count = 2
     log_steps: Count = 5
-    deterministic: bool = True
-    tensorboard: bool = False
+    deterministic: Flag = True
+    tensorboard: Flag = False
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ class MonitorOptions:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
 
-    every: Annotated[int, Number, Field(ge=0)] = 5
+    every: CountOrZero = 5
     scans: Count = 1000
-    holdout: Annotated[float, Number, Field(gt=0, lt=1)] = 0.25
-    map: bool = True
+    holdout: Part = 0.25
+    map: Flag = True

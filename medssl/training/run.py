@@ -41,7 +41,9 @@ class _State(TypedDict):
 class RunInfo(_State, total=False):
     """What run.json must hold, and the form of what it may hold."""
 
+    id: str
     hashes: dict[str, str]
+    contents: str | None
     finished: str | None
     created: str | None
     seed: int
@@ -57,6 +59,7 @@ class Run:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.recipe = self.folder / "recipe.yaml"
+        self.scans = self.folder / "scans.csv"
         self.info = self.folder / "run.json"
         self.encoder = self.folder / "encoder.safetensors"
         self.projection = self.folder / "projection.safetensors"
@@ -68,8 +71,11 @@ class Run:
         self.scores = self.folder / "scores.json"
         self.report = self.folder / "report.html"
 
-    def start(self, recipe_yaml: str, info: Mapping[str, Any]) -> None:
-        """Make the folder; refuses one that holds another run, unless that one died before its first checkpoint."""
+    def start(self, recipe_yaml: str, info: Mapping[str, Any], scans: str | None = None) -> None:
+        """Make the folder; refuses one that holds another run, unless that one died before its first checkpoint.
+
+        scans: text of scans.csv, what the training scans hold.
+        """
         if self.encoder.is_file() or list_checkpoints(self.checkpoints):
             raise UserError(
                 f"{self.folder} already holds a run; continue it with `medssl pretrain --resume {self.folder}` or "
@@ -80,6 +86,8 @@ class Run:
         make_folder(self.logs, "set output= to another folder")
         make_folder(self.checkpoints)
         write_atomic(self.recipe, recipe_yaml)
+        if scans is not None:
+            write_atomic(self.scans, scans)
         self.write_info({"created": now(), "finished": None, "state": "training", **info})
 
     def read_info(self) -> dict[str, Any]:

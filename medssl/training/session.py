@@ -18,6 +18,7 @@ from medssl.features.embed import embed_rows
 from medssl.methods.base import Method
 from medssl.training.adapter import Hooks, MethodModule, fit
 from medssl.training.bar import Bar
+from medssl.training.checkpoints import Identity
 from medssl.training.monitors import Monitor
 from medssl.training.options import MonitorOptions, Optimisation, TrainerOptions
 from medssl.training.ranks import embed_in_parts
@@ -43,6 +44,7 @@ def train(
     draw: Callable[[pd.DataFrame, str, Path], None] | None = None,
     balance: np.ndarray | None = None,
     resume: Path | None = None,
+    identity: Identity | None = None,
     progress: bool = True,
 ) -> Method:
     """Train ``method`` on ``rows`` of ``dataset`` and fill the run folder; returns the trained method.
@@ -50,7 +52,7 @@ def train(
     The method is changed in place, unless its weights are split over processes (trainer.strategy=fsdp).
 
     table: manifest columns of all rows (age, site, sex, subject, participant_id, weight). balance: codes of all
-    rows, such as sites, that every batch holds alike. resume: a checkpoint.
+    rows, such as sites, that every batch holds alike. resume: a checkpoint. identity: of the run, for its checkpoints.
     """
     first, number = process_rank() == 0, processes(trainer)
     progress = progress and first
@@ -112,9 +114,11 @@ def train(
             rewind=monitor.rewind,
             progress=bar,
             finish=dataset.finish,
+            memory=monitor.memory,
+            recall=monitor.recall,
         )
         try:
-            return fit(MethodModule(method, optim, trainer, hooks), run, resume)
+            return fit(MethodModule(method, optim, trainer, hooks, identity), run, resume)
         finally:
             monitor.close()
             for used in made:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -12,12 +12,13 @@ from monai.transforms.utils import create_rotate, create_scale, create_translate
 from torch import Tensor
 from torch.nn import functional as F
 
-from medssl.transforms.base import Params, register, set_range, spatial, uniform, volume
+from medssl.checks import Interval, Pair
+from medssl.transforms.base import Params, Ranged, register, spatial, uniform, volume
 
 
 @register
 @dataclass(frozen=True)
-class Affine:
+class Affine(Ranged):
     """Rotate, shift and scale about the centre of the volume (trilinear; outside the volume its border goes on).
 
     rotate: degrees about each axis. translate: fraction of each axis. scale: magnification, one for all axes
@@ -27,14 +28,9 @@ class Affine:
     """
 
     name: ClassVar[str] = "affine"
-    rotate: tuple[float, float] = (-5.0, 5.0)
-    translate: tuple[float, float] = (-0.03, 0.03)
-    scale: tuple[float, float] = (0.97, 1.03)
-
-    def __post_init__(self) -> None:
-        set_range(self, "rotate", -180.0, 180.0, unit="degrees")
-        set_range(self, "translate", -1.0, 1.0, unit="fraction of each axis")
-        set_range(self, "scale", 0.0, 10.0, unit="magnification", open_low=True)
+    rotate: Annotated[tuple[float, float], Pair(Interval(-180, 180, unit="degrees"))] = (-5.0, 5.0)
+    translate: Annotated[tuple[float, float], Pair(Interval(-1, 1, unit="fraction of each axis"))] = (-0.03, 0.03)
+    scale: Annotated[tuple[float, float], Pair(Interval(0.1, 10, unit="magnification"))] = (0.97, 1.03)
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
         """{"rotate": [3 degrees], "translate": [3 voxels], "scale": magnification}."""

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medssl.checks import check_fields
 from medssl.errors import UserError
 
 Params = dict[str, Any]
@@ -173,36 +174,13 @@ def foreground_range(x: Tensor) -> tuple[float, float] | None:
     return (low, high) if high > low else None
 
 
-def set_range(owner: Transform, field: str, low: float, high: float, *, unit: str, open_low: bool = False) -> None:
-    """Normalise the field of a frozen transform to a pair of floats; a single number means a fixed value.
+class Ranged:
+    """Base of a transform: its fields are brought into their declared ranges when it is made (UserError)."""
 
-    Raises UserError unless low <= first <= second <= high (low < first where ``open_low``), all finite.
-    """
-    value = getattr(owner, field)
-    pair = tuple(value) if isinstance(value, (list, tuple)) else (value, value)
-    fits = len(pair) == 2 and all(is_number(v) for v in pair)
-    if not fits or not low <= pair[0] <= pair[1] <= high or (open_low and pair[0] <= low):
-        sign = "<" if open_low else "<="
-        bound = "" if math.isinf(high) else f" <= {high:g}"
-        start = "" if math.isinf(low) else f"{low:g} {sign} "
-        raise UserError(
-            f"{owner.name}: {field} is {value!r}, but it must be a number or a pair [low, high] with "
-            f"{start}low <= high{bound} ({unit})."
-        )
-    object.__setattr__(owner, field, (float(pair[0]), float(pair[1])))
+    name: ClassVar[str]
 
-
-def check_flag(owner: Transform, field: str) -> None:
-    """Raise UserError unless the field is True or False."""
-    value = getattr(owner, field)
-    if not isinstance(value, bool):
-        raise UserError(f"{owner.name}: {field} is {value!r}, but it must be true or false.")
-
-
-def is_number(value: object) -> bool:
-    """True for a finite int or float (numpy's too) that is not a bool."""
-    plain = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    return plain and math.isfinite(float(value))  # type: ignore[arg-type]
+    def __post_init__(self) -> None:
+        check_fields(self, self.name)
 
 
 def uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:

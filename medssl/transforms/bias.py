@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from medssl.errors import UserError
+from medssl.checks import Flag, Interval, Pair
 from medssl.transforms.base import (
     Params,
-    check_flag,
+    Ranged,
     foreground,
     foreground_range,
     keep_,
     one_thread,
     register,
-    set_range,
     spatial,
     volume,
 )
@@ -29,7 +27,7 @@ from medssl.transforms.base import (
 
 @register
 @dataclass(frozen=True)
-class BiasField:
+class BiasField(Ranged):
     """Multiply by exp(f), f a sum of products of Legendre polynomials of total degree <= ``degree``.
 
     coefficients: each of the (degree+1)(degree+2)(degree+3)/6 coefficients is uniform in the range; (-0.1, 0.1)
@@ -40,15 +38,9 @@ class BiasField:
     """
 
     name: ClassVar[str] = "bias"
-    coefficients: tuple[float, float] = (-0.1, 0.1)
-    degree: int = 3
-    foreground: bool = True
-
-    def __post_init__(self) -> None:
-        set_range(self, "coefficients", -math.inf, math.inf, unit="log intensity")
-        check_flag(self, "foreground")
-        if type(self.degree) is not int or not 1 <= self.degree <= 10:
-            raise UserError(f"bias: degree is {self.degree!r}, but it must be a whole number from 1 to 10; 3 is usual.")
+    coefficients: Annotated[tuple[float, float], Pair(Interval(-2, 2, unit="log intensity"))] = (-0.1, 0.1)
+    degree: Annotated[int, Interval(1, 10)] = 3
+    foreground: Flag = True
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
         """{"degree": integer, "coefficients": list in the order of :func:`exponents`}."""

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from medssl.checks import Flag, Interval, Pair
 from medssl.transforms.base import (
     Params,
+    Ranged,
     buffer,
-    check_flag,
     foreground,
     keep_,
     register,
-    set_range,
     spatial,
     uniform,
     volume,
@@ -26,7 +26,7 @@ from medssl.transforms.base import (
 
 @register
 @dataclass(frozen=True)
-class Blur:
+class Blur(Ranged):
     """Convolve with a Gaussian, the same width on the three spatial axes.
 
     sigma: standard deviation in voxels, uniform in the range. foreground: set the result to 0 where x is 0, so
@@ -36,12 +36,8 @@ class Blur:
     """
 
     name: ClassVar[str] = "blur"
-    sigma: tuple[float, float] = (0.1, 1.0)
-    foreground: bool = False
-
-    def __post_init__(self) -> None:
-        set_range(self, "sigma", 0.0, 100.0, unit="voxels", open_low=True)
-        check_flag(self, "foreground")
+    sigma: Annotated[tuple[float, float], Pair(Interval(0, 100, above=True, unit="voxels"))] = (0.1, 1.0)
+    foreground: Flag = False
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
         """{"sigma": voxels}."""

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from medssl.checks import Flag, Interval, Pair
 from medssl.transforms.base import (
     Params,
-    check_flag,
+    Ranged,
     foreground,
     foreground_range,
     keep_,
     register,
-    set_range,
     spatial,
     uniform,
     volume,
@@ -26,7 +26,7 @@ from medssl.transforms.base import (
 
 @register
 @dataclass(frozen=True)
-class Gamma:
+class Gamma(Ranged):
     """Map each channel's range to [0, 1], raise to the power gamma, map back; order and range are kept.
 
     gamma: exponents; log gamma is uniform in the range, so brightening (< 1) and darkening (> 1) are equally
@@ -35,12 +35,8 @@ class Gamma:
     """
 
     name: ClassVar[str] = "gamma"
-    gamma: tuple[float, float] = (0.7, 1.4)
-    foreground: bool = True
-
-    def __post_init__(self) -> None:
-        set_range(self, "gamma", 0.0, math.inf, unit="exponent", open_low=True)
-        check_flag(self, "foreground")
+    gamma: Annotated[tuple[float, float], Pair(Interval(0.01, 100, unit="exponent"))] = (0.7, 1.4)
+    foreground: Flag = True
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
         """{"gamma": exponent}."""

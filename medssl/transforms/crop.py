@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
-from medssl.transforms.base import Params, box, check_flag, register, set_range, spatial, volume
+from medssl.checks import Flag, Interval, Pair
+from medssl.transforms.base import Params, Ranged, box, register, spatial, volume
 
 
 @register
 @dataclass(frozen=True)
-class Crop:
+class Crop(Ranged):
     """Crop a box at a uniform place and resize it (trilinear) to the input's shape.
 
     scale: edge length of the box as a fraction of each axis (not of the volume: 0.75 keeps 42 % of the voxels),
@@ -24,12 +25,8 @@ class Crop:
     """
 
     name: ClassVar[str] = "crop"
-    scale: tuple[float, float] = (0.75, 0.75)
-    same_scale: bool = True
-
-    def __post_init__(self) -> None:
-        set_range(self, "scale", 0.0, 1.0, unit="fraction of each axis", open_low=True)
-        check_flag(self, "same_scale")
+    scale: Annotated[tuple[float, float], Pair(Interval(0, 1, above=True, unit="fraction of each axis"))] = (0.75, 0.75)
+    same_scale: Flag = True
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
         """{"start": [3 voxels], "size": [3 voxels]}."""

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from medssl.errors import UserError
-from medssl.transforms.base import Params, box, check_flag, is_number, register, set_range, spatial, volume
+from medssl.checks import Flag, Intensity, Interval, Pair
+from medssl.transforms.base import Params, Ranged, box, register, spatial, volume
 
 
 @register
 @dataclass(frozen=True)
-class Cutout:
+class Cutout(Ranged):
     """Overwrite one box, the same in all channels, with ``value`` (0: the background, or the mean after z-score).
 
     size: edge length of the box as a fraction of each axis, rounded up to voxels; the paper's box is a quarter
@@ -26,16 +26,9 @@ class Cutout:
     """
 
     name: ClassVar[str] = "cutout"
-    size: tuple[float, float] = (0.25, 0.25)
-    same_size: bool = False
-    value: float = 0.0
-
-    def __post_init__(self) -> None:
-        set_range(self, "size", 0.0, 1.0, unit="fraction of each axis", open_low=True)
-        check_flag(self, "same_size")
-        if not is_number(self.value):
-            raise UserError(f"cutout: value is {self.value!r}, but it must be a finite number.")
-        object.__setattr__(self, "value", float(self.value))
+    size: Annotated[tuple[float, float], Pair(Interval(0, 1, above=True, unit="fraction of each axis"))] = (0.25, 0.25)
+    same_size: Flag = False
+    value: Intensity = 0.0
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
         """{"start": [3 voxels], "size": [3 voxels], "value": number}."""

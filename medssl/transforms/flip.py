@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from medssl.errors import UserError
-from medssl.transforms.base import Params, is_number, register, spatial, volume
+from medssl.checks import Fraction, Interval, Listed
+from medssl.transforms.base import Params, Ranged, register, spatial, volume
+
+Axis = Annotated[int, Interval(0, 2, unit="0 is left-right in RAS")]
 
 
 @register
 @dataclass(frozen=True)
-class Flip:
+class Flip(Ranged):
     """Mirror the volume along one axis, drawn uniformly from ``axes``.
 
     axes: spatial axes 0, 1, 2; in RAS axis 0 is left-right, the only near-symmetry of a head. idle: share of the
@@ -24,20 +26,8 @@ class Flip:
     """
 
     name: ClassVar[str] = "flip"
-    axes: tuple[int, ...] = (0,)
-    idle: float = 0.0
-
-    def __post_init__(self) -> None:
-        axes = tuple(self.axes) if isinstance(self.axes, (list, tuple)) else (self.axes,)
-        if not axes or len(set(axes)) != len(axes) or any(type(a) is not int or a not in (0, 1, 2) for a in axes):
-            raise UserError(
-                f"flip: axes is {self.axes!r}, but it must list spatial axes among 0, 1, 2, each once "
-                "(0 is left-right in RAS)."
-            )
-        object.__setattr__(self, "axes", axes)
-        if not is_number(self.idle) or not 0.0 <= self.idle <= 1.0:
-            raise UserError(f"flip: idle is {self.idle!r}, but it must be a share between 0 and 1.")
-        object.__setattr__(self, "idle", float(self.idle))
+    axes: Annotated[tuple[Axis, ...], Listed(1, 3, unique=True, one=True)] = (0,)
+    idle: Fraction = 0.0
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
         """{"axis": 0, 1, 2, or None for an idle draw}."""

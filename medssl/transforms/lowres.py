@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
-from medssl.transforms.base import Params, check_flag, register, set_range, spatial, uniform, volume
+from medssl.checks import Flag, Interval, Pair
+from medssl.transforms.base import Params, Ranged, register, spatial, uniform, volume
 
 
 @register
 @dataclass(frozen=True)
-class LowRes:
+class LowRes(Ranged):
     """Average over larger voxels, then interpolate (trilinear) back to the input's shape.
 
     factor: edge of the large voxel in voxels, uniform in the range; the grid has round(n / factor) of them, at least
@@ -25,12 +25,8 @@ class LowRes:
     """
 
     name: ClassVar[str] = "lowres"
-    factor: tuple[float, float] = (1.0, 2.0)
-    same_factor: bool = True
-
-    def __post_init__(self) -> None:
-        set_range(self, "factor", 1.0, math.inf, unit="voxels")
-        check_flag(self, "same_factor")
+    factor: Annotated[tuple[float, float], Pair(Interval(1, 1000, unit="voxels"))] = (1.0, 2.0)
+    same_factor: Flag = True
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
         """{"size": [3 numbers of large voxels]}."""

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from medssl.errors import UserError
-from medssl.transforms.base import Params, is_number, register, set_range, spatial, uniform, volume
+from medssl.checks import Intensity, Interval, Pair
+from medssl.transforms.base import Params, Ranged, register, spatial, uniform, volume
 
 
 @register
 @dataclass(frozen=True)
-class MaskFeatures:
+class MaskFeatures(Ranged):
     """Set each value to ``value`` (0: its mean over the training rows, in a standardised table) at random.
 
     share: probability that a value is hidden, independently of all others; uniform in the range, drawn once per
@@ -24,14 +24,8 @@ class MaskFeatures:
     """
 
     name: ClassVar[str] = "mask_features"
-    share: tuple[float, float] = (0.1, 0.5)
-    value: float = 0.0
-
-    def __post_init__(self) -> None:
-        set_range(self, "share", 0.0, 1.0, unit="share of the values")
-        if not is_number(self.value):
-            raise UserError(f"mask_features: value is {self.value!r}, but it must be a finite number.")
-        object.__setattr__(self, "value", float(self.value))
+    share: Annotated[tuple[float, float], Pair(Interval(0, 1, unit="share of the values"))] = (0.1, 0.5)
+    value: Intensity = 0.0
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
         """{"share": number, "seed": integer below 2^53 (exact in every JSON reader), "value": number}."""

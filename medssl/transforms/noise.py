@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from medssl.transforms.base import Params, check_flag, register, set_range, spatial, uniform, volume
+from medssl.checks import Flag, Interval, Pair
+from medssl.transforms.base import Params, Ranged, register, spatial, uniform, volume
 from medssl.transforms.field import add_field_
 
 
 @register
 @dataclass(frozen=True)
-class Noise:
+class Noise(Ranged):
     """Add independent Gaussian noise to every voxel.
 
     sd: standard deviation, uniform in the range, in the units of the volume (1 is the sd of the brain after a
@@ -26,12 +26,8 @@ class Noise:
     """
 
     name: ClassVar[str] = "noise"
-    sd: tuple[float, float] = (0.1, 1.0)
-    foreground: bool = False
-
-    def __post_init__(self) -> None:
-        set_range(self, "sd", 0.0, math.inf, unit="units of the volume")
-        check_flag(self, "foreground")
+    sd: Annotated[tuple[float, float], Pair(Interval(0, 1e6, unit="units of the volume"))] = (0.1, 1.0)
+    foreground: Flag = False
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
         """{"sd": number, "seed": integer below 2^53 (exact in every JSON reader)}."""

@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medssl.transforms.base import Params, check_flag, count, foreground, keep_, register, spatial, volume
+from medssl.checks import Flag
+from medssl.transforms.base import Params, Ranged, count, foreground, keep_, register, spatial, volume
 
 EPS = 1e-8
 
 
 @register
 @dataclass(frozen=True)
-class ZScore:
+class ZScore(Ranged):
     """Subtract the mean and divide by the standard deviation (of the population); nothing is random.
 
     foreground: statistics of, and change to, voxels != 0 only. per_channel: each channel by its own statistics;
@@ -24,12 +25,8 @@ class ZScore:
     """
 
     name: ClassVar[str] = "zscore"
-    foreground: bool = True
-    per_channel: bool = True
-
-    def __post_init__(self) -> None:
-        check_flag(self, "foreground")
-        check_flag(self, "per_channel")
+    foreground: Flag = True
+    per_channel: Flag = True
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
         """{}: the statistics belong to the volume, not to the draw."""

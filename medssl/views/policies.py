@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from difflib import get_close_matches
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from medssl.checks import Fraction, check_arguments, declared, nearest, short
 from medssl.errors import RecipeError, UserError
 from medssl.transforms import TRANSFORMS, Params, Transform, apply_batch, apply_chain, arguments_of
-from medssl.transforms.base import is_number
 
 Drawn = list[dict[str, Any] | None]
 """One entry per slot: ``{"name": ..., "params": {...}}``, or None where the coin said no. JSON values only."""
@@ -143,13 +142,13 @@ def build_policy(spec: str | Sequence[Any] | Policy) -> Policy:
         return spec
     if isinstance(spec, str):
         if spec not in POLICIES:
-            raise RecipeError(f"there is no view policy {spec!r}; {_nearest(spec, POLICIES)}.")
-        return Policy(tuple(_slot(item, f"policy {spec}") for item in POLICIES[spec]), spec)
+            raise RecipeError(f"views.policy is {short(spec)}, which is no policy; {nearest(spec, POLICIES)}")
+        return Policy(tuple(_slot(item, f"views.policy.{i}") for i, item in enumerate(POLICIES[spec])), spec)
     if not isinstance(spec, Sequence):
         raise RecipeError(
-            f"the view policy is {spec!r}, but it must be a name ({', '.join(POLICIES)}) or a list of transforms."
+            f"views.policy is {short(spec)}, but it must be a name ({', '.join(POLICIES)}) or a list of transforms"
         )
-    return Policy(tuple(_slot(item, f"view policy, slot {i}") for i, item in enumerate(spec, start=1)))
+    return Policy(tuple(_slot(item, f"views.policy.{i}") for i, item in enumerate(spec)))
 
 
 def _slot(item: object, where: str) -> Slot:
@@ -159,28 +158,11 @@ def _slot(item: object, where: str) -> Slot:
         name, arguments = item, None
     if not isinstance(name, str) or not (arguments is None or isinstance(arguments, Mapping)):
         raise RecipeError(
-            f"{where} is {item!r}, but it must be a transform's name or one name with its arguments, "
-            "such as {noise: {p: 0.5, sd: [0.1, 0.5]}}."
+            f"{where} is {short(item)}, but it must be a transform's name or one name with its arguments, "
+            "such as {noise: {p: 0.5, sd: [0.1, 0.5]}}"
         )
     if name not in TRANSFORMS:
-        raise RecipeError(f"{where}: there is no transform {name!r}; {_nearest(name, TRANSFORMS)}.")
-    chosen = dict(arguments or {})
-    p = chosen.pop("p", 1.0)
-    if not is_number(p) or not 0.0 <= p <= 1.0:
-        raise RecipeError(f"{where}: {name} has p {p!r}, but p must be a probability between 0 and 1.")
-    known = [f.name for f in fields(TRANSFORMS[name])]
-    for argument in chosen:
-        if argument not in known:
-            raise RecipeError(
-                f"{where}: {name} has no argument {argument!r}; {_nearest(str(argument), ['p', *known])}."
-            )
-    try:
-        return Slot(TRANSFORMS[name](**chosen), float(p))
-    except UserError as error:
-        raise RecipeError(f"{where}: {error}") from error
-
-
-def _nearest(word: str, known: Mapping[str, Any] | Sequence[str]) -> str:
-    close = get_close_matches(word, list(known), n=1, cutoff=0.5)
-    listed = f"known: {', '.join(known)}"
-    return f"did you mean {close[0]!r}? ({listed})" if close else listed
+        raise RecipeError(f"{where} is {short(name)}, which is no transform; {nearest(name, TRANSFORMS)}")
+    known = {"p": Fraction, **declared(TRANSFORMS[name])}
+    chosen = {"p": 1.0} | check_arguments(f"{where}.{name}", name, known, arguments or {}, RecipeError)
+    return Slot(TRANSFORMS[name](**{k: v for k, v in chosen.items() if k != "p"}), chosen["p"])

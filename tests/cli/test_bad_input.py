@@ -35,8 +35,11 @@ QUICK = ("trainer.epochs=1", "optim.warmup=0.9", "monitors.every=0", "monitors.m
         (["embed", "nowhere.safetensors"], "nowhere.safetensors: there is no such file"),
         (["embed", "."], "holds no encoder yet"),
         (["score", "nowhere.csv"], "nowhere.csv does not exist"),
-        (["score", "nowhere.csv", "--harmonize", "comat"], "'comat' is no harmoniser; did you mean 'combat'?"),
-        (["score", "nowhere.csv", "--harmonize", "combat", "--unseen", "x"], "'x' is no policy for unseen sites"),
+        (
+            ["score", "nowhere.csv", "--harmonize", "comat"],
+            "or 'residual'; did you mean 'combat'?",
+        ),
+        (["score", "nowhere.csv", "--harmonize", "combat", "--unseen", "x"], "unseen is 'x', but it must be 'error'"),
         (["pretrain", "simclr", "regularizers=[{name: fairkl}]"], "did you mean 'fair_kl'?"),
         (["report", "nowhere"], "nowhere"),
         (["methods", "mocco"], "did you mean 'moco'"),
@@ -143,7 +146,7 @@ def test_a_full_disk_is_said_and_nothing_half_written_stays(
     assert not [name for name in kept if name.endswith((".tmp", ".ckpt"))]
     monkeypatch.undo()
     monkeypatch.setenv("MEDSSL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache_module.npy, "write_array", full)
+    monkeypatch.setattr(cache_module, "write_entry", full)
     told = medssl(*command, f"output={tmp_path / 'second'}")
     assert "no space left in" in one_sentence(told)
     assert not (tmp_path / "second").exists()

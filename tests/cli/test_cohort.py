@@ -174,6 +174,13 @@ def test_cache_is_filled_once_and_pruned(manifest, tmp_path):
     store = ["--cache", tmp_path / "cache", "--quiet"]
     assert "12 entries built, 0 were there" in medssl("cache", manifest, "--shape", "6,7,5", *store).output
     assert "0 entries built, 12 were there" in medssl("cache", manifest, "--shape", "6,7,5", *store).output
+    entry = next((tmp_path / "cache").glob("*/*.npy"))
+    good = entry.read_bytes()
+    entry.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    mended = medssl("cache", manifest, "--shape", "6,7,5", "--verify", *store).output
+    assert f"{entry} had changed bytes (wrong checksum) and is built again\n1 damaged entries found" in mended
+    assert "1 entries built, 11 were there" in mended
+    assert entry.read_bytes() == good
     result = medssl("cache", manifest, "--shape", 8, "--prune", *store)
     assert "12 other entries deleted" in result.output
     assert "the cache holds 12 entries" in result.output
@@ -235,7 +242,7 @@ def test_a_nan_background_is_cached_with_the_option_and_named_by_check_without_i
     assert isinstance(failed.exception, UserError)
     assert "set preprocessing.nan: zero" in str(failed.exception)
     assert "12 entries built, 0 were there" in medssl("cache", manifest, "--nan", "zero", *store).output
-    with pytest.raises(UserError, match='did you mean "zero"'):
+    with pytest.raises(UserError, match="did you mean 'zero'"):
         raise medssl("cache", manifest, "--nan", "zeros", *store, status=1).exception
 
 

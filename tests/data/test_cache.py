@@ -153,11 +153,11 @@ def test_damaged_entries_are_noticed_and_rebuilt(cache, scans, damage):
 
 
 def test_no_space_left_is_one_sentence_and_leaves_nothing(cache, scans, monkeypatch):
-    def full(file, array, version=None):
+    def full(file, array, key, source):
         file.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("medssl.data.cache.npy.write_array", full)
+    monkeypatch.setattr("medssl.data.cache.write_entry", full)
     for workers in (1, 2):
         with pytest.raises(UserError, match=r"no space left in .*MEDSSL_CACHE") as caught:
             cache.build(scans, PREP, workers=workers, progress=False)
@@ -175,11 +175,11 @@ def test_a_cache_folder_that_cannot_be_made_is_one_sentence(tmp_path, scans):
 
 
 def test_an_interrupt_while_writing_leaves_no_file(cache, scans, monkeypatch):
-    def interrupted(file, array, version=None):
+    def interrupted(file, array, key, source):
         file.write(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("medssl.data.cache.npy.write_array", interrupted)
+    monkeypatch.setattr("medssl.data.cache.write_entry", interrupted)
     with pytest.raises(KeyboardInterrupt):
         cache.load(scans[0], PREP)
     assert [p for p in cache.root.rglob("*") if p.is_file()] == []

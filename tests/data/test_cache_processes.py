@@ -39,17 +39,17 @@ def leftovers(cache) -> list[Path]:
 
 def build_slowly(cache, scans, begun: Path, seconds: float, workers: int) -> None:
     """A build that stops for a while in the middle of every file."""
-    write = module.npy.write_array
+    write = module.write_entry
 
-    def slow(file, array, version=None):
+    def slow(file, array, key, source):
         file.write(b"half")
         file.flush()
         begun.touch()
         time.sleep(seconds)
         file.seek(0)
-        write(file, array, version)
+        write(file, array, key, source)
 
-    module.npy.write_array = slow
+    module.write_entry = slow
     signal.signal(signal.SIGINT, signal.default_int_handler)
     cache.build(scans, PREP, workers=workers, progress=False)
 

@@ -15,7 +15,8 @@ import torch
 import medssl.data.cache as module
 from medssl.data.cache import BuildCounts, VolumeCache
 from medssl.data.dataset import ScanDataset, collate, plain_batches
-from medssl.data.entries import MappedEntries, layout
+from medssl.data.entries import MappedEntries
+from medssl.data.entry_file import layout
 from medssl.data.preprocess import Preprocessing
 from medssl.data.volume import read_volume, write_volume
 from medssl.errors import UserError, VolumeError

@@ -108,23 +108,23 @@ def test_convolutions_take_any_size_above_the_smallest():
 
 
 def test_unknown_encoder_and_argument_name_the_nearest_one():
-    with pytest.raises(RecipeError, match="'resnet19' is unknown; did you mean 'resnet18'"):
+    with pytest.raises(RecipeError, match=r"encoder.name is 'resnet19', which is unknown; did you mean 'resnet18'"):
         build_encoder("resnet19")
-    with pytest.raises(RecipeError, match="no argument 'widht'; did you mean 'width'"):
+    with pytest.raises(RecipeError, match=r"encoder.widht is no argument of 'resnet18'; did you mean 'encoder.width'"):
         build_encoder("resnet18", widht=8)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"norm": "bach"}, "norm='bach'.*did you mean 'batch'"),
-        ({"stem": "tiny"}, "stem='tiny' is not one of imagenet, small"),
-        ({"width": 0}, "width=0 must be a whole number of at least 1"),
-        ({"width": 2.5}, "width=2.5 must be a whole number"),
-        ({"depth": [1, 1, 1, 1, 1]}, "depth=.*holds 5"),
-        ({"depth": 2}, "depth=2 must be"),
-        ({"in_channels": 0}, "in_channels=0"),
-        ({"shape": [32, 32]}, "shape=.*3 whole numbers, but holds 2"),
+        ({"norm": "bach"}, "encoder.norm is 'bach'.*did you mean 'batch'"),
+        ({"stem": "tiny"}, "encoder.stem is 'tiny', but it must be 'imagenet' or 'small'"),
+        ({"width": 0}, "encoder.width is 0, but it must be a whole number from 1 to 16384"),
+        ({"width": 2.5}, "encoder.width is 2.5, but it must be a whole number"),
+        ({"depth": [1, 1, 1, 1, 1]}, "encoder.depth is .*a list of 1 to 4 values"),
+        ({"depth": 2}, "encoder.depth is 2, but it must be a list"),
+        ({"in_channels": 0}, "in_channels is 0"),
+        ({"shape": [32, 32]}, r"shape is \[32, 32\], but it must be a list of 3"),
     ],
 )
 def test_impossible_arguments_are_one_sentence(arguments, message):

@@ -24,5 +24,5 @@ def test_shape_is_needed_and_checked():
         build_encoder("mlp")
     with pytest.raises(RecipeError, match=r"expects 284 values per scan, but got 280"):
         build_encoder("mlp", shape=284)(torch.zeros(2, 280))
-    with pytest.raises(RecipeError, match="norm='instance'"):
+    with pytest.raises(RecipeError, match=r"encoder.norm is 'instance'"):
         build_encoder("mlp", shape=284, norm="instance")

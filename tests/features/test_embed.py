@@ -91,13 +91,30 @@ def test_an_interrupted_embedding_continues_after_its_finished_parts(cohort: Pat
     with pytest.raises(KeyboardInterrupt):
         run(cohort, out, Counting(stop_at=4))
     assert not out.exists()
-    assert len(list(tmp_path.glob(".features.csv.parts/*.npy"))) == 2
+    assert len(list(tmp_path.glob(".features.csv.parts/*.npz"))) == 2
     rest = Counting()
     table = run(cohort, out, rest)
     assert rest.scans == 8, "32 of 40 scans were there already"
     whole = run(cohort, tmp_path / "whole.csv")
     assert np.array_equal(table.values, whole.values)
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("damage", ["changed byte", "cut", "swapped", "empty"])
+def test_damaged_parts_of_an_interrupted_embedding_are_made_again(cohort: Path, tmp_path: Path, damage: str):
+    out = tmp_path / "features.csv"
+    with pytest.raises(KeyboardInterrupt):
+        run(cohort, out, Counting(stop_at=4))
+    first, second = sorted(tmp_path.glob(".features.csv.parts/*.npz"))
+    content = bytearray(first.read_bytes())
+    if damage == "changed byte":
+        content[len(content) // 2] ^= 1
+    kept = {"cut": content[:-20], "swapped": second.read_bytes(), "empty": b""}.get(damage, content)
+    first.write_bytes(bytes(kept))
+    rest = Counting()
+    table = run(cohort, out, rest)
+    assert rest.scans == 24, "the damaged part and the rest"
+    assert np.array_equal(table.values, run(cohort, tmp_path / "whole.csv").values)
 
 
 def test_parts_of_other_parents_are_thrown_away(cohort: Path, tmp_path: Path):

@@ -101,7 +101,7 @@ def test_nothing_readable_is_an_error_in_either_way(encoder: Path, broken: Path,
         with pytest.raises(UserError, match="2 of 2 scans cannot be used"):
             embedded(encoder, broken, tmp_path / "out" / "f.csv", on_error=way)
     assert not (tmp_path / "out").exists()
-    with pytest.raises(UserError, match="on_error is 'skp'; use stop, or skip"):
+    with pytest.raises(UserError, match="on_error is 'skp', but it must be 'stop' or 'skip'; did you mean 'skip'"):
         embedded(encoder, broken, tmp_path / "out" / "f.csv", on_error="skp")
 
 

@@ -146,7 +146,7 @@ def test_an_interrupted_embedding_still_knows_what_the_scans_look_like(
     monkeypatch.setattr(Likeness, "far", stop)
     with pytest.raises(KeyboardInterrupt):
         embedded(encoder, cohort, tmp_path / "f.csv")
-    assert len(list(tmp_path.glob(".f.csv.parts/*.npy"))) == 2
+    assert len(list(tmp_path.glob(".f.csv.parts/*.npz"))) == 1
     table, _ = embedded(encoder, cohort, tmp_path / "f.csv")
     assert sum(calls[2:]) == 24
     np.testing.assert_array_equal(table.meta["unlike"], whole.meta["unlike"])

@@ -69,5 +69,5 @@ def test_block_is_equivariant_to_the_order_of_tokens_and_uses_every_parameter():
 def test_groups_divide_the_channels_and_hold_at_least_four():
     assert [groups_of(c) for c in (4, 8, 16, 32, 64, 512, 12, 30)] == [1, 2, 4, 8, 8, 8, 2, 2]
     assert norm_3d("group", 7).num_groups == 1
-    with pytest.raises(RecipeError, match="norm='layr'"):
+    with pytest.raises(RecipeError, match="norm is 'layr'"):
         norm_3d("layr", 8)

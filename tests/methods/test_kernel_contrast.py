@@ -130,10 +130,16 @@ def test_a_rule_of_thumb_bandwidth_comes_from_the_training_labels():
 @pytest.mark.parametrize(
     ("name", "changes", "words"),
     [
-        ("y_aware", {"variant": "isbi_code"}, "does not exist for y_aware"),
-        ("threshold", {"variant": "include_k"}, "must be one of"),
+        ("y_aware", {"variant": "isbi_code"}, "y_aware has no variants"),
+        ("threshold", {"variant": "include_k"}, "threshold has slide and isbi_code"),
         ("threshold", {"norm": "slide"}, "ratio_max"),
-        ("exponential", {"kernels": {"agee": {"kernel": "rbf", "bandwidth": 1.0}}}, "no such column"),
+        ("threshold", {"norm": "slide", "variant": "isbi_code", "ratio_max": 9}, "leave method.norm at anchor"),
+        ("exponential", {"kernels": {}}, "method.kernels is {}, but it must be a mapping such as {age"),
+        (
+            "exponential",
+            {"kernels": {"agee": {"kernel": "rbf", "bandwidth": 1.0}}},
+            "not have; did you mean 'age'",
+        ),
         ("exponential", {"kernels": {"age": {"kernel": "rbff"}}}, "rbf"),
         ("exponential", {"kernels": {"age": {"kernel": "rbf", "bandwidth": -1.0}}}, "bandwidth|sigma"),
         ("exponential", {"loss": "y_aware"}, "fixed by the name"),

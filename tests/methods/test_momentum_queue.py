@@ -106,7 +106,7 @@ def test_keys_of_the_same_person_are_left_out():
 
 def test_the_default_queue_fits_the_cohort_and_an_empty_one_is_refused():
     assert len(Bench("moco").method.queue) == SCANS - BATCH
-    with pytest.raises(UserError, match="queue of 0 keys"):
+    with pytest.raises(UserError, match=r"method.queue is 0"):
         Bench("moco", queue=0)
 
 

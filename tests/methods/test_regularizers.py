@@ -189,13 +189,16 @@ def test_bfloat16_is_finite_and_single() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("[{name: fair_lk}]", "regularizers.0.name 'fair_lk' is unknown; did you mean 'fair_kl'?"),
+        ("[{name: fair_lk}]", "regularizers.0.name is 'fair_lk', which is unknown; did you mean 'fair_kl'?"),
         (
             "[{name: fair_kl, wieght: 1}]",
             "is no argument of 'fair_kl'; did you mean 'regularizers.0.weight'?",
         ),
-        ("[{name: alignment}, {name: fair_kl, form: js}]", "regularizers.1.form is 'js', but input should be 'kl'"),
-        ("[{name: fair_kl, weight: -1}]", "regularizers.0.weight is -1; a weight is 0 or more"),
+        (
+            "[{name: alignment}, {name: fair_kl, form: js}]",
+            "regularizers.1.form is 'js', but it must be 'kl'",
+        ),
+        ("[{name: fair_kl, weight: -1}]", "regularizers.0.weight is -1, but it must be a number from 0 to 1000000"),
         ("[{name: fair_kl, weight: much}]", "regularizers.0.weight is 'much'"),
         ("[{weight: 1}]", "'regularizers.0.name' is missing"),
     ],

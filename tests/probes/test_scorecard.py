@@ -300,11 +300,24 @@ def test_internal_rows_of_an_unseen_site_are_not_scored_for_site(make_cohort: Ma
 
 
 @pytest.mark.usefixtures("quick")
+def test_few_people_and_not_few_scans_are_noted(make_cohort: MakeCohort) -> None:
+    table = make_cohort(train=60, internal=45, external=60)  # two scans of every other person
+    assert not any("rest on" in note for note in short(table).notes)
+    split, who = table.meta["split"].to_numpy(), table.meta["subject"].to_numpy().copy()
+    external = np.flatnonzero(split == "external_test")
+    who[external[30:]] = who[external[:30]]
+    assert [note for note in short(with_meta(table, subject=who)).notes if "rest on" in note] == [
+        "the age scores of external_test rest on 20 people: with fewer than 30 they easily change"
+    ]
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_tiny_cohort_is_scored_with_notes(make_cohort: MakeCohort) -> None:
     found = short(make_cohort(train=7, internal=4, external=5, sites=2)).to_dict()
     assert found["mae_internal"] is not None
     assert found["site_bacc"] is not None
     assert any("folds instead of 5" in note for note in found["notes"])
+    assert "the age scores of internal_test rest on 3 people: with fewer than 30 they easily change" in found["notes"]
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from medssl.errors import UserError
-from medssl.training.monitors import Log, Monitor
+from medssl.training.log import Log
+from medssl.training.monitors import Monitor
 from medssl.training.options import MonitorOptions
 from medssl.types import Batch, Progress, Step
 

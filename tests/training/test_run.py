@@ -38,6 +38,7 @@ def test_a_run_folder_holds_everything_under_its_name(run: Run):
     own = {
         "recipe.yaml",
         "run.json",
+        "scans.csv",
         "encoder.safetensors",
         "projection.safetensors",
         "views.npz",
@@ -72,6 +73,8 @@ def test_run_json_says_what_was_trained_on_what(run: Run, cohort: Path):
     assert training["sites"] == sorted(train["site"].unique())
     assert training["age"] == pytest.approx([train["age"].min(), train["age"].median(), train["age"].max()])
     assert training["manifests"] == [str(cohort)]
+    assert training["datasets"] == {"synthetic": len(train)}
+    assert training["synthetic"] == len(train)
     assert sum(s["n"] for s in training["per_site"]) == len(train)
 
 

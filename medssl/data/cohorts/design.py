@@ -11,10 +11,8 @@ from scipy.special import ndtr, ndtri
 from medssl.data.cohorts.mark import DATASET
 from medssl.data.cohorts.scanner import Site, draw_site
 from medssl.data.cohorts.template import Floats
-from medssl.errors import UserError
 
 AGE_RANGE = (6.0, 90.0)
-SPACING_RANGE = (1.0, 8.0)
 STRONGEST = 0.85
 """Share of the variance of age (as normal scores) between sites at confounding 1."""
 _STREAM = 1
@@ -90,40 +88,3 @@ def _site_sizes(rng: np.random.Generator, subjects: int, sites: int) -> list[int
     weight = rng.uniform(0.85, 1.15, sites)
     edges = np.rint(np.concatenate([[0.0], np.cumsum(weight)]) / weight.sum() * (subjects - sites)).astype(int)
     return [int(n) + 1 for n in np.diff(edges)]
-
-
-def check_arguments(
-    subjects: int,
-    sites: int,
-    seed: int,
-    spacing: float,
-    confounding: float,
-    external_fraction: float,
-    internal_fraction: float,
-    workers: int | None,
-) -> None:
-    """UserError for arguments that make no cohort."""
-    for name, whole, least in (
-        ("subjects", subjects, 1),
-        ("sites", sites, 1),
-        ("seed", seed, 0),
-        ("workers", workers, 1),
-    ):
-        if name == "workers" and whole is None:
-            continue
-        if isinstance(whole, bool) or not isinstance(whole, (int, np.integer)) or whole < least:
-            raise UserError(f"{name}={whole} must be a whole number of at least {least}; correct it")
-    if sites > subjects:
-        raise UserError(
-            f"sites={sites} is more than subjects={subjects}, but every site scans somebody; "
-            "lower sites or raise subjects"
-        )
-    ranges = {
-        "spacing": (spacing, *SPACING_RANGE),
-        "confounding": (confounding, 0.0, 1.0),
-        "external_fraction": (external_fraction, 0.0, 1.0),
-        "internal_fraction": (internal_fraction, 0.0, 0.9),  # the rest is trained on
-    }
-    for name, (value, low, high) in ranges.items():
-        if not low <= value <= high:
-            raise UserError(f"{name}={value} must lie between {low:g} and {high:g}; correct it")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from medssl.checks import near
 from medssl.data.cohorts.tables import Keep, listed, raw_table
 from medssl.data.cohorts.visits import NONE, Named
 from medssl.errors import ManifestError
@@ -88,7 +88,6 @@ def _visits_of(table: pd.DataFrame, columns: Mapping[str, str]) -> list[str]:
 
 
 def _near(word: str, names: Iterable[str]) -> str:
-    """ " (did you mean X?)" where a name is near."""
-    lower = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.6)
-    return f" (did you mean {lower[near[0]]}?)" if near else ""
+    """ " (did you mean 'X'?)" where a name is near."""
+    close = near(word, names)
+    return f" (did you mean '{close}'?)" if close else ""

@@ -16,13 +16,14 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 
+from medssl.checks import Count, Flag, Fraction, Interval, Processes, Seed, Spacing, checked
 from medssl.data.cohorts.anatomy import draw_person, grow
-from medssl.data.cohorts.design import check_arguments, design
+from medssl.data.cohorts.design import design
 from medssl.data.cohorts.mark import NAME
 from medssl.data.cohorts.scanner import BIAS_TERMS, Site, acquire, draw_visit
 from medssl.data.cohorts.template import CENTRE_MNI_MM, FIELD_OF_VIEW_MM, REGIONS, Floats, load_template
@@ -68,19 +69,20 @@ def grid_for(spacing: float) -> Grid:
     return Grid((x, y, z), spacing, int(np.ceil(spacing / 2.0)))
 
 
+@checked
 def synthesize(
     out: str | Path,
     *,
-    subjects: int = 300,
-    sites: int = 10,
-    seed: int = 0,
-    spacing: float = 4.0,
-    confounding: float = 0.0,
-    external_fraction: float = 0.2,
-    internal_fraction: float = 0.2,
-    overwrite: bool = False,
-    progress: bool = True,
-    workers: int | None = None,
+    subjects: Count = 300,
+    sites: Count = 10,
+    seed: Seed = 0,
+    spacing: Spacing = 4.0,
+    confounding: Fraction = 0.0,
+    external_fraction: Fraction = 0.2,
+    internal_fraction: Annotated[float, Interval(0, 0.9)] = 0.2,
+    overwrite: Flag = False,
+    progress: Flag = True,
+    workers: Processes | None = None,
 ) -> Path:
     """Write a synthetic cohort into the folder `out` and return the path of its manifest.
 
@@ -96,7 +98,11 @@ def synthesize(
     for an impossible argument, a folder with other content, or a folder that cannot be written.
     """
     out = Path(out)
-    check_arguments(subjects, sites, seed, spacing, confounding, external_fraction, internal_fraction, workers)
+    if sites > subjects:
+        raise UserError(
+            f"sites={sites} is more than subjects={subjects}, but every site scans somebody; "
+            "lower sites or raise subjects"
+        )
     arguments = {
         "subjects": int(subjects),
         "sites": int(sites),

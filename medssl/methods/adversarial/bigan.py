@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from medssl.checks import Share, Width
 from medssl.heads.conv import Generator
 from medssl.heads.critic import Critic
 from medssl.losses.adversarial import ali_critic, ali_encoder_generator
@@ -35,10 +36,10 @@ class BiGAN(Method):
         encoder: nn.Module,
         facts: Facts,
         *,
-        latent: int = 64,
-        generator_width: int = 16,
-        critic_width: int = 16,
-        dropout: float = 0.0,
+        latent: Width = 64,
+        generator_width: Width = 16,
+        critic_width: Width = 16,
+        dropout: Share = 0.0,
     ) -> None:
         super().__init__(encoder, facts)
         channels, shape = facts.shape[0], facts.shape[1:]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor, nn
 
+from medssl.checks import Count, Interval, Width
 from medssl.errors import RecipeError
 from medssl.losses.cluster import pseudo_label_loss
 from medssl.memory.assignments import Assignments, cluster
@@ -36,17 +37,16 @@ class DeepCluster(Method):
         encoder: nn.Module,
         facts: Facts,
         *,
-        clusters: int | None = None,
-        pca: int = 64,
-        every: int = 1,
+        clusters: Annotated[int, Interval(2, 100_000)] | None = None,
+        pca: Width = 64,
+        every: Count = 1,
     ) -> None:
         super().__init__(encoder, facts)
         scans = len(facts.train)
         self.k = min(300, max(2, scans // 20)) if clusters is None else clusters
-        if not 2 <= self.k <= scans or every < 1:
+        if self.k > scans:
             raise RecipeError(
-                f"method.clusters is {self.k} for {scans} training scans and method.every is {every}; "
-                f"use 2 to {scans} clusters and every >= 1"
+                f"method.clusters is {self.k}, but there are {scans} training scans; use 2 to {scans} clusters"
             )
         self.pca, self.every = pca, every
         self.classifier = nn.Linear(self.width, self.k)

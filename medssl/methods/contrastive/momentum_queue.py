@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medssl.heads.mlp import MLP
+from medssl.checks import Flag, Interval, Share, Sizes, Temperature
+from medssl.heads.mlp import MLP, Norm
 from medssl.losses.contrastive import nt_xent
 from medssl.losses.pairs import queue_pairs
 from medssl.memory.ema import EMA
@@ -39,12 +39,12 @@ class MomentumQueue(Method):
         encoder: nn.Module,
         facts: Facts,
         *,
-        queue: int | None = None,
-        momentum: float = 0.99,
-        temperature: float = 0.2,
-        symmetric: bool = True,
-        projector: Sequence[int] = (512, 128),
-        norm: str = "none",
+        queue: Annotated[int, Interval(1, 2**20)] | None = None,
+        momentum: Share = 0.99,
+        temperature: Temperature = 0.2,
+        symmetric: Flag = True,
+        projector: Sizes = (512, 128),
+        norm: Norm = "none",
     ) -> None:
         super().__init__(encoder, facts)
         self.projector = MLP((self.width, *projector), norm=norm)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medssl.checks import Count, Sizes, Temperature
 from medssl.errors import RecipeError
-from medssl.heads.mlp import MLP
+from medssl.heads.mlp import MLP, Norm
 from medssl.losses.contrastive import nearest_is_positive, nt_xent_rows
 from medssl.losses.pairs import tile, view_masks
 from medssl.losses.rows import blockwise
@@ -38,11 +38,11 @@ class TwoView(Method):
         encoder: nn.Module,
         facts: Facts,
         *,
-        temperature: float = 0.1,
-        projector: Sequence[int] = (512, 128),
-        norm: str = "none",
+        temperature: Temperature = 0.1,
+        projector: Sizes = (512, 128),
+        norm: Norm = "none",
         relatives: Literal["positive", "ignore", "negative"] = "ignore",
-        block: int | None = None,
+        block: Count | None = None,
     ) -> None:
         super().__init__(encoder, facts)
         if facts.batch < 2:

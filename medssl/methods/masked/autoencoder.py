@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import nn
 
+from medssl.checks import Depth, Flag, Heads, Part, Width
 from medssl.errors import RecipeError
 from medssl.heads.tokens import TokenDecoder, random_keep
 from medssl.losses.reconstruct import masked_patch_mse
@@ -33,11 +36,11 @@ class MaskedAutoencoder(Method):
         encoder: nn.Module,
         facts: Facts,
         *,
-        ratio: float = 0.75,
-        norm_pix: bool = False,
-        decoder_width: int = 192,
-        decoder_depth: int = 2,
-        decoder_heads: int = 6,
+        ratio: Part = 0.75,
+        norm_pix: Flag = False,
+        decoder_width: Width = 192,
+        decoder_depth: Depth = 2,
+        decoder_heads: Heads = 6,
     ) -> None:
         super().__init__(encoder, facts)
         tokens, patch = int(encoder.n_tokens), tuple(encoder.patch)  # type: ignore[arg-type]
@@ -54,6 +57,17 @@ class MaskedAutoencoder(Method):
             depth=decoder_depth,
             heads=decoder_heads,
         )
+
+    @classmethod
+    def refuse(cls, arguments: Mapping[str, Any]) -> None:
+        """Refuse a decoder whose width does not suit its positions and heads."""
+        width, heads = arguments["decoder_width"], arguments["decoder_heads"]
+        if width % 6 or width % heads:
+            step = math.lcm(6, heads)
+            raise RecipeError(
+                f"method.decoder_width is {width} and method.decoder_heads is {heads}, but the width must be divisible "
+                f"by 6 (positions along three axes) and by the heads; use a multiple of {step}"
+            )
 
     def step(self, batch: Batch, progress: Progress) -> Step:
         """Mean squared error over hidden patches."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
+from medssl.checks import Column, Flag, Interval, Small, Weight, nearest
 from medssl.errors import RecipeError
 from medssl.losses.fair import fair_kl
 from medssl.losses.pairs import cosine, label_weights, same, tile
@@ -15,6 +16,8 @@ from medssl.losses.uniformity import alignment, uniformity
 from medssl.methods.base import Method, gather
 from medssl.types import Facts, Joint
 
+Power = Annotated[float, Interval(0.5, 8)]
+Sharpness = Annotated[float, Interval(0, 100, above=True)]
 _once = partial(torch.triu, diagonal=1)  # every pair once
 
 
@@ -32,20 +35,19 @@ class FairKL:
         method: Method,
         facts: Facts,
         *,
-        column: str = "site",
+        column: Column = "site",
         form: Literal["kl", "moments"] = "kl",
-        kappa: float = 1.0,
-        eps: float = 1e-4,
+        kappa: Weight = 1.0,
+        eps: Small = 1e-4,
     ) -> None:
         if column not in facts.labels:
-            raise RecipeError(f"fair_kl reads the column '{column}', but the manifest has no such column; add it")
+            hint = nearest(column, facts.labels)
+            raise RecipeError(f"fair_kl reads the column '{column}', but the manifest has no such column; {hint}")
         values = facts.labels[column]
         if len(set(values[values == values].tolist())) < 2:
             raise RecipeError(
                 f"fair_kl compares values of '{column}', but the training rows hold fewer than two; leave fair_kl out"
             )
-        if kappa < 0 or not eps > 0:
-            raise RecipeError(f"fair_kl: kappa {kappa:g} must be 0 or more and eps {eps:g} positive; correct them")
         self.name, self.reads = f"fair_kl_{column}", (column,)
         self.column, self.form, self.kappa, self.eps = column, form, kappa, eps
 
@@ -66,9 +68,7 @@ class Alignment:
     name = "alignment"
     reads: tuple[str, ...] = ()
 
-    def __init__(self, method: Method, facts: Facts, *, alpha: float = 2.0, conditional: bool = False) -> None:
-        if not alpha > 0:
-            raise RecipeError(f"alignment: alpha {alpha:g} is the power of a distance and must be positive")
+    def __init__(self, method: Method, facts: Facts, *, alpha: Power = 2.0, conditional: Flag = False) -> None:
         self.alpha, self.conditional = alpha, _conditional(self.name, method, conditional)
 
     def __call__(self, method: Method, joint: Joint) -> Tensor:
@@ -85,7 +85,7 @@ class Uniformity:
     name = "uniformity"
     reads: tuple[str, ...] = ()
 
-    def __init__(self, method: Method, facts: Facts, *, t: float = 2.0, conditional: bool = False) -> None:
+    def __init__(self, method: Method, facts: Facts, *, t: Sharpness = 2.0, conditional: Flag = False) -> None:
         self.t, self.conditional = t, _conditional(self.name, method, conditional)
 
     def __call__(self, method: Method, joint: Joint) -> Tensor:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
+from medssl.checks import Interval, Small
 from medssl.errors import RecipeError
 from medssl.losses.redundancy import covariance, variance
 from medssl.methods.base import Method, gather
@@ -31,8 +32,8 @@ class Variance:
         method: Method,
         facts: Facts,
         *,
-        gamma: float = 1.0,
-        eps: float = 1e-4,
+        gamma: Annotated[float, Interval(0, 1000, above=True)] = 1.0,
+        eps: Small = 1e-4,
         space: Literal["raw", "unit"] = "raw",
     ) -> None:
         _pairs_of_scans(self.name, facts)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medssl.checks import Column, nearest
 from medssl.errors import RecipeError
 from medssl.methods.base import Method, over_processes, stack_views
 from medssl.types import Batch, Facts, Progress, Step
@@ -27,10 +28,16 @@ class Regression(Method):
     middle: Tensor
     spread: Tensor
 
-    def __init__(self, encoder: nn.Module, facts: Facts, *, label: str = "age") -> None:
+    def __init__(self, encoder: nn.Module, facts: Facts, *, label: Column = "age") -> None:
         super().__init__(encoder, facts)
         if label not in facts.labels:
-            raise RecipeError(f"method.label is '{label}', but the manifest has no such column; add it or name another")
+            hint = nearest(label, facts.labels)
+            raise RecipeError(f"method.label is '{label}', but the manifest has no such column; {hint}")
+        if label in facts.coded:
+            raise RecipeError(
+                f"method.label is '{label}', which holds names, and their order means nothing; "
+                f"name a column of numbers, such as age"
+            )
         known = facts.labels[label][np.isfinite(facts.labels[label])]
         middle = float(np.median(known)) if len(known) else 0.0
         spread = float(np.std(known)) if len(known) > 1 and np.std(known) > 0 else 1.0

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medssl.checks import Count, Interval, Sizes, Temperature
 from medssl.errors import RecipeError
-from medssl.heads.mlp import MLP
-from medssl.kernels import build_kernel
+from medssl.heads.mlp import MLP, Norm
+from medssl.kernels import Kernels, check_kernels, kernel_of
 from medssl.losses.kernel import dropped_rows, effective_rows, exponential_rows, threshold_rows, y_aware_rows
 from medssl.losses.pairs import label_order, labelled_pairs, tile
 from medssl.losses.rows import WHOLE, RowLoss, blockwise, counting
@@ -20,7 +21,7 @@ from medssl.methods.base import Method, gather, over_processes
 from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Rows, Step
 
 _AGE = {"age": {"kernel": "rbf", "bandwidth": 5.0}}
-_CODES = frozenset({"sex", "site", "dataset", "diagnosis"})
+_WHOLE = ("threshold", "isbi_code")  # the loss and variant that compare all rows at once
 
 
 class KernelContrast(Method):
@@ -45,30 +46,37 @@ class KernelContrast(Method):
         encoder: nn.Module,
         facts: Facts,
         *,
-        loss: str,
-        kernels: Mapping[str, Mapping[str, Any]] | None = None,
-        temperature: float = 0.1,
-        variant: str = "slide",
-        norm: str = "anchor",
-        ratio_max: float | None = None,
+        loss: Literal["y_aware", "threshold", "exponential"],
+        kernels: Kernels | None = None,
+        temperature: Temperature = 0.1,
+        variant: Literal["slide", "isbi_code", "include_k"] = "slide",
+        norm: Literal["anchor", "slide"] = "anchor",
+        ratio_max: Annotated[float, Interval(0.001, 1e9)] | None = None,
         missing: Literal["self", "drop"] = "self",
-        projector: Sequence[int] = (512, 128),
-        projector_norm: str = "none",
-        block: int | None = None,
+        projector: Sizes = (512, 128),
+        projector_norm: Norm = "none",
+        block: Count | None = None,
     ) -> None:
         super().__init__(encoder, facts)
         if facts.batch < 2:
             raise RecipeError(f"{loss} compares scans, but data.batch_size is 1; set it to 16 or more")
-        self.kernels = {c: _kernel(c, dict(k), facts) for c, k in (kernels or _AGE).items()}
+        self.kernels = {c: kernel_of(c, k, facts) for c, k in (kernels or _AGE).items()}
         self.reads, self.temperature, self.missing = tuple(self.kernels), temperature, missing
-        self.ordered, whole = loss == "threshold", (loss, variant) == ("threshold", "isbi_code")
-        if block and whole:
-            raise RecipeError(f"method.block is {block}, but variant isbi_code compares all rows at once; remove block")
+        self.ordered, whole = loss == "threshold", (loss, variant) == _WHOLE
         self.loss, self.block = _loss(loss, variant, norm, ratio_max), WHOLE if whole else block
         dropped = {"thr_dropped": dropped_rows} if self.ordered and not whole else {}
         self.watched: dict[str, RowLoss] = {"effective_positives": effective_rows, **dropped}
         self.projector = MLP((self.width, *projector), norm=projector_norm)
         self.chance = math.log(2 * facts.batch - 1) if loss == "y_aware" else None
+
+    @classmethod
+    def refuse(cls, arguments: Mapping[str, Any]) -> None:
+        """Refuse kernels that cannot be built, and a variant, norm or block that the loss does not have."""
+        loss, variant, block = arguments["loss"], arguments["variant"], arguments["block"]
+        check_kernels("method.kernels", arguments["kernels"])
+        _loss(loss, variant, arguments["norm"], arguments["ratio_max"])
+        if block and (loss, variant) == _WHOLE:
+            raise RecipeError(f"method.block is {block}, but variant isbi_code compares all rows at once; remove block")
 
     def before_epoch(self, embed: Embed, progress: Progress) -> None:
         """Before the first step: spread the embeddings of the cohort."""
@@ -95,21 +103,16 @@ class KernelContrast(Method):
         return F.normalize(self.projector(features.pooled), dim=1)
 
 
-def _kernel(column: str, options: dict[str, Any], facts: Facts) -> Any:
-    name, width = options.pop("kernel", "categorical" if column in _CODES else "rbf"), options.pop("bandwidth", None)
-    if column not in facts.labels:
-        raise RecipeError(f"method.kernels names the column '{column}', but the manifest has no such column; add it")
-    return build_kernel(str(name), width, options, facts.labels[column])
-
-
 def _loss(name: str, variant: str, norm: str, ratio_max: float | None) -> RowLoss:
     if name == "y_aware":
         if variant != "slide":
-            raise RecipeError(f"method.variant '{variant}' does not exist for y_aware; leave it out")
+            raise RecipeError(f"method.variant is '{variant}', but y_aware has no variants; leave it out")
         return y_aware_rows
     allowed = ("slide", "isbi_code") if name == "threshold" else ("slide", "include_k", "isbi_code")
-    if variant not in allowed or norm not in ("anchor", "slide"):
-        raise RecipeError(f"{name}: variant '{variant}' must be one of {allowed}, norm '{norm}' anchor or slide")
+    if variant not in allowed:
+        raise RecipeError(f"method.variant is '{variant}', but {name} has {' and '.join(allowed)}; use one of them")
+    if norm == "slide" and variant == "isbi_code":
+        raise RecipeError("method.variant isbi_code divides by all weights of the anchor; leave method.norm at anchor")
     if name == "exponential":
         return partial(exponential_rows, variant=variant)  # type: ignore[arg-type]
     if norm == "slide" and ratio_max is None:

@@ -23,7 +23,7 @@ def test_a_column_of_keep_must_be_in_one_of_several_tables(tmp_path: Path):
     sessions = [("baseline", "ses-1")]
     for which in (folders, tmp_path):
         with pytest.raises(
-            ManifestError, match=r"--keep sitte=NA: no participants table .*'sitte' \(did you mean site\?"
+            ManifestError, match=r"--keep sitte=NA: no participants table .*'sitte' \(did you mean 'site'\?"
         ):
             scan_folder(which, keep=[("sitte", "NA")], sessions=sessions)
     assert "site-NA" in scan_folder(folders, keep=[("site", "NA")], sessions=sessions)["site"].tolist()
@@ -53,7 +53,7 @@ def test_keep_knows_the_tables_own_names(tmp_path: Path):
 def test_a_session_that_no_table_has_is_refused_with_the_nearest(tmp_path: Path, several: bool):
     folders = _two(tmp_path)
     which = folders if several else folders[0]
-    with pytest.raises(ManifestError, match=r"no table has a session 'basline' \(did you mean baseline\?\)"):
+    with pytest.raises(ManifestError, match=r"no table has a session 'basline' \(did you mean 'baseline'\?\)"):
         scan_folder(which, sessions=[("basline", "ses-1"), ("1", "ses-1")])
     found = scan_folder(which, sessions=[("BL", "ses-1"), ("none", "ses-7")])
     assert found["age"].notna().all()
@@ -63,7 +63,7 @@ def test_a_session_that_no_table_has_is_refused_with_the_nearest(tmp_path: Path,
 def test_sessions_of_other_tables_count_too(tmp_path: Path):
     table(bids(tmp_path, "01/1") / "sub-01", "session_id age\nM12 31\n", "sub-01_sessions.tsv")
     assert scan_folder(tmp_path, sessions=[("M12", "ses-1")])["age"].tolist() == [31.0]
-    with pytest.raises(ManifestError, match=r"'M21' \(did you mean M12\?\)"):
+    with pytest.raises(ManifestError, match=r"'M21' \(did you mean 'M12'\?\)"):
         scan_folder(tmp_path, sessions=[("M21", "ses-1")])
     table(tmp_path, "participant_id age\nsub-01_ses-M6 30\n")
     with pytest.raises(ManifestError, match="meets one in the folder"):
