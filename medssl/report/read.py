@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from medssl.errors import UserError
+from medssl.files import BROKEN_ARRAYS
 from medssl.report.tables import numbers, read_lines, read_log, read_object, read_table, read_text
 from medssl.tables.ages import possible
 from medssl.tables.people import COPY, GROUP
@@ -212,7 +212,7 @@ def _views(path: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
             ages = np.asarray(content["ages"], dtype=float) if "ages" in content.files else None
     except UserError:
         raise
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as problem:
+    except BROKEN_ARRAYS as problem:
         raise UserError(f"{path} is no readable array file ({problem}); {remedy}") from None
     if slices.ndim != 5 or 0 in slices.shape:
         raise UserError(f"{path}: slices must be (scan, 1 + views, planes, H, W), not {slices.shape}; {remedy}")

@@ -14,11 +14,12 @@ from medssl.files import append_text, write_atomic
 
 
 class Log:
-    """One table that grows row by row, as CSV for people and as JSONL for programs."""
+    """One table that grows row by row, as CSV for people and as JSONL for programs. rows: how many it has."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.csv, self.jsonl = folder / f"{name}.csv", folder / f"{name}.jsonl"
         self.columns: list[str] | None = None
+        self.rows = 0
 
     def rewind(self, step: int) -> list[dict[str, Any]]:
         """Forget rows after ``step`` (a resumed run writes them again) and a half-written last line; returns the rest.
@@ -27,6 +28,7 @@ class Log:
         """
         rows = [row for row in self._rows() if row.get("step", 0) <= step]
         self.columns = list(rows[0]) if rows else None
+        self.rows = len(rows)
         if self.columns is None:
             for path in (self.csv, self.jsonl):
                 path.unlink(missing_ok=True)
@@ -43,6 +45,7 @@ class Log:
         plain = _plain(row)
         append_text(self.csv, self._cells(plain))
         append_text(self.jsonl, json.dumps(plain) + "\n")
+        self.rows += 1
 
     def _cells(self, row: Mapping[str, Any]) -> str:
         """A row as CSV; columns that the first row had not are left out."""
