@@ -101,7 +101,7 @@ def _sentence(problem: Exception) -> str:
         from medssl.files import no_room
 
         if problem.filename is None and no_room(problem, Path(), ""):
-            return "no space is left where the output goes; free some, or send it elsewhere"
+            return "no space is left on the disk that the output goes to; free some, or choose another place"
         if sentence := no_room(problem, Path(str(problem.filename)), "choose another folder"):
             return sentence
     if isinstance(problem, OSError) and problem.filename:
