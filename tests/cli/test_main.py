@@ -115,7 +115,7 @@ def test_an_unknown_failure_is_one_sentence_and_a_traceback_only_with_debug(
         (MemoryError(), "the memory does not suffice"),
         (RuntimeError("CUDA out of memory. Tried to allocate"), "smaller data.batch_size"),
         (PermissionError(13, "Permission denied", "/root/x"), "/root/x: permission denied"),
-        (OSError(errno.ENOSPC, "No space left", "/data/f"), "no space is left on the disk (/data/f)"),
+        (OSError(errno.ENOSPC, "No space left", "/data/f"), "no space left in /data while writing f"),
         (UserError("a clear sentence"), "a clear sentence"),
     ],
 )
