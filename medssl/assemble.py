@@ -34,7 +34,7 @@ from medssl.data.reference import Stamps, summary
 from medssl.data.spellings import spelling_notes
 from medssl.encoders import build_encoder
 from medssl.encoders.file import weights_digest
-from medssl.errors import ManifestError, RecipeError, UserError, VolumeError
+from medssl.errors import ManifestError, RecipeError, UserError, VolumeError, shown
 from medssl.files import in_turn, write_atomic
 from medssl.heads.file import save_head
 from medssl.methods.base import Method
@@ -262,11 +262,11 @@ def _files_digest(groups: Iterable[Images], times: bool, stamps: Stamps) -> str:
     return sha.hexdigest()
 
 
-def say(notes: Iterable[str], shown: bool = True) -> None:
+def say(notes: Iterable[str], aloud: bool = True) -> None:
     """Print what was read otherwise than it stands there, in the first process alone."""
-    if shown and process_is_first():
+    if aloud and process_is_first():
         for note in notes:
-            print(f"note: {note}", file=sys.stderr)
+            print(f"note: {shown(note)}", file=sys.stderr)
 
 
 def process_is_first() -> bool:

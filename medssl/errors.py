@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
 
 class UserError(ValueError):
     """Something the user wrote or supplied breaks a rule; the message names it, the rule and the remedy."""
@@ -37,6 +41,24 @@ class StoppedByHand(TrainingStopped):
 
 class ScanWarning(UserWarning):
     """Something about scans that must be known and stops nothing: they look unlike the training's, or were skipped."""
+
+
+def shown(text: object) -> str:
+    """Text for a terminal, whatever stands in it: what would move the cursor or turn the line is spelled out.
+
+    Control characters, marks of direction, other line ends, and the bytes of a file name that are no text.
+
+    >>> print(shown("a\x1b[31m\nb\udcff"), shown("Rene\u0301 \u202egnp"), shown("sub-01"))
+    a\x1b[31m\nb\xff René \u202egnp sub-01
+    """
+    return _UNSEEN.sub(_spelled, str(text))
+
+
+def _spelled(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte of a file name that is no text
+        return f"\\x{code - 0xDC00:02x}"
+    return ascii(found[0])[1:-1]
 
 
 def count(number: int, one: str, many: str | None = None) -> str:

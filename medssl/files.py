@@ -57,7 +57,7 @@ def write_atomic(
                 if callable(content):
                     _fill(file, content)
                 else:
-                    file.write(content.encode("utf-8") if isinstance(content, str) else content)
+                    file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())

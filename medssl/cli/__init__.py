@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -61,6 +62,9 @@ def main() -> None:
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
+    for stream in (sys.stdout, sys.stderr):  # a file name may hold bytes that are no text
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         with notes_aloud():
             status = app(prog_name="medssl", standalone_mode=False)
@@ -112,5 +116,7 @@ def _sentence(problem: Exception) -> str:
 
 
 def _fail(text: str, status: int) -> NoReturn:
-    typer.echo(f"medssl: {'' if status == _STOPPED else 'error: '}{' '.join(text.split())}", err=True)
+    from medssl.errors import shown
+
+    typer.echo(f"medssl: {'' if status == _STOPPED else 'error: '}{shown(' '.join(text.split()))}", err=True)
     raise SystemExit(status)

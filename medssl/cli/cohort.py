@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from medssl.cli.parse import free_to_write, three
+from medssl.cli.parse import free_to_write, say_note, three
 from medssl.cli.scan import scan
 
 app = typer.Typer(
@@ -150,7 +150,7 @@ def split(
     free_to_write(out, overwrite)
     cohort = Cohort.read(manifest, images=False)
     for note in cohort.notes:
-        typer.echo(f"note: {note}")
+        say_note(note)
     sites = [name.strip() for name in external_sites.split(",") if name.strip()] if external_sites is not None else None
     given = read_table(manifest).rename(columns=known_name)
     table = cohort.table
@@ -182,7 +182,7 @@ def split(
             f"check {manifest}` names them"
         )
     for note in split_notes(table, external_fraction if sites is None else None):
-        typer.echo(f"note: {note}")
+        say_note(note)
     typer.echo(f"written: {written}")
     aged = bool(table["age"].notna().any())
     named = ("exponential" if aged else "simclr") if "image" in given else "exponential_roi 'data.columns=[...]'"

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from medssl.errors import shown
+
 if TYPE_CHECKING:
     from medssl.data.check import CheckReport
     from medssl.export.check import Finding
@@ -38,12 +40,12 @@ def print_report(report: CheckReport, everything: bool) -> None:
     table.add_column("n", justify="right", no_wrap=True)
     table.add_column("where and what", overflow="fold")
     for (level, code), texts in groups.items():
-        shown = texts if everything else texts[:FIRST]
-        more = len(texts) - len(shown)
-        lines = [*shown, *([f"and {more} more (--all shows them)"] if more else [])]
+        first = texts if everything else texts[:FIRST]
+        more = len(texts) - len(first)
+        lines = [*first, *([f"and {more} more (--all shows them)"] if more else [])]
         for k, line in enumerate(lines):
             head = (Text(level, style=colours[level]), Text(code), Text(str(len(texts))))
-            table.add_row(*(head if k == 0 else ("", "", "")), Text(line))
+            table.add_row(*(head if k == 0 else ("", "", "")), Text(shown(line)))
     if groups:
         console.print(table)
         console.print()
@@ -65,7 +67,7 @@ def print_checks(findings: Sequence[Finding]) -> bool:
     for heading in ("check", "result", "what was seen"):
         table.add_column(heading, overflow="fold")
     for finding in findings:
-        table.add_row(Text(finding.what), words[finding.ok], Text(finding.seen))
+        table.add_row(Text(shown(finding.what)), words[finding.ok], Text(shown(finding.seen)))
     console.print(table)
     failed = sum(finding.ok is False for finding in findings)
     console.print()

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from medssl.errors import ScanWarning
+from medssl.errors import ScanWarning, shown
 
 
 def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
@@ -53,6 +53,11 @@ def free_to_write(path: Path, overwrite: bool) -> None:
         raise typer.BadParameter(f"{path} exists; name another file, or add --overwrite", param_hint="-o")
 
 
+def say_note(note: object, err: bool = False) -> None:
+    """Print a note as one line."""
+    typer.echo(f"note: {shown(' '.join(str(note).split()))}", err=err)
+
+
 @contextmanager
 def notes_aloud() -> Iterator[None]:
     """Warnings about scans become plain notes on stderr, every time."""
@@ -61,7 +66,7 @@ def notes_aloud() -> Iterator[None]:
 
         def show(message: Any, category: Any, *where: Any, **more: Any) -> None:
             if issubclass(category, ScanWarning):
-                typer.echo(f"note: {' '.join(str(message).split())}", err=True)
+                say_note(message, err=True)
             else:
                 plain(message, category, *where, **more)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from medssl.cli.parse import free_to_write, pair_list, pairs
+from medssl.cli.parse import free_to_write, pair_list, pairs, say_note
 
 
 def scan(
@@ -136,7 +136,7 @@ def scan(
             f"--column {absent[0]}={others[0]}"
         )
     for note in notes:
-        typer.echo(f"note: {note}")
+        say_note(note)
     people = len(found[[name for name in ("dataset", "participant_id") if name in found]].drop_duplicates())
     typer.echo(f"{len(found)} scans of {people} participants -> {written}")
     more = f" and {len(found.columns) - 40} more" if len(found.columns) > 40 else ""

@@ -11,7 +11,7 @@ import numpy as np
 
 from medssl.data.check_columns import check_columns
 from medssl.data.check_files import FileFacts, duplicates, oddities, survey
-from medssl.data.check_table import Finding, check_table, confounding
+from medssl.data.check_table import ROUNDING, Finding, check_table, confounding
 from medssl.data.columns import chosen_columns
 from medssl.data.reference import parse
 from medssl.errors import UserError
@@ -128,6 +128,8 @@ def _copies(cohort: Cohort, owners: dict[str, list[tuple[int, str]]], facts: lis
             people = table["subject"].iloc[[first, row]].nunique()
             same = "is the same file as" if path == original else "holds the same voxels as"
             tail = " of another participant" if people > 1 else ""
+            ages = table["age"].iloc[[first, row]].tolist()
+            tail += f", with age {ages[1]:g} here and {ages[0]:g} there" if abs(ages[1] - ages[0]) > ROUNDING else ""
             tail += f", and one is in train and the other in {max(splits - {'train'})}" if leak else ""
             yield _finding(
                 cohort,

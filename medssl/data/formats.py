@@ -77,7 +77,7 @@ def _refuse_absent(path: Path, before: str = "") -> None:
     comma = "," if before else ""
     if reason := stands_in(path):
         raise VolumeError(f"{before}{path}{comma} {reason}")
-    if not path.exists():
+    if not os.path.exists(path):
         remedy = "copy it as well" if before else "correct the path in the manifest"
         raise VolumeError(f"{before}{path}{comma} does not exist; {remedy} or drop the row")
 

@@ -19,7 +19,7 @@ def stands_in(path: str | os.PathLike[str]) -> str:
     from the file's name, such as "is a git-annex link whose content is not here; fetch it with `datalad get PATH`".
     """
     path = Path(path)
-    if path.is_symlink() and not path.exists():
+    if os.path.islink(path) and not os.path.exists(path):
         target = os.readlink(path)
         if "annex/objects/" in target.replace("\\", "/"):
             return f"is a git-annex link whose content is not here; fetch it with `datalad get {path}`"
@@ -29,7 +29,7 @@ def stands_in(path: str | os.PathLike[str]) -> str:
             return ""
         with open(path, "rb") as file:
             start = file.read(512)
-    except OSError:
+    except (OSError, ValueError):
         return ""
     if start.startswith(_LFS):
         return f"is a git-lfs pointer whose content is not here; fetch it with `git lfs pull --include {path.name}`"

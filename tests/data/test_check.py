@@ -193,6 +193,8 @@ def test_copies_outside_the_sample_are_found_by_their_fingerprints(folder):
 def test_a_file_named_twice_is_found(folder):
     folder.loc[3, "image"] = folder.loc[2, "image"]
     assert "is the same file as manifest.csv row 4" in only(run(folder), "duplicate").text
+    folder.loc[[2, 3], "age"] = [30, 60]
+    assert "of another participant, with age 60 here and 30 there; keep one" in only(run(folder), "duplicate").text
 
 
 def test_a_copy_on_both_sides_of_a_split_is_an_error(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,9 +18,9 @@ from medssl.data.cohorts.names import filled, keep_readable
 from medssl.data.cohorts.options import refuse_keep, refuse_options
 from medssl.data.cohorts.persons import tidy
 from medssl.data.cohorts.sessions import Reading, has_sessions
-from medssl.data.cohorts.tables import TABLE_NAMES, Keep, in_order, listed, read_table, write_manifest
+from medssl.data.cohorts.tables import TABLE_NAMES, Keep, in_order, is_writable, listed, read_table, write_manifest
 from medssl.data.cohorts.visits import Named
-from medssl.errors import ManifestError
+from medssl.errors import ManifestError, count, shown
 from medssl.tables.pointers import stands_in
 
 __all__ = ["scan_folder", "write_manifest"]
@@ -184,13 +185,27 @@ def _scan(root: Path, asked: _Asked) -> tuple[pd.DataFrame, list[str]]:
         out = scan_files(root, asked.suffix, persons, asked.pattern, notes, asked.echo, asked.sessions)
     else:
         out = scan_bids(root, asked.suffix, asked.derivative, persons, notes, asked.echo, asked.sessions, reading)
+    out = _writable(root, out, notes)
     named = [named_id(str(label)) for label in out["participant_id"]]
     changed = list(dict.fromkeys(new for new, old in zip(named, out["participant_id"], strict=True) if new != old))
     if changed:
-        notes.append(f"an id that reads as missing is written with sub- before it: {listed(changed)}")
+        notes.append(f"an id that reads as missing, or as a formula, is written with sub- before it: {listed(changed)}")
         out["participant_id"] = named
     say_absent(out["image"].tolist(), notes)
     return out, notes
+
+
+def _writable(root: Path, out: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """The scans whose names a manifest can hold as they are; the others are said."""
+    names = [os.path.relpath(image, root) for image in out["image"]]
+    odd = [shown(name) for name in names if not is_writable(name)]
+    if not odd:
+        return out
+    rule = "whose names hold control characters or bytes that are no text, which no table can hold; rename them"
+    if len(odd) == len(names):
+        raise NoImages(f"{root}: there are only images {rule}: {listed(odd)}")
+    notes.append(f"{count(len(odd), 'image')} left out, {rule}: {listed(odd)}")
+    return out[[is_writable(name) for name in names]].reset_index(drop=True)
 
 
 def _persons(source: Path, asked: _Asked, notes: list[str], aside: bool) -> pd.DataFrame:

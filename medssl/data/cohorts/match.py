@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from medssl.data.cohorts.tables import listed
+from medssl.data.cohorts.tables import FORMULA, listed
 from medssl.errors import ManifestError, count
 from medssl.tables.missing import is_missing
 from medssl.tables.people import bare, id_and_session, person_key, session_key
@@ -148,5 +148,9 @@ def _inside(one: str, other: str) -> bool:
 
 
 def named_id(label: str) -> str:
-    """A participant's id as a manifest can hold it: NA is read as missing there, sub-NA is not."""
-    return f"sub-{label}" if label and is_missing(label) else label
+    """A participant's id as a manifest can hold it: NA is read as missing there, and a spreadsheet runs =1+1.
+
+    >>> named_id("NA"), named_id("=1+1"), named_id("007")
+    ('sub-NA', 'sub-=1+1', '007')
+    """
+    return f"sub-{label}" if label and (is_missing(label) or label.startswith(FORMULA)) else label

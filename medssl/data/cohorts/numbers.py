@@ -53,7 +53,7 @@ def ids_in(texts: Sequence[str], ids: Mapping[str, str]) -> list[Whose]:
     alike: dict[str, list[int]] = {}
     for at, text in enumerate(texts):
         if not out[at].label:
-            alike.setdefault(re.sub(r"\d+", "#", NOISE.sub(" ", text)), []).append(at)
+            alike.setdefault(re.sub(r"\d+", "#", NOISE.sub(" ", text).replace("#", " ")), []).append(at)
     for pattern, places in alike.items():
         rows = [re.findall(r"\d+", NOISE.sub(" ", texts[at])) for at in places]
         for at, whose in zip(places, _of_pattern(pattern, rows, ids), strict=True):

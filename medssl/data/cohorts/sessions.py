@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,7 +117,7 @@ def _tables(
     for subject in dict.fromkeys(out["participant_id"]):
         for place in dict.fromkeys(places):
             path = place / subject / f"{subject}_sessions.tsv"
-            if not path.is_file() and not stands_in(path):
+            if not os.path.isfile(path) and not stands_in(path):
                 continue
             cells = raw_table(path, said)
             wanted = (reading.columns.get("session", _NAMES[0]).lower(), *_NAMES)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +13,7 @@ import pandas as pd
 
 from medssl.data.cells import FEATURE, with_points
 from medssl.data.reference import parse
-from medssl.errors import ManifestError
+from medssl.errors import ManifestError, shown
 from medssl.files import write_atomic
 from medssl.tables.ages import age_column, read_ages
 from medssl.tables.missing import is_missing, said_missing, without_missing
@@ -21,6 +23,9 @@ COLUMNS = ("participant_id", "session", "image", "age", "sex", "site", "dataset"
 """The columns of a manifest that have a meaning, in the order in which they are written."""
 
 TABLE_NAMES = ("participants.tsv", "participants.csv")
+_BYTES = re.compile("[\ud800-\udfff]")
+FORMULA = ("=", "+", "-", "@")
+"""Beginnings of a cell that spreadsheets take for a formula."""
 _ROWS = "the rows with an image"
 _NO_ID = ("", "n/a", "#n/a", "<na>")
 _IDS = ("participant_id", "subject_id", "subject")
@@ -183,9 +188,20 @@ def write_manifest(table: pd.DataFrame, path: str | Path, *, images: bool = True
         near = {value: _relative(str(value), path.parent) for value in out["mask"][needs].unique() if value}
         out["mask"] = [near.get(v, v) if need else v for v, need in zip(out["mask"], needs, strict=True)]
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    text = out.to_csv(sep=separator, index=False, na_rep="", lineterminator="\n")
+    for name in out.columns:
+        if odd := next((cell for cell in out[name] if isinstance(cell, str) and _BYTES.search(cell)), ""):
+            raise ManifestError(
+                f"{path}: {name} would be '{shown(odd)}', which holds bytes that are no text; rename the file or folder"
+            )
+    lines = out.to_csv(sep=separator, index=False, na_rep="", lineterminator="\r\n").split('"')
+    text = '"'.join(part if k % 2 else part.replace("\r\n", "\n") for k, part in enumerate(lines))  # as it is in quotes
     write_atomic(path, lambda file: file.write(text.encode("utf-8")), remedy="choose another place with -o")
     return path
+
+
+def is_writable(name: str) -> bool:
+    """Whether a path can stand in a table and be read back: it is text, and without control characters."""
+    return not (_BYTES.search(name) or any(unicodedata.category(letter) == "Cc" for letter in name))
 
 
 def _relative(image: str, folder: Path) -> str:
@@ -195,6 +211,7 @@ def _relative(image: str, folder: Path) -> str:
     """
     place = Path(os.path.realpath(os.path.dirname(image)), os.path.basename(image))
     try:
-        return Path(os.path.relpath(place, os.path.realpath(folder))).as_posix()
+        found = Path(os.path.relpath(place, os.path.realpath(folder))).as_posix()
+        return f"./{found}" if found.startswith(FORMULA) or found != found.strip() else found
     except ValueError:  # another drive
         return place.as_posix()
