@@ -100,7 +100,9 @@ def _sentence(problem: Exception) -> str:
     if isinstance(problem, OSError):
         from medssl.files import no_room
 
-        if sentence := no_room(problem, Path(str(problem.filename or "the output")), "choose another folder"):
+        if problem.filename is None and no_room(problem, Path(), ""):
+            return "no space is left where the output goes; free some, or send it elsewhere"
+        if sentence := no_room(problem, Path(str(problem.filename)), "choose another folder"):
             return sentence
     if isinstance(problem, OSError) and problem.filename:
         return f"{problem.filename}: {(problem.strerror or type(problem).__name__).lower()}"

@@ -21,7 +21,7 @@ from nibabel.arrayproxy import ArrayProxy
 
 from medssl.data.gunzip import MAGIC, MOST, gunzip
 from medssl.data.image_files import SUFFIXES, data_file, is_hidden, other_of_pair, suffix_of
-from medssl.data.regular import refuse_irregular, voxel_files
+from medssl.data.regular import NAMING, refuse_axes, refuse_irregular, voxel_files
 from medssl.data.rooms import Rooms
 from medssl.errors import UserError, VolumeError
 from medssl.tables.pointers import stands_in
@@ -62,10 +62,13 @@ def check_file(path: Path, reader: str) -> str:
         before = f"{path} is one file of a pair, and the other one, "
         _refuse_absent(other, before)
         refuse_irregular(other, before)
-    for voxels in voxel_files(path):
-        before = f"{path} names the file of its voxels, and it, "
-        _refuse_absent(voxels, before)
-        refuse_irregular(voxels, before)
+    if suffix in NAMING:
+        with reading(path):
+            refuse_axes(path)
+            for voxels in voxel_files(path):
+                before = f"{path} names the file of its voxels, and it, "
+                _refuse_absent(voxels, before)
+                refuse_irregular(voxels, before)
     return suffix
 
 
@@ -147,8 +150,8 @@ def nifti_header(path: Path, check: bool = False) -> Any:
         start = stream.read(544)
         for kind in (nib.Nifti1Header, nib.Nifti2Header):
             if len(start) >= kind.sizeof_hdr and kind.may_contain_header(start):
+                _refuse_dimensions(kind.sizeof_hdr, start, path)
                 header = kind(start[: kind.sizeof_hdr], check=False)
-                _refuse_dimensions(header, start, path)
                 _settle_offset(header, path)
                 if check:
                     header.check_fix(logger=_QUIET)
@@ -158,14 +161,14 @@ def nifti_header(path: Path, check: bool = False) -> Any:
     raise VolumeError(f"{path} is not a NIfTI file, or its header is corrupt; {AGAIN}")
 
 
-def _refuse_dimensions(header: Any, start: bytes, path: Path) -> None:
-    """Refuse a number of axes that is none, which makes nibabel take the header for one of the other byte order."""
-    order: Literal["little", "big"] = "little" if int.from_bytes(start[:4], "little") == header.sizeof_hdr else "big"
-    if (order == "little") == (header.endianness == "<") or int.from_bytes(start[:4], order) != header.sizeof_hdr:
-        return
-    at, size = (40, 2) if header.sizeof_hdr == 348 else (16, 8)
-    axes = int.from_bytes(start[at : at + size], order, signed=True)
-    raise VolumeError(f"{path} states {axes} axes (dim[0] of its header), but a file has 1 to 7; {AGAIN}")
+def _refuse_dimensions(size: int, start: bytes, path: Path) -> None:
+    """Refuse a number of axes that is none, by which nibabel tells the byte order. size: of the header."""
+    orders: tuple[Literal["little", "big"], ...] = ("little", "big")
+    at, width = (40, 2) if size == 348 else (16, 8)
+    for order in orders:
+        axes = int.from_bytes(start[at : at + width], order, signed=True)
+        if int.from_bytes(start[:4], order) == size and not 0 <= axes <= 7:
+            raise VolumeError(f"{path} states {axes} axes (dim[0] of its header), but a file has 1 to 7; {AGAIN}")
 
 
 def _settle_offset(header: Any, path: Path) -> None:
