@@ -239,9 +239,8 @@ def _check_parts(recipe: Recipe, where: str) -> None:
         check_regularizers(recipe.method.name, [(r.name, r.arguments) for r in recipe.regularizers])
         if recipe.trainer.micro_batch is not None:
             check_micro_batch(recipe.method.name, recipe.trainer.strategy)
-        check_encoder(recipe.encoder.name, recipe.encoder.arguments)
+        arguments = json.dumps(check_encoder(recipe.encoder.name, recipe.encoder.arguments), sort_keys=True)
         if recipe.data.columns is None:
-            arguments = json.dumps(recipe.encoder.arguments, sort_keys=True)
             rehearse_encoder(recipe.encoder.name, arguments, len(recipe.data.images), recipe.data.preprocessing.shape)
         build_policy(recipe.views.policy)
     except RecipeError as problem:

@@ -10,6 +10,8 @@ import re
 import secrets
 import socket
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -22,6 +24,10 @@ _SHORT = re.compile(r"\d+ requested and \d+ written")
 """What numpy says, without a number of the error, of a disk that took a part of an array."""
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG)
 _BROKEN = (errno.EIO, errno.ENODEV, errno.ENXIO, getattr(errno, "ESTALE", errno.EIO))
+BROKEN_ARRAYS = (
+    OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What numpy raises of a damaged .npz file, depending on the byte."""
 FOREIGN_AGE_S = 24 * 3600.0
 """A temporary of another machine counts as left behind after a day."""
 

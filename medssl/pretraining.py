@@ -34,7 +34,8 @@ def resume_run(run: Run, overrides: Sequence[str], progress: bool, page: bool) -
                 build_report(run.folder)
         return run.folder
     checkpoint, notes = resumable(run.folder, run.read_info(), process_rank() == 0)
-    say((*notes, *older(before)), progress)
+    say(notes)  # --quiet is about bars: what was damaged is told
+    say(older(before), progress)
     parts = assemble(recipe, progress=progress, began=before)
     same_parents(run, parts)
     announce(recipe.trainer, recipe.trainer, recipe.data.batch_size, quiet=not progress or process_rank() > 0)

@@ -22,7 +22,7 @@ from medssl.data.cohorts.synthetic import synthesize
 from medssl.data.manifest import Cohort
 from medssl.encoders.file import load_encoder, read_card
 from medssl.errors import ScanWarning, UserError
-from medssl.export.documents import write_documents
+from medssl.export.reporting import write_documents
 from medssl.features.embed import embed_cohort
 from medssl.features.scans import rows_with_images, said_of
 from medssl.features.table import FeatureTable

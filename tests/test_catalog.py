@@ -70,6 +70,10 @@ def test_arguments_come_back_in_their_declared_types():
         ("threshold", {"loss": "y_aware"}, "fixed by the name 'threshold'"),
         ("y_aware", {"kernels": ["age"]}, "method.kernels"),
         ("moco", {"encoder": None}, "no argument of 'moco'"),
+        ("threshold", {"norm": "slide"}, "set method.ratio_max"),
+        ("threshold", {"variant": "isbi_code", "block": 4}, "remove block"),
+        ("y_aware", {"kernels": {"age": {"kernel": "rbf"}}}, "needs sigma"),
+        ("mae", {"decoder_heads": 5}, "use a multiple of 30"),
     ],
 )
 def test_a_wrong_argument_is_named_with_its_rule(name: str, arguments: dict[str, object], words: str):

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from medssl import kernels
-from medssl.errors import UserError
+from medssl.errors import RecipeError, UserError
 from medssl.kernels import (
+    Categorical,
     Cauchy,
     Rbf,
     bandwidth,
@@ -16,11 +17,14 @@ from medssl.kernels import (
     build_kernel,
     categorical,
     cauchy,
+    check_kernels,
     delta,
+    kernel_of,
     product,
     rbf,
 )
 from medssl.losses import lse
+from medssl.types import Facts
 
 NAN = float("nan")
 AGES = torch.tensor([20.0, 25.0, 40.0], dtype=torch.float64)
@@ -174,3 +178,37 @@ def test_a_bandwidth_is_a_length_for_every_kernel_that_has_one():
 def test_what_is_wrong_is_said_in_a_sentence(call, words):
     with pytest.raises(UserError, match=words):
         call()
+
+
+def facts(**labels: list[float]) -> Facts:
+    arrays = {name: np.array(values) for name, values in labels.items()}
+    return Facts(3, np.arange(3), 2, (1, 4, 4, 4), arrays, frozenset({"scanner"}))
+
+
+def test_a_column_of_names_is_compared_as_names_and_never_by_distance():
+    known = facts(scanner=[0.0, 1.0, 2.0], iq=[90.0, 100.0, 110.0])
+    assert kernel_of("scanner", {}, known) == Categorical()
+    assert kernel_of("scanner", {"kernel": "delta"}, known) == delta()
+    assert kernel_of("iq", {"bandwidth": 5}, known) == rbf(5.0)
+    assert kernel_of("iq", {"kernel": "categorical"}, known) == Categorical()
+    for options in ({"kernel": "rbf", "bandwidth": 1}, {"kernel": "cauchy", "gamma": 1}, {"kernel": "box", "theta": 1}):
+        with pytest.raises(RecipeError, match=r"scanner\.kernel is '\w+', .*use .*scanner\.kernel=categorical"):
+            kernel_of("scanner", options, known)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"kernel": "rbf"}, "needs sigma"),
+        ({"kernel": "rbf", "bandwidth": 5, "sigma": 5}, "at the same time"),
+        ({"kernel": "delta", "bandwidth": 5}, "has no bandwidth"),
+        ({"kernel": "rbf", "sigma": "scot"}, "did you mean 'scott'"),
+        ({"kernel": "box", "theta": -1}, r"m\.age\.theta is -1"),
+        ({"kernel": "product"}, "which is unknown"),
+    ],
+)
+def test_kernels_of_a_recipe_are_checked_before_there_are_labels(options, words):
+    with pytest.raises(RecipeError, match=words):
+        check_kernels("m", {"age": options})
+    check_kernels("m", {"age": {"kernel": "rbf", "sigma": "scott"}})
+    check_kernels("m", {"scanner": {}})  # rbf or categorical: the column decides

@@ -17,7 +17,6 @@ ALLOWED = {
     ("export/server.py", "exec_module"): "the child process that runs estimator.py; see export/check.py for when",
     ("probes/age.py", "joblib.parallel_config"): "threads of scikit-learn; reads no file",
     ("probes/site.py", "joblib.parallel_config"): "threads of scikit-learn; reads no file",
-    ("training/launch.py", "pickle.UnpicklingError"): "the error that torch.load raises for a damaged checkpoint",
     ("export/pieces/estimator.py.txt", "torch.load"): "torch before 1.13 on the server has no weights_only",
 }
 """(file, what) -> why it may stand there. Whatever is not listed fails."""

@@ -20,8 +20,6 @@ ALLOWED = {
     "export/check.py": "copies of the files that are checked, under said()",
     "export/server.py": "the child process that imports nothing of medssl; its parent says that it ended",
     "data/cohorts/synthetic.py": "texts of a folder that appears whole; every OSError there is a sentence",
-    "training/monitors.py": "logs that grow by a line",
-    "training/log.py": "logs that grow by a line",
 }
 
 

@@ -164,6 +164,7 @@ def test_an_encoder_of_another_architecture_is_refused(trained: Path, cohort: Pa
         card = json.loads(file.metadata()["medssl_card"])
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     card["encoder"]["width"] = 8
+    del card["sha256"]
     save_file(weights, tmp_path / "other.safetensors", {"medssl_card": json.dumps(card)})
     with pytest.raises(UserError, match=r"other\.safetensors: .*another architecture"):
         stages.embed(tmp_path / "other.safetensors", cohort, tmp_path / "f.csv", progress=False)

@@ -104,7 +104,9 @@ def _sentence(problem: Exception) -> str:
     if isinstance(problem, OSError):
         from medssl.files import no_room
 
-        if sentence := no_room(problem, Path(str(problem.filename or "the output")), "choose another folder"):
+        if problem.filename is None and no_room(problem, Path(), ""):
+            return "no space is left on the disk that the output goes to; free some, or choose another place"
+        if sentence := no_room(problem, Path(str(problem.filename)), "choose another folder"):
             return sentence
     if isinstance(problem, OSError) and problem.filename:
         return f"{problem.filename}: {(problem.strerror or type(problem).__name__).lower()}"

@@ -110,11 +110,19 @@ def _problems_of_object(value: Any, shape: Any, arguments: tuple[Any, ...], plac
 
 def _problems_of_union(value: Any, choices: tuple[Any, ...], place: str) -> Iterator[tuple[str, str]]:
     """Of the choice that comes nearest: one of the value's own kind, where there is one."""
-    per_choice = [list(_problems(value, choice, place)) for choice in choices]
-    if all(per_choice):
-        inside = [problems for problems in per_choice if problems[0][0] != place]
+    per_choice = {choice: list(_problems(value, choice, place)) for choice in choices}
+    if all(per_choice.values()):
+        own_kind = [problems for choice, problems in per_choice.items() if isinstance(value, _python_kind(choice))]
         words = " or ".join(_words(choice) for choice in choices)
-        yield from inside[0] if inside else [(place, f"is {described(value)}, but {words} is needed")]
+        yield from own_kind[0] if own_kind else [(place, f"is {described(value)}, but {words} is needed")]
+
+
+def _python_kind(shape: Any) -> type:
+    """The class of plain values that a shape describes."""
+    if typing.is_typeddict(shape):
+        return dict
+    kind = typing.get_origin(shape) or shape
+    return kind if kind in (dict, list) else type(None)
 
 
 def _words(shape: Any) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from medssl.documents.json_file import read_json
 from medssl.errors import UserError
 from medssl.export import server
-from medssl.files import said, write_atomic
+from medssl.files import BROKEN_ARRAYS, said, write_atomic
 
 _PASSED_ON = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "OMP_NUM_THREADS")
 """Variables without which libraries are not found, or use more threads than they may."""
@@ -129,7 +129,9 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             raise UserError(f"the features fill {size / 1e9:.1f} GB; {_AGAIN}")
         with np.load(path, allow_pickle=False) as arrays:
             out = {key: arrays[key] for key in arrays.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as problem:
+    except UserError:
+        raise
+    except BROKEN_ARRAYS as problem:
         raise UserError(f"the process wrote no features that can be read ({problem}); {_AGAIN}") from problem
     if set(out) != _ARRAYS:
         raise UserError(f"the process wrote {', '.join(sorted(out)) or 'nothing'} as features; {_AGAIN}")

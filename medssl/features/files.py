@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, TypedDict
@@ -18,7 +17,7 @@ from medssl.documents.json_file import parse_json, read_json
 from medssl.documents.shape import checked
 from medssl.errors import StaleError, UserError
 from medssl.features.table import ID_LIKE, META, SUFFIXES, FeatureTable, feature_columns, known_names, tidy
-from medssl.files import write_atomic
+from medssl.files import BROKEN_ARRAYS, write_atomic
 from medssl.tables.missing import cell_text as text
 from medssl.tables.missing import said_missing, without_missing
 from medssl.tables.people import GROUP
@@ -263,7 +262,7 @@ def _read_npz(path: Path) -> FeatureTable:
             meta = {name: arrays[f"meta{i:03d}"] for i, name in enumerate(columns)}
             values = arrays["values"]
             origin = str(arrays["provenance"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+    except BROKEN_ARRAYS as error:
         raise UserError(
             f"{path} is not a feature table in npz ({error}); write it again with `medssl embed`"
         ) from error

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from medssl.files import write_atomic
+from medssl.files import BROKEN_ARRAYS, write_atomic
 
 
 def piece_path(folder: Path, start: int) -> Path:
@@ -27,7 +25,7 @@ def read_piece(folder: Path, start: int, rows: int) -> tuple[np.ndarray, np.ndar
     try:
         with np.load(piece_path(folder, start), allow_pickle=False) as kept:
             found, values, looks = kept["start"], kept["values"], kept["looks"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
+    except BROKEN_ARRAYS:
         return None
     if found.ndim or int(found) != start or len(values) != rows or len(looks) != rows:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Literal, TypedDict
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medssl.documents.shape import checked
-from medssl.errors import RecipeError, UserError
+from medssl.errors import UserError
 from medssl.heads.mlp import MLP
 from medssl.heads.weights import fill, read_weights, weights_of, write_weights
 
@@ -52,10 +53,12 @@ def load_head(path: Path) -> Projection:
     Raises UserError when the file is damaged or something else.
     """
     spec, weights = read_weights(path, _KEY)
-    spec = dict(checked(spec, _Head, f"{path}: its description", "train again"))
+    dims = checked(spec, _Head, f"{path}: its description", "train again")["dims"]
+    if sum(a * b for a, b in itertools.pairwise(dims)) > sum(tensor.numel() for tensor in weights.values()):
+        raise UserError(f"{path}: its description names a projector larger than its weights; train again")
     try:
         normalise, kind = bool(spec.pop("normalise")), spec.pop("kind")
         projector = nn.Linear(*spec["dims"]) if kind == "linear" else MLP(**spec)
-    except (KeyError, TypeError, RecipeError):
+    except (KeyError, TypeError, ValueError, RuntimeError):
         raise UserError(f"{path}: its description names no projector of this version; train again") from None
     return Projection(fill(projector, weights, path, "projector"), normalise).eval()

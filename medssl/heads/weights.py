@@ -18,6 +18,9 @@ from medssl.documents.shape import checked
 from medssl.errors import UserError
 from medssl.files import write_atomic
 
+_SUMS = "sha256"
+"""Key of a card for the checksums of the card itself and of the weights; ``read_weights`` takes it out again."""
+
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
     """A copy of all weights and statistics on the CPU, by name."""
@@ -35,12 +38,13 @@ def digest_of(weights: Mapping[str, Tensor]) -> str:
 
 
 def write_weights(path: Path, weights: dict[str, Tensor], key: str, card: Mapping[str, Any]) -> None:
-    """Write weights and card (under the metadata name ``key``); same input, same bytes.
+    """Write weights and card (under the metadata name ``key``) with their checksums; same input, same bytes.
 
     UserError: the card holds something that is not JSON (NaN, an object), or the file cannot be written.
     """
     try:
-        text = json.dumps(card, sort_keys=True, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        sums = {"card": _checksum(card), "weights": digest_of(weights)}
+        text = _plain({**card, _SUMS: sums})
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: the card is not plain JSON ({error}); use text, numbers, lists and null") from error
     data = safetensors.torch.save(weights, metadata={key: text})
@@ -50,7 +54,8 @@ def write_weights(path: Path, weights: dict[str, Tensor], key: str, card: Mappin
 def read_weights(path: Path, key: str, tensors: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The card under ``key`` and the weights (empty where ``tensors`` is False, and then not read).
 
-    UserError naming the file: missing, damaged or truncated, no such card, or a card that is not a JSON object.
+    UserError naming the file: missing, damaged (by its checksums, which files of an older medssl lack) or truncated,
+    no such card, or a card that is not a JSON object.
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
@@ -63,8 +68,23 @@ def read_weights(path: Path, key: str, tensors: bool = True) -> tuple[dict[str, 
     if key not in metadata:
         raise UserError(f"{path}: holds weights but no {key}, so its architecture is unknown; use a file medssl wrote")
     where = f"{path}: its {key}"
-    card = parse_json(metadata[key], where, "write the file again", lines=False)
-    return checked(card, dict[str, Any], where, "write the file again"), weights
+    content = parse_json(metadata[key], where, "write the file again", lines=False)
+    card = checked(content, dict[str, Any], where, "write the file again")
+    if (sums := card.pop(_SUMS, None)) is not None:
+        now = {"card": _checksum(card)} | ({"weights": digest_of(weights)} if tensors else {})
+        for part, checksum in now.items():
+            if not isinstance(sums, Mapping) or sums.get(part) != checksum:
+                raise UserError(f"{path} is damaged: the checksum of its {part} is wrong; copy or write it again")
+    return card, weights
+
+
+def _plain(card: Mapping[str, Any]) -> str:
+    """A card as JSON, the same text for the same content."""
+    return json.dumps(card, sort_keys=True, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+
+def _checksum(card: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_plain(card).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def fill(module: nn.Module, weights: Mapping[str, Tensor], path: Path, what: str) -> nn.Module:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from medssl.errors import UserError
+from medssl.files import BROKEN_ARRAYS
 from medssl.report.tables import numbers, read_lines, read_log, read_object, read_table, read_text
 from medssl.tables.ages import possible
-from medssl.tables.people import GROUP
+from medssl.tables.people import COPY, GROUP
 
 METRICS = ("mae_external", "mae_internal", "rmse_external", "rmse_internal", "r2_external", "r2_internal",
            "site_bacc", "site_chance", "challenge")  # fmt: skip
@@ -212,7 +212,7 @@ def _views(path: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
             ages = np.asarray(content["ages"], dtype=float) if "ages" in content.files else None
     except UserError:
         raise
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as problem:
+    except BROKEN_ARRAYS as problem:
         raise UserError(f"{path} is no readable array file ({problem}); {remedy}") from None
     if slices.ndim != 5 or 0 in slices.shape:
         raise UserError(f"{path}: slices must be (scan, 1 + views, planes, H, W), not {slices.shape}; {remedy}")
@@ -220,7 +220,7 @@ def _views(path: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
 
 
 def _describes(column: str) -> bool:
-    return column in _ABOUT or column.lower() == GROUP
+    return column in _ABOUT or column == COPY or column.lower() == GROUP
 
 
 def _scans(path: Path) -> pd.DataFrame | None:

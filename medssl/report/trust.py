@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medssl.data.copies import copies
 from medssl.errors import count
 from medssl.report.cohort import Group, groups, how_many_people, people
 from medssl.report.read import RunFiles
 from medssl.report.verdict import Verdict
-from medssl.report.words import duration, listing
-from medssl.tables.people import families_of, groups_of, torn
+from medssl.report.words import duration, listing, spoken
+from medssl.tables.people import COPY, families_of, groups_of, torn
+
+_LEAK = "say nothing about new people"
+"""Words of a note of the scoring on test scans that were trained on."""
 
 
 def statement(files: RunFiles) -> list[Verdict]:
@@ -41,14 +45,27 @@ def statement(files: RunFiles) -> list[Verdict]:
         found += _people(parts["train"], tests)
         found += _families(parts["train"], tests)
         found += _sites(parts["train"], tests.get("external_test"))
-        found.append(
-            Verdict(
-                "open",
-                "These checks compare what the tables say. Whether one picture stands under two names is checked by "
-                "`medssl cohort check`.",
-            )
-        )
+        found += _images(files, parts["train"], tests)
     return found
+
+
+def _images(files: RunFiles, train: Group, tests: dict[str, Group]) -> list[Verdict]:
+    """Is an image on both sides? By the digests of the features table, and by what the scoring said."""
+    notes = [note for note in files.scores.notes if _LEAK in note] if files.scores else []
+    if notes:
+        return [Verdict("bad", spoken(note)) for note in notes]
+    test = pd.concat([g.frame for g in tests.values()], ignore_index=True)
+    if not all(COPY in f.columns and (f[COPY] != "").all() for f in (train.frame, test)):
+        text = "These checks compare what the tables say. Whether one image stands under two names is checked by "
+        return [Verdict("open", f"{text}`medssl cohort check`.")]
+    pairs = copies(test[COPY].tolist(), train.frame[COPY].tolist())
+    if pairs:
+        first = test["participant_id"].iloc[pairs[0][0]] or "a scan without an id"
+        text = (
+            f"{count(len(pairs), 'test scan is', 'test scans are')} the same image as a training scan (first: {first})"
+        )
+        return [Verdict("bad", f"{text}: the test scores are too good.")]
+    return [Verdict("good", "Checked: no test scan is the same image as a training scan, whatever its name.")]
 
 
 def _fits(files: RunFiles) -> list[Verdict]:

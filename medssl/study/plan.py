@@ -145,8 +145,7 @@ def trial_name(settings: Mapping[str, Any]) -> str:
     words = [f"{key.rpartition('.')[2]}{shown(value)}" for key, value in settings.items()]
     plain = "-".join("".join(c for c in word if c.isalnum() or c in ".+-") for word in words)
     text = json.dumps(dict(settings), sort_keys=True)
-    short = plain.encode("utf-8")[:80].decode("utf-8", "ignore")
-    return f"{short}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{plain[:80]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def load_study(name: str | Path, data: str | Path | None = None) -> Study:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from medssl.documents.shape import checked
-from medssl.errors import UserError
+from medssl.errors import UserError, count
 from medssl.files import TEMPORARY_SUFFIX, is_abandoned, make_folder, write_atomic
 from medssl.methods.base import Method
 from medssl.metrics.representation import alignment, rankme, uniformity
@@ -33,17 +33,22 @@ _FLAT = 1e-3
 EmbedRows = Callable[[Callable[[Tensor], Tensor], torch.device, np.ndarray], tuple[Tensor, Tensor]]
 
 
-class Memory(TypedDict):
-    """What a monitor remembers. previous: the last map (N, 2) float64. told: kinds of warning that were given.
-
-    recent: the last losses. low: steps in a row whose embedding is nearly one point. flat: what would be said of it.
-    """
-
+class _Memory(TypedDict):
     previous: Any
     told: list[str]
     recent: list[float]
     low: int
     flat: str
+
+
+class Memory(_Memory, total=False):
+    """What a monitor remembers. previous: the last map (N, 2) float64. told: kinds of warning that were given.
+
+    recent: the last losses. low: steps in a row whose embedding is nearly one point. flat: what would be said of it.
+    rows: how many every log has.
+    """
+
+    rows: dict[str, int]
 
 
 class Monitor:
@@ -77,6 +82,7 @@ class Monitor:
         self.groups = groups_of(table).astype(str)  # probes keep people, and families, on one side
         self.rows, self.seed, self.accumulate = np.sort(keep), seed, accumulate
         self.train, self.probe, self.messages = (Log(self.folder, n) for n in ("train", "probe", "messages"))
+        self._logs = (self.train, self.messages, self.probe)
         self.previous: np.ndarray | None = None
         self.told: set[str] = set()
         self.recent: list[float] = []
@@ -89,7 +95,9 @@ class Monitor:
         """What later rows, maps and messages depend on, as plain values and a tensor."""
         previous = None if self.previous is None else torch.from_numpy(self.previous.copy())
         told = sorted(self.told)
-        return {"previous": previous, "told": told, "recent": list(self.recent), "low": self.low, "flat": self.flat}
+        rows = {log.jsonl.name: log.rows for log in self._logs}
+        kept = {"recent": list(self.recent), "low": self.low, "flat": self.flat, "rows": rows}
+        return {"previous": previous, "told": told, **kept}
 
     def recall(self, memory: Mapping[str, Any]) -> None:
         """Take back what ``memory`` gave; nothing where an older medssl kept none. UserError for other forms."""
@@ -102,10 +110,14 @@ class Monitor:
         self.previous = None if previous is None else previous.double().cpu().numpy()
         self.told, self.recent = set(given["told"]), [float(loss) for loss in given["recent"]]
         self.low, self.flat = given["low"], given["flat"]
+        for log in self._logs if self.writes else ():
+            before = given.get("rows", {}).get(log.jsonl.name, 0)
+            if log.rows < before:
+                self.say(f"{log.jsonl} has lost {before - log.rows} of its {count(before, 'row')}, so curves lack them")
 
     def rewind(self, step: int) -> None:
         """Continue after ``step``: later rows and maps are dropped, and what a killed process left half-written."""
-        probed = [log.rewind(step) for log in (self.train, self.messages, self.probe)][-1]
+        probed = [log.rewind(step) for log in self._logs][-1]
         kept = {int(row["epoch"]) + 1 for row in probed if isinstance(row.get("epoch"), int)}
         for path in self.folder.glob("map-epoch*"):
             named = _MAP.fullmatch(path.name)

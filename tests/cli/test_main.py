@@ -115,7 +115,7 @@ def test_an_unknown_failure_is_one_sentence_and_a_traceback_only_with_debug(
         (MemoryError(), "the memory does not suffice"),
         (RuntimeError("CUDA out of memory. Tried to allocate"), "smaller data.batch_size"),
         (PermissionError(13, "Permission denied", "/root/x"), "/root/x: permission denied"),
-        (OSError(errno.ENOSPC, "No space left", "/data/f"), "no space is left on the disk (/data/f)"),
+        (OSError(errno.ENOSPC, "No space left", "/data/f"), "no space left in /data while writing f"),
         (UserError("a clear sentence"), "a clear sentence"),
     ],
 )
@@ -176,10 +176,19 @@ def test_methods_are_listed_and_shown_for_people_and_for_programs(medssl: Callab
     assert [r["name"] for r in rows] == list(CATALOG)
     assert set(rows[0]) == {"name", "family", "line", "paper"}
     card = medssl("methods", "moco")[1]
-    assert all(word in card for word in ("Collapse:", "momentum = 0.99", "arXiv 1911.05722", "medssl pretrain moco"))
+    assert all(
+        word in card
+        for word in (
+            "Collapse:",
+            "momentum = 0.99: a number from 0 to below 1",
+            "arXiv 1911.05722",
+            "medssl pretrain moco",
+        )
+    )
     told = json.loads(medssl("methods", "threshold", "--json")[1])
     assert told["fixed"] == {"loss": "threshold"}
     assert told["arguments"]["temperature"] == 0.1
+    assert told["ranges"]["temperature"] == "a number from 0.001 to 100"
     assert yaml.safe_load(told["recipe"])["method"]["name"] == "threshold"
 
 

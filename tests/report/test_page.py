@@ -103,14 +103,21 @@ def test_no_absolute_path_stands_outside_the_appendix_and_no_user_name_anywhere(
     scores["references"]["ridge_voxels"] = {"missing": f"{lab}/more.csv is gone, C:\\Users\\Anna\\x.csv as well"}
     (run / "scores.json").write_text(json.dumps(scores))
     message = {"step": 1, "epoch": 0, "level": "warning", "text": f"{home}/study/sub-01.nii.gz could not be read"}
-    (run / "logs" / "messages.jsonl").write_text(json.dumps(message) + "\n")
+    other = message | {"text": "/mnt/other/sub-02.nii.gz could not be read"}
+    (run / "logs" / "messages.jsonl").write_text(f"{json.dumps(message)}\n{json.dumps(other)}\n")
     html = build_report(run).read_text(encoding="utf-8")
     assert "/home/" not in html
     assert "anna" not in html.replace("lab of anna", "").lower()
     page, _, appendix = html.partition('<section id="appendix"')
     page = re.sub(r'src="data:[^"]*"', "", page.partition("</style>")[2])
     assert not re.search(r"(?<![\w<./~])~?/\w+/\w+|[A-Z]:\\", page)
-    for name in ("manifest.csv, more.csv", "sub-01.nii.gz could", "a b.nii.gz was skipped", "more.csv is gone"):
+    for name in (
+        "manifest.csv, more.csv",
+        "sub-01.nii.gz could",
+        "sub-02.nii.gz could",
+        "a b.nii.gz was skipped",
+        "more.csv is gone",
+    ):
         assert name in page
     assert f"{lab}/more.csv" in appendix
     assert "manifest: ~/study/manifest.csv" in appendix

@@ -150,6 +150,31 @@ def test_one_person_under_two_ids_is_found_by_subject(bare_run: Path):
     assert "1 person is in training and in a test split (b)" in bad[0]
 
 
+@pytest.mark.parametrize(
+    ("digests", "kind", "words"),
+    [
+        (("f1-v1", "f2-v2", "f3-v3"), "good", "no test scan is the same image as a training scan"),
+        (("f1-v1", "f2-v2", "f3-v1"), "bad", "1 test scan is the same image as a training scan (first: c)"),
+        (("f1-v1", "f2-v2", ""), "open", "is checked by `medssl cohort check`"),
+    ],
+)
+def test_one_image_on_both_sides_is_found_by_its_digest(
+    digests: tuple[str, str, str], kind: str, words: str, bare_run: Path
+):
+    rows = zip(("a,x,train", "b,y,external_test", "c,y,external_test"), digests, strict=True)
+    lines = ["participant_id,site,split,scan_digest,age", *(f"{row},{digest},30" for row, digest in rows)]
+    (bare_run / "features.csv").write_text("\n".join(lines) + "\n")
+    assert [v.kind for v in trust.statement(read_run(bare_run)) if words in v.text] == [kind]
+
+
+def test_a_note_of_the_scoring_on_known_scans_is_against_the_run(bare_run: Path, whole_run: Path):
+    shutil.copy(whole_run / "features.csv", bare_run)
+    scores = json.loads((whole_run / "scores.json").read_text())
+    note = "1 of 9 test scans is the same image as one trained on, so their scores say nothing about new people"
+    (bare_run / "scores.json").write_text(json.dumps(scores | {"notes": [note]}))
+    assert [v.text for v in trust.statement(read_run(bare_run)) if v.kind == "bad"] == [f"{note}."]
+
+
 def test_relatives_on_both_sides_are_found_and_without_families_it_is_said_so(bare_run: Path):
     table = "participant_id,Family,age,split,site\na,f1,30,train,x\nb,{},40,external_test,y\nc,f3,41,external_test,y\n"
     (bare_run / "features.csv").write_text(table.format("f1"))

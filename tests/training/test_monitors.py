@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from medssl.errors import UserError
-from medssl.training.log import Log
 from medssl.training.monitors import Monitor
 from medssl.training.options import MonitorOptions
 from medssl.types import Batch, Progress, Step
@@ -86,33 +85,6 @@ def cells(run: Path, name: str) -> list[dict[str, str]]:
 
 def healthy(n: int = 8) -> Tensor:
     return torch.randn(n, 16, generator=torch.Generator().manual_seed(0))
-
-
-def test_a_log_is_the_same_table_for_people_and_for_programs(tmp_path: Path):
-    log = Log(tmp_path, "train")
-    log.write({"step": 1, "loss": 0.5, "std": float("nan")})
-    log.write({"step": 2, "loss": float("inf"), "std": 0.25, "late": 7})
-    assert (tmp_path / "train.csv").read_text() == "step,loss,std\n1,0.5,\n2,,0.25\n"
-    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
-    assert rows[0] == {"step": 1, "loss": 0.5, "std": None}
-    assert rows[1] == {"step": 2, "loss": None, "std": 0.25, "late": 7}
-
-
-def test_rewinding_drops_later_rows_and_a_half_written_line(tmp_path: Path):
-    log = Log(tmp_path, "train")
-    for step in (1, 2, 3):
-        log.write({"step": step, "loss": float(step)})
-    with (tmp_path / "train.jsonl").open("a") as file:
-        file.write('{"step": 4, "lo')
-    again = Log(tmp_path, "train")
-    again.rewind(2)
-    again.write({"step": 3, "loss": 9.0})
-    assert [r["loss"] for r in map(json.loads, (tmp_path / "train.jsonl").read_text().splitlines())] == [
-        1.0,
-        2.0,
-        9.0,
-    ]
-    assert (tmp_path / "train.csv").read_text().splitlines() == ["step,loss", "1,1.0", "2,2.0", "3,9.0"]
 
 
 def test_every_step_is_logged_with_the_health_of_its_embedding(tmp_path: Path):

@@ -116,6 +116,5 @@ def _loss(name: str, variant: str, norm: str, ratio_max: float | None) -> RowLos
     if name == "exponential":
         return partial(exponential_rows, variant=variant)  # type: ignore[arg-type]
     if norm == "slide" and ratio_max is None:
-        rule = "set method.ratio_max (such as 100), or keep method.norm=anchor"
-        raise RecipeError(f"method.norm 'slide' divides by sums of weights that may vanish; {rule}")
+        raise RecipeError("method.norm is 'slide', whose divisors may vanish; set method.ratio_max (such as 100)")
     return partial(threshold_rows, norm=norm, variant=variant, ratio_max=ratio_max)  # type: ignore[arg-type]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 import safetensors
 
+from medssl.documents.json_file import parse_json
+from medssl.documents.shape import checked
 from medssl.errors import UserError
 
 _KEY = "medssl_card"
@@ -27,10 +28,10 @@ def read_card(path: Path) -> tuple[dict[str, Any], int | None]:
         with safetensors.safe_open(path, framework="np") as file:
             text = (file.metadata() or {}).get(_KEY)
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-        card = json.loads(text) if text else None
-    except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as problem:
+    except (safetensors.SafetensorError, OSError) as problem:
         raise UserError(f"{path} is no complete encoder file ({' '.join(str(problem).split())}); {remedy}") from None
-    if not isinstance(card, dict):
+    if text is None:
         raise UserError(f"{path} holds no card of medssl; {remedy}")
+    card = checked(parse_json(text, f"the card of {path}", remedy), dict[str, Any], f"the card of {path}", remedy)
     trained = (math.prod(shape) for name, shape in shapes.items() if not name.endswith(_STATISTICS))
     return card, sum(trained)

@@ -175,7 +175,7 @@ def _site_scores(path: Path, given: Any) -> Iterable[SiteScore]:
     for entry in given:
         row = mapping(entry)
         numbers = [row.get("n"), row.get("mae"), row.get("bias")]
-        if any(isinstance(v, bool) or not isinstance(v, int | float) for v in numbers):
+        if any(isinstance(v, bool) or not isinstance(v, int | float) or not math.isfinite(v) for v in numbers):
             raise UserError(f"{path}: per_site holds {entry!r:.60}, which lacks n, mae or bias; "
                             "run `medssl score` again")  # fmt: skip
         yield SiteScore(str(row.get("site", "")), str(row.get("split", "")), int(row["n"]),

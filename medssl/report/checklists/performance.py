@@ -8,6 +8,7 @@ from medssl.errors import count
 from medssl.report.checklists.data import joined, named, numbers
 from medssl.report.checklists.item import Fill
 from medssl.report.checklists.known import EXTERNAL, INTERNAL, SPLITS, Known
+from medssl.report.checklists.subgroups import subgroups
 from medssl.report.read import Scores
 from medssl.report.words import bounds, listing, ordered, row_name, shown, signed, site_chance, years
 
@@ -145,7 +146,8 @@ def calculation(known: Known) -> Fill:
 def results(known: Known) -> Fill:
     """Errors with intervals, and the references beside them."""
     both = [_part(known, m) for m in ("mae_internal", "mae_external")]
-    return Fill(joined(*both, site_probe(known), *_notes(known)), (_SCORES,))
+    groups = subgroups(known) if any(both) else ""
+    return Fill(joined(*both, site_probe(known), groups, *_notes(known)), (_SCORES, _PREDICTIONS))
 
 
 def internal(known: Known) -> Fill:

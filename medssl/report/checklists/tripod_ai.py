@@ -122,7 +122,7 @@ _ITEMS = (
     _item("Results: Model specification", "22", "The full model, so that others can use it; limits on its use",
           "Where can others get encoder.safetensors, and under which licence?", model.specification),
     _item("Results: Model performance", "23a", "Performance with intervals, also in key groups of people",
-          "What is the performance in groups of people, such as women and men, and age groups?",
+          "What is the performance in further groups of people that matter here, such as diagnoses?",
           performance.results, scored=True),
     _item("Results: Model performance", "23b", "Differences in performance between clusters",
           "How does performance differ between sites?", performance.per_site, whole=True, scored=True),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from medssl.errors import UserError
@@ -25,7 +26,7 @@ from medssl.report.checklists.item import (
 )
 from medssl.report.checklists.known import read_known
 from medssl.report.checklists.tripod_ai import TRIPOD_AI
-from medssl.report.words import NARROW, shown
+from medssl.report.words import NARROW, shown, signed
 from tests.report.checklists.study import PLACE, change, write_encoder
 
 BOTH = (TRIPOD_AI, CLAIM)
@@ -89,7 +90,11 @@ def test_the_figures_of_the_results_are_those_of_the_scores(whole_study: Path):
     scores = json.loads((whole_study / "scores.json").read_text())
     known = set(figures(scores)) | {"95", "2"}
     for checklist, number in ((TRIPOD_AI, "23a"), (TRIPOD_AI, "23b"), (CLAIM, "37")):
-        text = answers(whole_study, checklist)[number].text.partition("Note of")[0].replace("site-", "site")
+        text = (
+            answers(whole_study, checklist)[number]
+            .text.partition("Mean absolute error in groups")[0]
+            .replace("site-", "site")
+        )
         given = re.findall(r"(?<![\w.])[−+]?\d+(?:\.\d+)?", text)
         assert len(given) >= 12
         assert [g for g in given if g.lstrip("+") not in known] == []
@@ -204,7 +209,9 @@ def test_odd_cards_are_left_out(card: dict[str, Any], a_study: Path):
     [
         ("scores.json", b'{"per_site": 3}', "per_site must be a list"),
         ("scores.json", b'{"per_site": [{"site": "a"}]}', "lacks n, mae or bias"),
-        ("scores.json", b"[]", "no JSON object"),
+        ("scores.json", b'{"per_site": [{"n": 1e400, "mae": 1, "bias": 1}]}', "scores.json"),
+        ("scores.json", b'{"per_site": [{"n": 1, "mae": NaN, "bias": 1}]}', "lacks n, mae or bias"),
+        ("scores.json", b"[]", "an object with keys is needed"),
         ("encoder.safetensors", b"\x08\x00\x00", "no complete encoder file"),
         ("run.json", b"{", "line 1"),
     ],
@@ -298,6 +305,29 @@ def test_regularisers_and_balanced_draws_are_what_was_done_for_fairness(a_study:
     found = answers(a_study, TRIPOD_AI)["14"]
     assert found.status == PARTLY
     assert found.text == "Every batch is drawn evenly over the column site. Regularisers: fair_kl on sex."
+
+
+def test_errors_of_women_and_men_and_of_ages_are_those_of_the_predictions(a_study: Path):
+    predictions = pd.read_csv(a_study / "predictions.csv")
+    mine = predictions[predictions["features"] == "encoder"]
+    sexes = pd.read_csv(a_study / "features.csv").set_index("participant_id")["sex"]
+    error = (
+        (mine["predicted"] - mine["age"])
+        .groupby([mine["split"], mine["participant_id"].map(sexes)])
+        .agg([lambda e: e.abs().mean(), "count", "mean"])
+    )
+    text = answers(a_study, TRIPOD_AI)["23a"].text
+    for split, place in (("internal_test", "known sites"), ("external_test", "unseen sites")):
+        part = text.partition(f"{place}: female")[2].partition(";")[0]
+        for sex, word in (("F", ""), ("M", "male")):
+            mae, n, bias = error.loc[(split, sex)]
+            assert f"{word} {mae:.1f} (" in part
+            assert f"n = {n:.0f}, bias {signed(bias)})" in part
+    old = mine[(mine["split"] == "external_test") & (mine["age"] >= 60)]
+    assert f"age 60 and more {(old['predicted'] - old['age']).abs().mean():.1f} (" in text
+    table = (a_study / "features.csv").read_text()
+    (a_study / "features.csv").write_text(table + "".join(line + "\n" for line in table.splitlines()[1:]))
+    assert "female" not in answers(a_study, TRIPOD_AI)["23a"].text, "whose scan is which is not known"
 
 
 def test_many_sites_are_told_by_their_range(a_study: Path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from medssl.catalog import nearest
+from medssl.checks import nearest
 from medssl.errors import UserError
 from medssl.export.model_card import build_model_card
 from medssl.files import make_folder
