@@ -296,7 +296,7 @@ def test_kernels_weigh_pairs_at_both_ends_of_their_ranges(name: str) -> None:
         ("y_aware", ["method.kernels={age: {kernel: rbf}}"], "kernel rbf needs sigma"),
         ("l1_age", ["method.label=site"], "method.label is 'site', which holds names"),
         ("simclr", ["encoder.width=1000000000"], "encoder.width is 1000000000, but it must be a whole number"),
-        ("simclr", ["encoder.width=16384", "encoder.depth=[200]"], "GB of memory; lower encoder.width"),
+        ("simclr", ["encoder.width=16384", "encoder.depth=[8]"], "GB of memory; lower encoder.width"),
         ("bigan", ["method.latent=-1"], "method.latent is -1"),
         ("y_aware", ["method.block=-1"], "method.block is -1"),
         ("moco", ["method.momentum=2"], "method.momentum is 2"),
