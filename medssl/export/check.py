@@ -193,8 +193,8 @@ def _may_run(text: str, trust: bool, found: _Findings) -> bool:
         what,
         None,
         f"it was not run, so all checks that need a run were left out: it is not what medssl {medssl.__version__} "
-        f"writes (it imports {packages}), and running it gives its author what you may do on this machine; read it, "
-        "then give --trust",
+        f"writes (it imports {packages}), and running it lets its author read and change whatever you can on this "
+        "machine; read it first, then give --trust",
     )
     return False
 
