@@ -64,7 +64,7 @@ def test_a_table_is_trained_embedded_scored_and_reported(trained: tuple[Path, Pa
     assert table.provenance["empty_cells"] == 1
     assert table.meta["participant_id"].iloc[7] == "0007"
     text = stages.report(run).read_text()
-    assert "Ridge on the measures themselves" in text
+    assert "Ridge on the measures" in text
     assert "12 columns of the table, standardised by mean and sd of the training rows; 1 empty cell became" in text
     assert not (run / "views.npz").exists()
 

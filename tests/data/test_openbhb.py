@@ -192,7 +192,7 @@ def test_an_array_of_another_width_or_length_than_its_table_is_refused(tmp_path:
 def test_folds_of_another_release_are_refused(tmp_path: Path, wrong: object):
     fake.write_arrays(tmp_path)
     (tmp_path / "cv_splits_indices.json").write_text(json.dumps(wrong))
-    with pytest.raises(ManifestError, match=r"cv_splits_indices\.json: (99 of )?fold0"):
+    with pytest.raises(ManifestError, match=r"cv_splits_indices\.json(: (99 of )?fold0| is a list, but an object)"):
         scan_openbhb(tmp_path, "vbm_roi")
 
 

@@ -25,7 +25,7 @@ VARYING = {
 """What may differ between a run that was killed and continued, and one that was not: names, times, a rate."""
 
 KNOWN = re.compile(
-    r"run\.json|recipe\.yaml|scans\.csv|encoder\.safetensors|projection\.safetensors|views\.npz|report\.html"
+    r"run\.json|recipe\.yaml|scans\.csv|scan-digests\.json|encoder\.safetensors|projection\.safetensors|views\.npz|report\.html"
     r"|logs/(train|probe|messages)\.(csv|jsonl)|logs/map-epoch\d{4}\.(csv|png)|logs/tensorboard/events\..*"
     r"|checkpoints/step-\d{8}\.ckpt"
 )

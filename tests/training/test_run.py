@@ -39,6 +39,7 @@ def test_a_run_folder_holds_everything_under_its_name(run: Run):
         "recipe.yaml",
         "run.json",
         "scans.csv",
+        "scan-digests.json",
         "encoder.safetensors",
         "projection.safetensors",
         "views.npz",
