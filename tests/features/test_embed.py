@@ -192,7 +192,7 @@ def test_scans_of_different_shapes_are_named_with_the_remedy(cohort: Path, tmp_p
 
 
 def test_an_image_column_that_the_manifest_lacks_is_named(cohort: Path, tmp_path: Path):
-    with pytest.raises(ManifestError, match='no column "image_t2"'):
+    with pytest.raises(ManifestError, match="no column 'image_t2'"):
         run(cohort, tmp_path / "f.csv", images=("image", "image_t2"))
 
 
