@@ -62,7 +62,7 @@ class Network:
         if self.likeness is None and strict:
             raise UserError(f"{name}: {NO_LIKENESS}; leave out --strict (strict)")
         if self.likeness is None:
-            warnings.warn(f"{name}: {NO_LIKENESS}", ScanWarning, stacklevel=3)
+            warnings.warn(f"{name}: {NO_LIKENESS}", ScanWarning, stacklevel=4)
         return self.likeness is not None
 
     def _compare(self, x_CDHW: np.ndarray, images: tuple[str | Path, ...], strict: bool) -> None:

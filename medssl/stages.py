@@ -143,7 +143,7 @@ def embed(
         on_error=on_error,
     )
     for sentence in said_of(table, Path(out)):
-        warnings.warn(sentence, ScanWarning, stacklevel=2)
+        warnings.warn(sentence, ScanWarning, stacklevel=3)  # past the decorator, at the caller
     return table
 
 

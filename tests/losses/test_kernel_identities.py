@@ -42,7 +42,7 @@ def test_y_aware_with_a_box_is_the_hard_threshold_on_the_label(strict):
     torch.testing.assert_close(y_aware(sim, logw, valid), sup_con(sim, near | pos, valid), rtol=0, atol=1e-14)
 
 
-def test_hard_threshold_goes_to_nt_xent_for_zero_and_to_all_pairs_for_infinity():
+def test_hard_threshold_goes_to_nt_xent_for_narrow_and_to_all_pairs_for_wide_boxes():
     sim, _, valid, pos = two_views(scans=6)
     y = tile(ages(6), 2)
     torch.testing.assert_close(y_aware(sim, box(1e-9)(y, y)[1], valid), nt_xent(sim, pos, valid))
