@@ -1,0 +1,119 @@
+"""Every column of a manifest holds every odd cell, in one row and in all: used, or refused in one sentence."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterator, Mapping
+from zlib import crc32
+
+import pytest
+
+from tests.attacks.test_arguments import complaint
+from tests.attacks.world import World, medssl
+
+pytestmark = pytest.mark.slow
+
+MANIFEST = "cohort/manifest.csv"
+READERS: Mapping[str, tuple[str, ...]] = {
+    "check": ("cohort", "check", MANIFEST),
+    "check encoder": ("cohort", "check", MANIFEST, "--encoder", "run"),
+    "split": ("cohort", "split", MANIFEST, "-o", "split.csv"),
+    "cache": ("cohort", "cache", MANIFEST, "--spacing", "8", "--shape", "24", "--workers", "1", "--quiet"),
+    "embed": ("embed", "run", MANIFEST, "-o", "features.csv", "--quiet"),
+    "embed skip": ("embed", "run", MANIFEST, "-o", "features.csv", "--on-error", "skip", "--quiet"),
+    "pretrain": ("pretrain", "my.yaml", "output=new", "trainer.epochs=1", "monitors.every=0", "--quiet"),
+    "score": ("score", "run", "--no-references", "--resamples", "10", "--quiet"),
+    "resume": ("pretrain", "--resume", "stopped", "--quiet"),
+}
+COLUMNS = ("participant_id", "session", "image", "age", "sex", "site", "split", "dataset", "weight", "family_id", "odd")
+CELLS: Mapping[str, str] = {
+    "empty": "",
+    "blank": "  ",
+    "nan": "nan",
+    "NA": "NA",
+    "inf": "inf",
+    "negative": "-1",
+    "overflow": "1e400",
+    "digits": "9" * 400,
+    "more digits": "9" * 5000,
+    "formula": "=HYPERLINK(1)",
+    "newline": "a\nb",
+    "return": "a\rb",
+    "quotes": 'a"b',
+    "nul": "a\x00b",
+    "bytes": "\udcff",
+    "accents": "e\u0301",
+    "right to left": "\u202eabc",
+    "emoji": "\U0001f9e0",
+    "long": "y" * 5000,
+    "markup": "<script>alert(1)</script>{{x}}[red]%s",
+    "up": "../../../../etc/passwd",
+    "device": "/dev/null",
+    "endless": "/dev/zero",
+    "pipe": "pipe.nii.gz",
+    "folder": "images",
+    "itself": "manifest.csv",
+    "number": "images/sub-0001_T1w.nii.gz,0",
+    "sub-volume": "images/sub-0001_T1w.nii.gz#7",
+}
+FEW = 2
+
+
+def write(world: World, column: str, cell: str, every: bool) -> None:
+    """The manifest of the world with that cell in its third row, or in all."""
+    path = world.home / MANIFEST
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    columns = list(rows[0]) + [column] * (column not in rows[0])
+    for k, row in enumerate(rows):
+        if every or k == 2:
+            row[column] = cell
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    path.write_bytes(out.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def cases(column: str, few: bool) -> Iterator[tuple[str, str, bool]]:
+    """Reader, kind of cell, whether in every row."""
+    for reader in READERS:
+        kinds = sorted(CELLS)
+        if few:
+            start = crc32(f"{reader} {column}".encode()) % len(kinds)
+            kinds = (kinds + kinds)[start : start + FEW]
+        for k, kind in enumerate(kinds):
+            for every in (bool(k % 2),) if few else (False, True):
+                yield reader, kind, every
+
+
+def attacked(column: str, world: World, few: bool) -> list[str]:
+    """Every complaint about a column."""
+    bad = []
+    for reader, kind, every in cases(column, few):
+        world.restore()
+        os.mkfifo(world.home / "cohort" / "pipe.nii.gz")
+        write(world, column, CELLS[kind], every)
+        told = medssl(*READERS[reader])
+        found = complaint(told)
+        if not found and told.status and (world.home / "new").exists():
+            found = "refused, and left a folder"
+        if found:
+            where = "every row" if every else "one row"
+            bad.append(f"{column} [{kind}, {where}] {reader}: {found}: {told.status} {(told.err or told.out)[-300:]!r}")
+    return bad
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_an_odd_cell_is_used_or_refused(column: str, world: World):
+    complaints = attacked(column, world, few=True)
+    assert not complaints, "\n".join(complaints)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("column", COLUMNS)
+def test_every_odd_cell_is_used_or_refused(column: str, world: World):
+    complaints = attacked(column, world, few=False)
+    assert not complaints, "\n".join(complaints)

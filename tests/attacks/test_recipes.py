@@ -1,0 +1,121 @@
+"""Every key of a recipe is given every odd value: refused in one sentence before a scan is read, or trained with."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+from zlib import crc32
+
+import pytest
+from pydantic import BaseModel
+
+from medssl.config import Recipe
+from tests.attacks.test_arguments import complaint
+from tests.attacks.world import World, medssl
+
+pytestmark = pytest.mark.slow
+
+VALUES: Mapping[str, str] = {
+    "nothing": "",
+    "null": "null",
+    "true": "true",
+    "zero": "0",
+    "negative": "-1",
+    "nan": ".nan",
+    "inf": ".inf",
+    "overflow": "1e400",
+    "large": "1e12",
+    "tiny": "1e-300",
+    "half": "0.5",
+    "digits": "9" * 400,
+    "more digits": "9" * 5000,
+    "word": "x",
+    "long": "y" * 100_000,
+    "list": "[]",
+    "mapping": "{}",
+    "nested": "[[[]]]",
+    "mixed": "[1, x, null]",
+    "name": "{name: x}",
+    "odd name": "{name: [1]}",
+    "alias": "&a [*a]",
+    "code": "!!python/object/apply:os.getcwd []",
+    "date": "2020-01-01",
+    "open": "[" * 3000,
+    "deep": "[" * 3000 + "]" * 3000,
+    "bytes": "\udcff",
+    "nul": "\x00",
+    "up": "../../../x",
+    "device": "/dev/null",
+}
+FEW = 6
+RUNS = 1
+"""Accepted values that are trained with, per key, in the fast tests."""
+
+
+def keys(node: Any = Recipe, before: str = "") -> Iterator[str]:
+    """Every dotted key of a recipe, parents too."""
+    if isinstance(node, type) and issubclass(node, BaseModel):
+        known = {name: field.annotation for name, field in node.model_fields.items()}
+    elif dataclasses.is_dataclass(node):
+        known = typing.get_type_hints(node)
+    else:
+        return
+    for name, kind in known.items():
+        if name.startswith("__") or typing.get_origin(kind) is typing.ClassVar:
+            continue
+        yield before + name
+        yield from keys(kind, f"{before}{name}.")
+
+
+KEYS = list(keys())
+
+
+def chosen(key: str, few: bool) -> list[str]:
+    """Kinds of values for a key."""
+    kinds = sorted(VALUES)
+    if not few:
+        return kinds
+    start = crc32(key.encode()) % len(kinds)
+    return (kinds + kinds)[start : start + FEW]
+
+
+def attacked(key: str, world: World, few: bool) -> list[str]:
+    """Every complaint about a key."""
+    bad, trained = [], 0
+    before = sorted(p for p in world.home.rglob("*"))
+    for kind in chosen(key, few):
+        told = medssl("pretrain", "my.yaml", "--print", f"{key}={VALUES[kind]}")
+        found = complaint(told) or (f"exit status {told.status}" if told.status not in (0, 1) else "")
+        if not found and told.status == 0 and trained < (RUNS if few else len(VALUES)):
+            trained += 1
+            rest = [f"{k}={v}" for k, v in {"output": "new", "trainer.epochs": 1}.items() if k != key]
+            told = medssl("pretrain", "my.yaml", f"{key}={VALUES[kind]}", *rest, "--quiet")
+            found = complaint(told)
+            if not found and told.status and (world.home / "new").exists():
+                found = "refused, and left a folder"
+            shutil.rmtree(world.home / "new", ignore_errors=True)
+        elif not found and told.status and sorted(p for p in world.home.rglob("*")) != before:
+            found = "refused, and left something"
+        if found:
+            bad.append(f"{key} [{kind}]: {found}: {told.status} {(told.err or told.out)[-300:]!r}")
+    return bad
+
+
+def test_all_keys_are_known():
+    assert {"optim.lr", "data.preprocessing.spacing", "trainer.epochs", "method.name", "output"} <= set(KEYS)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_an_odd_value_is_trained_with_or_refused(key: str, world: World):
+    complaints = attacked(key, world, few=True)
+    assert not complaints, "\n".join(complaints)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", KEYS)
+def test_every_odd_value_is_trained_with_or_refused(key: str, world: World):
+    complaints = attacked(key, world, few=False)
+    assert not complaints, "\n".join(complaints)
