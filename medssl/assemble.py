@@ -27,7 +27,7 @@ from medssl.data.columns import Columns
 from medssl.data.contents import Began, Contents
 from medssl.data.dataset import ScanDataset, TableDataset
 from medssl.data.groups import refuse_leaks
-from medssl.data.leaks import held_out_marks, marks_of, refuse_copies, refuse_table_copies
+from medssl.data.leaks import held_out_marks, refuse_copies, refuse_table_copies
 from medssl.data.manifest import Cohort, Images
 from medssl.data.preprocess import Preprocessing
 from medssl.data.reference import Stamps, summary
@@ -234,9 +234,8 @@ def _of_images(
     for row, group, key in zip(rows, used, made.keys, strict=True):
         files[row], keys[row] = group, key
     dataset = ScanDataset(files, cache, preprocessing, {}, keys=keys)
-    marks = marks_of(dataset, rows)
-    say((*refuse_copies(cohort, rows, marks, test, others), *notes), progress)
-    return dataset, made.shape, contents, marks
+    say((*refuse_copies(cohort, rows, made.marks, test, others), *notes), progress)
+    return dataset, made.shape, contents, made.marks
 
 
 def _refuse_places(policy: Policy, shape: Sequence[int]) -> None:

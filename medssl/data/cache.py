@@ -38,13 +38,14 @@ _HALF_MOST = float(np.finfo(np.float16).max)
 class Prepared(NamedTuple):
     """Keys of scans that are all in the cache, in their order, and their common shape (C, D, H, W).
 
-    sources: CRC-32 of the files that each entry was made from.
+    sources: CRC-32 of the files that each entry was made from. marks: what copies of each scan share.
     """
 
     keys: list[str]
     shape: tuple[int, int, int, int]
     counts: BuildCounts
     sources: list[int]
+    marks: list[str]
 
 
 @dataclass(frozen=True, init=False)
@@ -164,7 +165,7 @@ class VolumeCache:
             keys = [key for k, key in enumerate(keys) if k not in odd]
         else:
             usual = same_shape(shapes, said)
-        return Prepared(keys, usual, counts, [layouts[key].source for key in keys])
+        return Prepared(keys, usual, counts, [layouts[key].source for key in keys], [layouts[key].mark for key in keys])
 
     def _filled(
         self,

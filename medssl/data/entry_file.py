@@ -1,8 +1,9 @@
 """The file of a cache entry: a .npy file whose header also holds checksums, in a comment that numpy skips.
 
-``# VALUES SOURCE TAG``, three CRC-32 in hex. VALUES: of the numbers. SOURCE: of the scan's files that they were made
-from. TAG: of the entry's key, its type and shape and the other two, so that an entry under another name, or with a
-changed header, is noticed before its numbers are read.
+``# VALUES SOURCE MARK TAG``. VALUES: CRC-32 of the numbers, in hex. SOURCE: of the scan's files that they were made
+from. MARK: what copies of the scan share (``medssl.data.copies.mark``), "-" for none. TAG: CRC-32 of the entry's key,
+its type and shape and the other three, so that an entry under another name, or with a changed header, is noticed before
+its numbers are read.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ import numpy as np
 from numpy.lib import format as npy
 
 from medssl.data.checksum import crc32
+from medssl.data.copies import mark
 
 DTYPES = {"float32": "<f4", "float16": "<f2"}
 """Types of entries, and how their files spell them."""
-HEAD = 128
+HEAD = 192
 """Bytes before the numbers of every entry."""
-_MARK = b"#"
-_SUMS = len("#00000000 00000000 ")
+_COMMENT = b"#"
+_NO_MARK = "-"
 _START = npy.magic(1, 0) + struct.pack("<H", HEAD - 10)
 _FORM = re.compile(
     re.escape(_START)
@@ -39,13 +41,15 @@ _VALUES = "changed bytes (wrong checksum)"
 
 
 class Layout(NamedTuple):
-    """Shape (C, D, H, W), type and first byte of the values in an entry, their CRC-32, and that of the scan's files."""
+    """Shape (C, D, H, W), type and first byte of the values in an entry, their CRC-32, that of the scan's files, and
+    the mark of the scan."""
 
     shape: tuple[int, int, int, int]
     dtype: np.dtype
     offset: int
     values: int
     source: int
+    mark: str
 
     @property
     def end(self) -> int:
@@ -55,15 +59,18 @@ class Layout(NamedTuple):
 
 def write_entry(file: BinaryIO, x_CDHW: np.ndarray, key: str, source: int) -> None:
     """Write an entry. x_CDHW: C-contiguous, of a type in ``DTYPES``. source: CRC-32 of the scan's files."""
-    file.write(header(x_CDHW, key, crc32(x_CDHW), source))
+    file.write(header(x_CDHW, key, crc32(x_CDHW), source, mark(x_CDHW)))
     file.write(x_CDHW.reshape(-1).view(np.uint8).data)
 
 
-def header(x_CDHW: np.ndarray, key: str, values: int, source: int) -> bytes:
-    """The first ``HEAD`` bytes of an entry. values: CRC-32 of the numbers, of which only type and shape are taken."""
+def header(x_CDHW: np.ndarray, key: str, values: int, source: int, shared: str = "") -> bytes:
+    """The first ``HEAD`` bytes of an entry. values: CRC-32 of the numbers, of which only type and shape are taken.
+
+    shared: the mark of the scan.
+    """
     described = npy.header_data_from_array_1_0(x_CDHW)
     text = "".join(["{", *(f"'{name}': {described[name]!r}, " for name in sorted(described)), "}"]).encode("latin-1")
-    head = _START + text + b"%s%08x %08x " % (_MARK, values, source)
+    head = _START + text + b"%s%08x %08x %s " % (_COMMENT, values, source, (shared or _NO_MARK).encode())
     head += b"%08x" % _tag(head, key)
     return head.ljust(HEAD - 1) + b"\n"
 
@@ -125,16 +132,17 @@ def _opened(entry: Path | str, dtype: str) -> Layout | str | None:
 
 def _read(head: bytes, key: str, spelled: str) -> Layout | str:
     """A header against the name of its entry and the type that it must have."""
-    text, mark, sums = head.partition(_MARK)
+    text, comment, sums = head.partition(_COMMENT)
     parsed = _parsed(text, spelled)
     if parsed is None:
         return _HEADER
-    if not mark:
+    if not comment:
         return _OLD
     try:
-        values, source, tag = sums.split()
-        if len(head) == HEAD and int(tag, 16) == _tag(head[: len(text) + _SUMS], key):
-            return Layout(*parsed, HEAD, int(values, 16), int(source, 16))
+        values, source, shared, tag = sums.split()
+        if len(head) == HEAD and int(tag, 16) == _tag(head[: head.rindex(tag)], key):
+            name = shared.decode().removeprefix(_NO_MARK)
+            return Layout(*parsed, HEAD, int(values, 16), int(source, 16), name)
     except ValueError:
         pass
     return _HEADER

@@ -96,8 +96,7 @@ def held_out_marks(
     except VolumeError:  # not one can be read
         return rows[:0], [], notes
     kept = [k for place, k in enumerate(chosen) if place not in failed]
-    dataset = ScanDataset([groups[k] for k in kept], cache, preprocessing, {}, keys=made.keys)
-    return rows[kept], marks_of(dataset, range(len(kept))), notes
+    return rows[kept], made.marks, notes
 
 
 def _in_cache(cache: VolumeCache, images: Images, preprocessing: Preprocessing) -> bool | None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from medssl.data.cache import BuildCounts, VolumeCache
+from medssl.data.entry_file import HEAD
 from medssl.data.preprocess import Preprocessing
 from medssl.data.volume import read_volume, write_volume
 from medssl.errors import UserError, VolumeError
@@ -192,11 +193,11 @@ def test_prune_keeps_the_named_entries_and_touches_nothing_else(cache, scans):
     (cache.root / "ab" / "mine.npy").write_bytes(b"mine")
     before = cache.usage()
     assert before.entries == 6
-    assert before.bytes == 6 * (128 + 6 * 7 * 8 * 4)
+    assert before.bytes == 6 * (HEAD + 6 * 7 * 8 * 4)
     keep = {cache.key(group, PREP) for group in scans[:2]}
     gone = cache.prune(keep)
     assert (gone.entries, gone.temporaries) == (4, 0)
-    assert gone.bytes == 4 * (128 + 6 * 7 * 8 * 4)
+    assert gone.bytes == 4 * (HEAD + 6 * 7 * 8 * 4)
     assert cache.build(scans[:2], PREP, progress=False) == BuildCounts(0, 2)
     assert cache.prune(None).entries == 2
     assert cache.usage().entries == 0

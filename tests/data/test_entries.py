@@ -16,7 +16,7 @@ import medssl.data.cache as module
 from medssl.data.cache import BuildCounts, VolumeCache
 from medssl.data.dataset import ScanDataset, collate, plain_batches
 from medssl.data.entries import MappedEntries
-from medssl.data.entry_file import layout
+from medssl.data.entry_file import HEAD, layout
 from medssl.data.preprocess import Preprocessing
 from medssl.data.volume import read_volume, write_volume
 from medssl.errors import UserError, VolumeError
@@ -107,7 +107,7 @@ def test_half_precision_has_its_own_entries_and_the_stated_error(cache, scans):
     made = half.prepare(scans, PREP, progress=False)
     assert layout(half.path(made.keys[0]), "float16").dtype == np.float16
     assert layout(half.path(made.keys[0]), "float32") is None
-    assert half.path(made.keys[0]).stat().st_size == 128 + 2 * 6 * 7 * 8
+    assert half.path(made.keys[0]).stat().st_size == HEAD + 2 * 6 * 7 * 8
     read = dataset(half, scans).volume(2)
     assert read.dtype == torch.float32
     exact = PREP.apply(read_volume(scans[2][0]))

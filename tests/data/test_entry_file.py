@@ -15,9 +15,10 @@ import torch
 from medssl.data import checksum
 from medssl.data.cache import BuildCounts, VolumeCache
 from medssl.data.checksum import crc32, file_crc32
+from medssl.data.copies import mark
 from medssl.data.dataset import ScanDataset, plain_batches
 from medssl.data.entries import MappedEntries
-from medssl.data.entry_file import HEAD, fault, header_fault, layout, memory_map
+from medssl.data.entry_file import HEAD, fault, header_fault, layout, memory_map, write_entry
 from medssl.data.preprocess import Preprocessing
 from medssl.data.volume import read_volume, write_volume
 from medssl.errors import ScanWarning, UserError
@@ -194,5 +195,21 @@ def test_a_header_of_the_longest_shape_fits(tmp_path: Path) -> None:
     head = (tmp_path / "k.npy").read_bytes()[:HEAD]
     assert struct.unpack("<H", head[8:10]) == (HEAD - 10,)
     wide = head[10 : head.index(b"#")].replace(b"(9999, 1, 1, 1)", b"(9999, 9999, 9999, 9999)")
-    assert 10 + len(wide) + len("#00000000 00000000 00000000\n") <= HEAD
+    assert 10 + len(wide) + len("#00000000 00000000  00000000\n") + 4 * 12 + 3 <= HEAD
     assert layout(tmp_path / "k.npy").shape == x.shape
+
+
+def test_the_mark_of_a_scan_stands_in_its_header(tmp_path: Path):
+    brain = np.random.default_rng(0).normal(size=(1, 12, 14, 12)).astype(np.float32)
+    flat = np.ones((1, 4, 4, 4), np.float32)
+    for name, x in {"brain": brain, "flat": flat}.items():
+        with (tmp_path / f"{name}.npy").open("wb") as file:
+            write_entry(file, x, name, 7)
+    found, none = (layout(tmp_path / f"{name}.npy") for name in ("brain", "flat"))
+    assert found is not None
+    assert none is not None
+    assert (found.mark, none.mark) == (mark(brain), "")
+    assert found.mark.count("-") == 3
+    content = (tmp_path / "brain.npy").read_bytes()
+    (tmp_path / "brain.npy").write_bytes(content.replace(found.mark.encode(), mark(brain[:, ::-1]).encode()))
+    assert header_fault(tmp_path / "brain.npy") == "a damaged header"
