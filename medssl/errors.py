@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+_LONG = re.compile(r"(\S{200})\S{101,}(\S{100})")
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -46,12 +47,13 @@ class ScanWarning(UserWarning):
 def shown(text: object) -> str:
     r"""Text for a terminal, whatever stands in it: what would move the cursor or turn the line is spelled out.
 
-    Control characters, marks of direction, other line ends, and the bytes of a file name that are no text.
+    Control characters, marks of direction, other line ends, and the bytes of a file name that are no text. A word of
+    more than 400 characters loses its middle.
 
     >>> print(shown("a\x1b[31m\nb\udcff"), shown("\u202egnp"), shown("sub-01"))
     a\x1b[31m\nb\xff \u202egnp sub-01
     """
-    return _UNSEEN.sub(_spelled, str(text))
+    return _LONG.sub(r"\1...\2", _UNSEEN.sub(_spelled, str(text)))
 
 
 def _spelled(found: re.Match[str]) -> str:

@@ -108,6 +108,8 @@ def _sentence(problem: Exception) -> str:
             return "no space is left on the disk that the output goes to; free some, or choose another place"
         if sentence := no_room(problem, Path(str(problem.filename)), "choose another folder"):
             return sentence
+    if isinstance(problem, FileNotFoundError) and not problem.filename:  # what the system says of a working folder
+        return "the folder that this command was started in is no longer there; change to another one"
     if isinstance(problem, OSError) and problem.filename:
         return f"{problem.filename}: {(problem.strerror or type(problem).__name__).lower()}"
     if isinstance(problem, MemoryError) or "out of memory" in str(problem).lower():

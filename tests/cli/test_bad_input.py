@@ -179,3 +179,12 @@ def test_the_exit_status_of_a_check_passes_through(cohort: Path, tmp_path: Path,
     status, out, err = medssl("cohort", "check", manifest)
     assert status == 1
     assert "cut.nii.gz" in out + err
+
+
+def test_a_working_folder_that_is_gone_is_said(medssl: Callable[..., Told], tmp_path: Path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    told = medssl("cohort", "check", "x.csv")
+    monkeypatch.chdir(tmp_path)
+    assert "the folder that this command was started in is no longer there" in one_sentence(told)
