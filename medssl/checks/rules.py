@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import types
 import typing
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from numbers import Real
 from typing import Annotated, Any, ClassVar, Literal
 
 
-class Rule:
+class Rule(ABC):
     """What a value must be: stands in ``Annotated[kind, rule]``, is read by pydantic, and says itself in words."""
 
     entries: ClassVar[bool] = False  # whether pydantic goes on to check the entries against the kind
@@ -28,11 +29,13 @@ class Rule:
         except (OverflowError, TypeError, ValueError):
             raise ValueError(f"it must be {self._words(kind)}{mistaken(value)}") from None
 
+    @abstractmethod
     def _words(self, kind: Any) -> str:
-        raise NotImplementedError
+        """What is allowed of this kind."""
 
+    @abstractmethod
     def _take(self, value: Any, kind: Any) -> Any:
-        raise NotImplementedError
+        """The value as this kind; any of the errors that ``check`` catches where it breaks the rule."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         """Read by pydantic."""

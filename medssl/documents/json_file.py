@@ -59,18 +59,23 @@ def sound_json(path: Path) -> Any:
 
 def read_bytes(path: Path, remedy: str, limit: int = LARGEST_BYTES) -> bytes:
     """The bytes of a file of ordinary size; UserError in one sentence where there is no such file."""
-    try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path} is no file; {remedy}")
-        with path.open("rb") as file:
-            content = file.read(limit + 1)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; {remedy}") from None
-    except OSError as problem:
-        raise UserError(f"{path} cannot be read ({(problem.strerror or str(problem)).lower()}); {remedy}") from None
+    content = first_bytes(path, limit + 1, remedy)
     if len(content) > limit:
         raise UserError(f"{path} is larger than {limit >> 20} MiB, so it is none that medssl wrote; {remedy}")
     return content
+
+
+def first_bytes(path: Path, most: int, remedy: str, error: type[UserError] = UserError) -> bytes:
+    """The first ``most`` bytes of a file; ``error`` in one sentence where there is no such file."""
+    try:
+        if path.exists() and not path.is_file():
+            raise error(f"{path} is no file; {remedy}")
+        with path.open("rb") as file:
+            return file.read(most)
+    except FileNotFoundError:
+        raise error(f"{path} does not exist; {remedy}") from None
+    except OSError as problem:
+        raise error(f"{path} cannot be read ({(problem.strerror or str(problem)).lower()}); {remedy}") from None
 
 
 def parse_json(

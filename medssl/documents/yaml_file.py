@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from medssl.documents.json_file import first_bytes
 from medssl.documents.shape import DEEPEST, unfit
 from medssl.errors import RecipeError
 
@@ -25,15 +26,7 @@ def read_yaml(path: Path) -> Any:
 
     Errors: RecipeError in one sentence that names the file and the line; see :func:`parse_yaml`.
     """
-    try:
-        if path.exists() and not path.is_file():
-            raise RecipeError(f"{path} is no file; give a YAML file")
-        with path.open("rb") as file:
-            content = file.read(LARGEST_BYTES + 1)
-    except FileNotFoundError:
-        raise RecipeError(f"{path} does not exist; correct the path") from None
-    except OSError as problem:
-        raise RecipeError(f"{path} cannot be read ({(problem.strerror or str(problem)).lower()})") from None
+    content = first_bytes(path, LARGEST_BYTES + 1, "give a YAML file", RecipeError)
     _refuse_long(content, str(path))
     try:
         text = content.decode("utf-8-sig")

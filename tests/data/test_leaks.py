@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
+from medssl import stages
 from medssl.assemble import assemble
 from medssl.config import Recipe, load_recipe
 from medssl.data.cache import VolumeCache
@@ -19,7 +20,7 @@ from medssl.data.leaks import held_out_marks
 from medssl.data.manifest import Cohort
 from medssl.data.preprocess import Preprocessing
 from medssl.data.reference import Stamps
-from medssl.errors import ManifestError
+from medssl.errors import ManifestError, UserError
 from tests.conftest import tiny_recipe
 
 PREP = Preprocessing(spacing=(8.0, 8.0, 8.0), shape=(24, 24, 24))
@@ -99,14 +100,21 @@ def test_scans_of_no_split_are_compared_with_nothing(cohort: Path, tmp_path: Pat
     first = table[table["split"] == "train"].iloc[3]
     (tmp_path / "other.nii.gz").write_bytes(Path(first["image"]).read_bytes())
     manifest = with_row(table, tmp_path, "internal_test", tmp_path / "other.nii.gz")
+    with pytest.raises(ManifestError, match="same image"):  # while it is in a test split
+        assemble(recipe(manifest), progress=False)
     manifest.write_text("".join(f"{line}\n" for line in _unsplit(manifest.read_text().splitlines())))
-    assemble(recipe(manifest), progress=False)
+    parts = assemble(recipe(manifest), progress=False)
+    assert parts.train_rows.tolist() == np.flatnonzero(table["split"] == "train").tolist()
+    assert len(set(parts.marks)) == len(parts.train_rows)
 
 
 def test_test_scans_that_cannot_be_read_are_left_to_the_score(cohort: Path, tmp_path: Path):
     (tmp_path / "broken.nii.gz").write_bytes(b"no scan")
     manifest = with_row(table_of(cohort), tmp_path, "internal_test", tmp_path / "broken.nii.gz")
-    assemble(recipe(manifest), progress=False)
+    parts = assemble(recipe(manifest), progress=False)
+    assert all(parts.marks)
+    with pytest.raises(UserError, match=r"broken\.nii\.gz"):
+        stages.score(stages.pretrain(parts.recipe, page=False, progress=False), resamples=0, progress=False)
 
 
 def test_more_test_scans_than_training_scans_are_compared_where_they_are_in_the_cache(cohort: Path, tmp_path: Path):

@@ -43,8 +43,12 @@ def test_names_that_would_be_one_file_somewhere_are_refused(names: list[str]) ->
         refuse_same(names, "p.yaml: the row")
 
 
-def test_different_names_pass() -> None:
-    refuse_same(["a", "b", "A1", "é", "e"], "p.yaml: the row")
+def test_different_names_pass_until_one_comes_twice() -> None:
+    names = ["a", "b", "A1", "é", "e"]
+    refuse_same(names, "p.yaml: the row")
+    for name in names:
+        with pytest.raises(UserError, match="would have the same file name as"):
+            refuse_same([*names, name.upper()], "p.yaml: the row")
 
 
 def test_text_that_can_be_no_path_is_no_file(tmp_path: Path) -> None:

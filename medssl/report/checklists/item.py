@@ -52,6 +52,21 @@ class Item:
     applies: str = ""
 
 
+def item(
+    place: str,
+    number: str,
+    subject: str,
+    question: str,
+    filler: Filler | None = None,
+    *,
+    whole: bool = False,
+    scored: bool = False,
+) -> Item:
+    """An item at a place "section: topic", or "section" where that has no topics."""
+    section, _, topic = place.partition(": ")
+    return Item(number, section, topic or section, subject, question, filler, whole, scored)
+
+
 @dataclass(frozen=True)
 class Answer:
     """An item with what the run says to it. asks: a question is left to the authors."""
