@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,7 +67,8 @@ def x_NV(tmp_path: Path) -> np.ndarray:
 
 
 def trained_like(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Weights and running statistics that are not those of a start."""
+    """A copy whose weights and running statistics are not those of a start."""
+    module = copy.deepcopy(module)
     generator = torch.Generator().manual_seed(seed)
     for name, value in module.state_dict().items():
         if value.is_floating_point():
