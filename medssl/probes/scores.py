@@ -16,9 +16,9 @@ from medssl.files import write_atomic
 
 COLUMNS = (
     "features",
-    "MAE internal",
-    "MAE external [95 % CI]",
-    "R2 int / ext",
+    "MAE known sites",
+    "MAE unseen sites [95 % CI]",
+    "R2 known / unseen",
     "site BAcc (chance)",
     "challenge",
 )
@@ -69,7 +69,7 @@ class Scores:
         return [_cells(self.label, self.main), *(_cells(name, line) for name, line in self.references.items())]
 
     def markdown(self) -> str:
-        """The table, the differences of the external error, and the notes."""
+        """The table, the differences of the error on unseen sites, and the notes."""
         lines = [bar(COLUMNS), bar(["---"] * len(COLUMNS)), *(bar(cells) for cells in self.rows()), ""]
         lines.append(
             "Ages in years; lower MAE and challenge are better; "
@@ -79,7 +79,7 @@ class Scores:
             found = metrics["mae_external"]
             shown = ("unharmonised", "untrained", "ridge_voxels", "ridge_features", "constant")
             if name in shown and found["difference"] is not None:
-                text = f"External MAE, encoder minus {_name(name)}: {found['difference']:+.2f}"
+                text = f"MAE on unseen sites, encoder minus {_name(name)}: {found['difference']:+.2f}"
                 if found["ci"]:
                     text += f" {_range(found['ci'])}"
                 if found["ci_sites"]:

@@ -35,7 +35,16 @@ TABLE = BlockTable(
 )
 SMALL = {"name": "resnet18", "width": 4, "depth": [1, 1], "norm": "batch", "stem": "small"}
 PLAIN = {"spacing": None, "shape": None, "intensity": "zscore", "mask": "nonzero"}
-HEAD = MLP((8, 6, 5), norm="batch")
+
+
+def _head() -> MLP:
+    """A projection whose weights depend on nothing that was drawn before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return MLP((8, 6, 5), norm="batch")
+
+
+HEAD = _head()
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def test_every_table_names_the_harmonisation_and_its_policy(make_cohort: MakeCoh
     assert f"Note: features were harmonised: ComBat, unseen sites: {policy}; fitted on 90 train rows" in text
     assert any("5 unseen sites" in note and said in note for note in record["notes"])
     assert record["protocol"]["harmonize"] == f"ComBat, unseen sites: {policy}; keeping age"
-    assert "External MAE, encoder minus unharmonised" in text
+    assert "MAE on unseen sites, encoder minus unharmonised" in text
     assert short(make_cohort(), None).to_dict()["protocol"]["harmonize"] == "none"
 
 
