@@ -95,7 +95,9 @@ def own_encoder(path: Path) -> None:
     if not run.info.is_file():
         return
     hashes = run.read_info().get("hashes", {})
-    if run.encoder.is_file() and hashes.get("encoder", digest := weights_digest(load_encoder(run.encoder))) != digest:
+    if "encoder" not in hashes or not run.encoder.is_file():
+        return
+    if weights_digest(load_encoder(run.encoder)) != hashes["encoder"]:
         raise StaleError(f"{run.encoder} is not the encoder that {path} trained; put it back, or train again")
 
 
@@ -141,8 +143,8 @@ def seen_in_training(table: FeatureTable, by_files: bool = True) -> list[str]:
     """Notes where test rows show scans, people or families that the encoder was trained on, or that may be them.
 
     by_files: also of scans, where their contents have not told already (see ``medssl.same_scans``).
-    None where the table is of the training cohort itself (whose splits were checked before the training), and where
-    the run or a manifest is gone.
+    None are given where the table is of the training cohort itself (whose splits were checked before the training),
+    and where the run or a manifest is gone.
     """
     source = table.provenance
     run, scored = Path(str(source.get("run", ""))), sources_of(source)
