@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,13 +27,37 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Manifest of 40 synthetic people from 6 sites at 8 mm, drawn once for all workers of pytest."""
-    from medssl.data.cohorts.synthetic import synthesize
     from tests.pair import once
 
     def draw(out: Path) -> None:
-        synthesize(out / "cohort", subjects=40, sites=6, seed=1, spacing=8.0, progress=False, workers=1)
+        draw_cohort(out / "cohort", subjects=40, sites=6, seed=1)
 
     return once(tmp_path_factory, "synthetic", draw) / "cohort" / "manifest.csv"
+
+
+def draw_cohort(out: Path, *, subjects: int, sites: int, seed: int) -> Path:
+    """A synthetic cohort at 8 mm whose shapes are drawn at 4 mm, not at 2: an eighth of the points."""
+    from medssl.data.cohorts import synthetic
+
+    coarse = replace(synthetic.grid_for(8.0), factor=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "grid_for", lambda spacing: coarse)
+        return synthetic.synthesize(
+            out, subjects=subjects, sites=sites, seed=seed, spacing=8.0, progress=False, workers=1
+        )
+
+
+@pytest.fixture(scope="module")
+def without_report() -> Iterator[None]:
+    """Trainings end with a word instead of their report, which takes longer than they do; for modules that read none.
+
+    To be named in ``pytestmark`` (usefixtures), so that it comes before the other fixtures of the module.
+    """
+    from medssl.report import build
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "render", lambda files: "no report in this test")
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +71,7 @@ def real_data() -> Path:
 
 
 def tiny_recipe(manifest: Path, output: Path, method: str = "exponential") -> list[str]:
-    """Overrides that make any pre-training recipe a matter of seconds."""
+    """Overrides that make any pre-training recipe a matter of seconds, without maps."""
     changes = [
         f"data.manifest={manifest}",
         f"output={output}",
@@ -56,6 +82,7 @@ def tiny_recipe(manifest: Path, output: Path, method: str = "exponential") -> li
         "trainer.log_steps=1",
         "trainer.precision=32-true",
         "monitors.every=2",
+        "monitors.map=false",
     ]
     if method == "mae":
         return [*changes, "encoder={name: vit, patch: 8, width: 24, depth: 1, heads: 2}"]

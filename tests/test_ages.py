@@ -165,8 +165,9 @@ def test_every_method_says_what_it_reads_before_there_is_an_encoder(method: str,
 @pytest.mark.oddity("age-code")
 def test_embed_says_what_was_read_as_missing(cohort: Path, rewritten: Rewrite, capsys, tmp_path: Path):
     run = stages.pretrain(
-        "simclr", *tiny_recipe(cohort, tmp_path / "run", "simclr"), f"data.cache={tmp_path / 'cache'}", progress=False
-    )
+        "simclr", *tiny_recipe(cohort, tmp_path / "run", "simclr"), f"data.cache={tmp_path / 'cache'}",
+        "trainer.epochs=1", progress=False, page=False,
+    )  # fmt: skip
     capsys.readouterr()
     manifest = rewritten(one_age("-9999"))
     table = stages.embed(run, manifest, tmp_path / "features.csv", cache=tmp_path / "cache")
@@ -179,7 +180,7 @@ def test_embed_says_what_was_read_as_missing(cohort: Path, rewritten: Rewrite, c
 def test_a_run_over_an_impossible_age_knows_its_manifest_again(rewritten: Rewrite, tmp_path: Path):
     manifest = rewritten(one_age("-3"))
     made = recipe(manifest, "simclr", f"data.cache={tmp_path / 'cache'}", "trainer.epochs=1")
-    run = stages.pretrain(made, progress=False)
+    run = stages.pretrain(made, progress=False, page=False)
     parts = assemble(load_recipe(Run(run).recipe), progress=False)
     same_parents(Run(run), parts)
     own_cohort(Path(run), Cohort.read(manifest))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,8 @@ LEVEL = {
 FILES = sorted(ROOT.rglob("*.py"))
 
 
-def imports(path: Path) -> list[str]:
+@cache
+def imports(path: Path) -> tuple[str, ...]:
     """Names of modules imported anywhere in a file, also inside functions, but not for type checking only."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     skip = {
@@ -43,7 +45,7 @@ def imports(path: Path) -> list[str]:
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.append(node.module)
-    return found
+    return tuple(found)
 
 
 def room(path: Path) -> str:

@@ -28,7 +28,7 @@ QUICK = ("trainer.epochs=1", "monitors.every=0", "monitors.map=false")
 
 
 def pretrain(method: str, manifest: Path, out: Path, *changes: str) -> Path:
-    return stages.pretrain(method, *tiny_recipe(manifest, out, method), *QUICK, *changes, progress=False)
+    return stages.pretrain(method, *tiny_recipe(manifest, out, method), *QUICK, *changes, progress=False, page=False)
 
 
 def digest(run: Path) -> str:
@@ -361,7 +361,9 @@ def test_a_family_goes_from_the_manifest_into_the_scores(trained: Path, cohort: 
 def test_a_finished_run_is_not_touched_again(trained: Path):
     before = (trained / "run.json").read_bytes()
     assert stages.finished_at(trained) == json.loads(before)["finished"]
+    (trained / "report.html").write_text("a page")
     assert stages.pretrain(resume=trained, progress=False) == trained
+    assert (trained / "report.html").read_text() == "a page"
     assert (trained / "run.json").read_bytes() == before
     assert stages.finished_at(trained / "nowhere") is None
 

@@ -43,7 +43,7 @@ def regions(path: Path, seed: int = 0, people: int = 90) -> Path:
 
 def pretrain(manifest: Path, out: Path, *changes: str) -> Path:
     recipe = [f"data.manifest={manifest}", 'data.columns=["*_volume"]', f"output={out}", *QUICK, *SMALL]
-    return stages.pretrain("exponential_roi", *recipe, *changes, progress=False)
+    return stages.pretrain("exponential_roi", *recipe, *changes, progress=False, page=False)
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,7 @@ from medssl.benchmark.processes import gpus, spread
 
 
 def described(number: int) -> tuple[int, int, int]:
-    """Square, process and threads; the number 13 is refused."""
-    if number == 13:
-        raise ValueError("unlucky")
+    """Square, process and threads."""
     return number**2, os.getpid(), torch.get_num_threads()
 
 
@@ -64,13 +62,11 @@ def test_ctrl_c_that_reaches_the_parent_alone_interrupts_its_processes(tmp_path:
     assert {p.name for p in tmp_path.iterdir()} == {"began1", "began2", "interrupted1", "interrupted2"}
 
 
-def test_answers_come_in_order_from_other_processes_and_errors_come_through():
+def test_answers_come_in_order_from_other_processes():
     found = spread(described, [(k,) for k in range(6)], 1, progress=False, title="squares", threads=2)
     assert [square for square, _, _ in found] == [0, 1, 4, 9, 16, 25]
     assert os.getpid() not in {process for _, process, _ in found}
     assert {threads for _, _, threads in found} == {2}
-    with pytest.raises(ValueError, match="unlucky"):
-        spread(described, [(13,)], 1, progress=False, title="squares")
 
 
 def test_processes_see_one_gpu_each_in_turn(monkeypatch: pytest.MonkeyPatch):

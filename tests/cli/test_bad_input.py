@@ -169,7 +169,7 @@ def test_a_full_disk_while_the_encoder_is_written_leaves_a_run_to_resume(
     assert "no space left in" in one_sentence(told)
     assert not [name for name in left_in(tmp_path) if "safetensors" in name]
     monkeypatch.undo()
-    assert stages.pretrain(resume=run, progress=False) == run
+    assert stages.pretrain(resume=run, progress=False, page=False) == run
     assert load_encoder(run / "encoder.safetensors").dim == 8
 
 

@@ -47,7 +47,7 @@ def test_ctrl_c_in_a_training_says_how_to_go_on_and_it_does(cohort: Path, tmp_pa
     assert 3 <= step < 24
     assert not (run / "encoder.safetensors").exists()
     assert not list(run.rglob("*.tmp"))
-    stages.pretrain(resume=run, progress=False)
+    stages.pretrain(resume=run, progress=False, page=False)
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
     assert steps == list(range(1, 25))
     assert (run / "encoder.safetensors").is_file()

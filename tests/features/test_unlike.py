@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from medssl import stages
-from medssl.data.cohorts.synthetic import synthesize
 from medssl.encoders.file import read_card
 from medssl.errors import ScanWarning, UserError
 from medssl.features.likeness import Likeness
 from medssl.features.table import FeatureTable
 from medssl.features.unlike import judge
 from tests import strange
+from tests.conftest import draw_cohort
 
 WORDS = {
     "stripping": "not skull-stripped",
@@ -85,7 +85,7 @@ def test_another_orientation_with_a_right_header_is_said_and_harms_nothing(encod
 def test_ordinary_scans_are_not_named_and_spread_like_held_out_ones(encoder: Path, cohort: Path, tmp_path: Path):
     own, said = embedded(encoder, cohort, tmp_path / "own.csv")
     assert said == []
-    manifest = synthesize(tmp_path / "others", subjects=24, sites=4, seed=77, spacing=8.0, progress=False, workers=1)
+    manifest = draw_cohort(tmp_path / "others", subjects=24, sites=4, seed=77)
     others, said = embedded(encoder, manifest, tmp_path / "others.csv")
     assert sum(int(sentence.split()[0]) for sentence in said) <= 2, said
     for unlike in (own.meta["unlike"], others.meta["unlike"]):

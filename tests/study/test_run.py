@@ -24,12 +24,7 @@ from medssl.study.trial import is_no_memory, run_trial
 from tests.study.conftest import CHANGES, write
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(autouse=True)
-def _no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A report takes longer than these trainings and is tested elsewhere."""
-    monkeypatch.setattr(stages, "build_report", lambda folder: folder)
+pytestmark = pytest.mark.usefixtures("without_report")
 
 
 def stamps(out: Path) -> dict[str, int]:

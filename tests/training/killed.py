@@ -6,7 +6,6 @@ import contextlib
 import csv
 import io
 import json
-import multiprocessing
 import os
 import pkgutil
 import re
@@ -16,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+from tests.ready import finished, start
 
 VARYING = {
     "run.json": ("id", "created", "finished", "command", "continued"),
@@ -31,33 +32,18 @@ KNOWN = re.compile(
 )
 """Artefacts of a run. A new one fails the test until it is compared here."""
 
-IMPORTS = [
-    "medssl.stages",
-    "medssl.training.session",
-    "medssl.report.build",
-    "matplotlib.pyplot",
-    "tests.training.killed",
-]
-
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(IMPORTS)
-
 
 def train(
     arguments: list[str], place: str = "", resume: Path | None = None, *, forgetful: bool = False, page: bool = False
 ) -> int:
     """Exit code of a training in another process that kills itself at ``place``; negative: the signal that ended it."""
-    child = _processes.Process(target=_train, args=(arguments, place, resume, forgetful, page))
-    child.start()
-    child.join(300)
-    assert child.exitcode is not None, "the training hangs"
-    return child.exitcode
+    return finished(start(train_here, arguments, place, resume, forgetful, page))[0]
 
 
-def _train(arguments: list[str], place: str, resume: Path | None, forgetful: bool, page: bool) -> None:
-    import torch
-
-    torch.set_num_threads(1)
+def train_here(
+    arguments: list[str], place: str = "", resume: Path | None = None, forgetful: bool = False, page: bool = False
+) -> None:
+    """The same in this process, which does not return where it kills itself; 130 after Ctrl-C."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     from medssl import stages
 

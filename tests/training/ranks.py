@@ -29,6 +29,7 @@ from tests.methods.bench import SCANS, SHAPE, columns, small, tiny, volumes
 from tests.methods.ranks import CASES as METHOD_CASES
 from tests.methods.ranks import trace, uneven
 from tests.pair import once, run_pair
+from tests.ready import run_two
 
 JOINT = 8  # scans per step, of all processes
 STEPS = 3  # per epoch, of two
@@ -142,7 +143,10 @@ def cases_of(group: str) -> list[str]:
 def _fill(out: Path, group: str) -> None:
     for case in cases_of(group):
         torch.save(train_case(case, out / "one" / case, 1), out / f"{case}-one.pt")
-    run_pair("tests.training.ranks", out, group)
+    if group == "fast":  # as under torchrun, which starts the slow pair
+        run_two(main, out, group)
+    else:
+        run_pair("tests.training.ranks", out, group)
 
 
 def main(out: Path, group: str) -> None:

@@ -61,14 +61,13 @@ def test_a_gpu_is_asked_for_its_units(half: bool, found: str, monkeypatch: pytes
 def test_a_run_keeps_the_decision_and_does_not_decide_again(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(stages, "build_report", lambda folder: folder)
     changes = [*tiny_recipe(cohort, tmp_path / "run"), "trainer.precision=auto", "trainer.epochs=1"]
     monkeypatch.setattr(device, "processor", lambda accelerator: "cpu-amx")
-    run = stages.pretrain("simclr", *changes, progress=False)
+    run = stages.pretrain("simclr", *changes, progress=False, page=False)
     kept = load_recipe(run / "recipe.yaml").trainer
     assert (kept.precision, kept.memory_format) == ("bf16-mixed", "channels_last")
     monkeypatch.setattr(device, "processor", lambda accelerator: "cpu")
-    assert stages.pretrain(resume=run, progress=False) == run
+    assert stages.pretrain(resume=run, progress=False, page=False) == run
     assert load_recipe(run / "recipe.yaml").trainer == kept
 
 

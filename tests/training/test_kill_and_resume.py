@@ -15,8 +15,16 @@ from tests.conftest import tiny_recipe
 from tests.training.killed import artefacts, report_of, train
 
 WITH_TENSORBOARD = importlib.util.find_spec("tensorboard") is not None
+slow = pytest.mark.slow
 BOARD = [f"trainer.tensorboard={str(WITH_TENSORBOARD).lower()}"]
-MORE = ["trainer.epochs=5", "trainer.checkpoint_steps=2", "monitors.every=1", "optim.lr=0.01", *BOARD]
+MORE = [
+    "trainer.epochs=5",
+    "trainer.checkpoint_steps=2",
+    "monitors.every=1",
+    "monitors.map=true",
+    "optim.lr=0.01",
+    *BOARD,
+]
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +66,12 @@ def test_the_run_has_something_to_lose(whole: dict[str, Any]) -> None:
     "where",
     [
         "in an epoch",
-        "after a checkpoint",
+        pytest.param("after a checkpoint", marks=slow),  # as "in an epoch", with no step to repeat
         "in a checkpoint",
         "in a row of a log",
-        "in a map",
+        pytest.param("in a map", marks=slow),  # one half-written file in an epoch is enough
         "between a map and its picture",
-        "in the likeness",
+        pytest.param("in the likeness", marks=slow),  # between the last step and the encoder, as "after the encoder"
         "after the encoder",
     ],
 )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,9 +17,10 @@ from medssl import stages
 from medssl.errors import UserError
 from medssl.training.checkpoints import list_checkpoints
 from tests.conftest import tiny_recipe
+from tests.ready import finished, start
+from tests.training.killed import train_here
 
-ROOT = Path(__file__).resolve().parents[2]
-
+QUIET: dict[str, Any] = {"progress": False, "page": False}
 
 BALANCED = ["data.balance=site", "regularizers=[{name: fair_kl}, {name: variance}]"]
 
@@ -38,28 +39,18 @@ def recipe_of(method: str, manifest: Path, output: Path, workers: int = 0, more:
     ]
 
 
-def start(arguments: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "medssl", "pretrain", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-
-
-def kill_after(process: subprocess.Popen[bytes], run: Path, step: int) -> int:
+def kill_after(process: BaseProcess, run: Path, step: int) -> int:
     """SIGKILL the whole process group once ``step`` was logged; returns the last logged step."""
     log = run / "logs" / "train.jsonl"
     until = time.monotonic() + 120
     while time.monotonic() < until:
-        if process.poll() is not None:
-            pytest.fail(f"training ended before it was killed: {process.stderr.read().decode()[-2000:]}")  # type: ignore[union-attr]
+        if not process.is_alive():
+            pytest.fail("training ended before it was killed")
         lines = log.read_text().splitlines() if log.is_file() else []
         if len(lines) >= step:
+            assert process.pid is not None
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            assert finished(process) == [-signal.SIGKILL]
             return json.loads(log.read_text().splitlines()[len(lines) - 1])["step"]
         time.sleep(0.005)
     process.kill()
@@ -80,16 +71,14 @@ def kill_after(process: subprocess.Popen[bytes], run: Path, step: int) -> int:
 def test_a_killed_training_resumes_bit_for_bit(
     method: str, workers: int, more: list[str], cohort: Path, tmp_path: Path
 ) -> None:
-    whole = stages.pretrain(
-        method, *recipe_of(method, cohort, tmp_path / "whole", workers, more), progress=False, page=False
-    )
+    whole = stages.pretrain(method, *recipe_of(method, cohort, tmp_path / "whole", workers, more), **QUIET)
 
     broken = tmp_path / "broken"
-    process = start([method, *recipe_of(method, cohort, broken, workers, more), "--quiet"])
+    process = start(train_here, [method, *recipe_of(method, cohort, broken, workers, more)])
     killed_at = kill_after(process, broken, 12)
     assert killed_at < 24
     assert not (broken / "encoder.safetensors").exists()
-    stages.pretrain(resume=broken, progress=False, page=False)
+    stages.pretrain(resume=broken, **QUIET)
 
     first, second = (torch.load(list_checkpoints(r / "checkpoints")[-1], weights_only=True) for r in (whole, broken))
     assert first["state_dict"].keys() == second["state_dict"].keys()
@@ -110,9 +99,9 @@ def test_a_killed_training_resumes_bit_for_bit(
 
 
 def test_resuming_a_finished_run_changes_nothing(cohort: Path, tmp_path: Path) -> None:
-    run = stages.pretrain("simclr", *tiny_recipe(cohort, tmp_path / "run"), progress=False)
+    run = stages.pretrain("simclr", *tiny_recipe(cohort, tmp_path / "run"), "trainer.epochs=2", **QUIET)
     before = (run / "encoder.safetensors").read_bytes()
-    stages.pretrain(resume=run, progress=False)
+    stages.pretrain(resume=run, **QUIET)
     from medssl.encoders.file import load_encoder, weights_digest
 
     (tmp_path / "copy.safetensors").write_bytes(before)
@@ -124,11 +113,11 @@ def test_resuming_a_finished_run_changes_nothing(cohort: Path, tmp_path: Path) -
 def test_resuming_on_another_cohort_is_refused(cohort: Path, tmp_path: Path) -> None:
     copy = cohort.parent / "other.csv"
     copy.write_text(cohort.read_text())
-    run = stages.pretrain("simclr", *tiny_recipe(copy, tmp_path / "run"), "trainer.epochs=1", progress=False)
+    run = stages.pretrain("simclr", *tiny_recipe(copy, tmp_path / "run"), "trainer.epochs=1", **QUIET)
     lines = copy.read_text().splitlines()
     copy.write_text("\n".join(lines[:-1]) + "\n")
     with pytest.raises(UserError, match="manifest changed"):
-        stages.pretrain(resume=run, progress=False)
+        stages.pretrain(resume=run, **QUIET)
 
 
 def test_resuming_what_is_no_run_says_so(tmp_path: Path) -> None:

@@ -13,11 +13,10 @@ import pytest
 import torch
 
 from medssl import stages
-from medssl.data.cohorts.synthetic import synthesize
 from medssl.errors import StaleError, UserError
 from medssl.training.checkpoints import list_checkpoints
 from medssl.training.monitors import Monitor
-from tests.conftest import tiny_recipe
+from tests.conftest import draw_cohort, tiny_recipe
 
 QUIET: dict[str, Any] = {"progress": False, "page": False}
 REMEDY = "take it out of the folder, and the run continues from the checkpoint before"
@@ -26,9 +25,7 @@ REMEDY = "take it out of the folder, and the run continues from the checkpoint b
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cohort whose files may be touched."""
-    return synthesize(
-        tmp_path_factory.mktemp("own"), subjects=30, sites=4, seed=2, spacing=8.0, progress=False, workers=1
-    )
+    return draw_cohort(tmp_path_factory.mktemp("own"), subjects=30, sites=4, seed=2)
 
 
 def stopped(recipe: list[str], monkeypatch: pytest.MonkeyPatch, step: int = 5) -> None:

@@ -26,7 +26,9 @@ from tests.conftest import tiny_recipe
 def run(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished training of two epochs."""
     folder = tmp_path_factory.mktemp("run") / "run"
-    stages.pretrain("exponential", *tiny_recipe(cohort, folder), "trainer.epochs=2", progress=False)
+    stages.pretrain(
+        "exponential", *tiny_recipe(cohort, folder), "monitors.map=true", "trainer.epochs=2", progress=False
+    )
     return Run(folder)
 
 

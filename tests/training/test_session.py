@@ -20,6 +20,7 @@ from medssl.training.run import Run
 from tests.conftest import tiny_recipe
 
 QUICK = ("trainer.epochs=1", "monitors.every=0", "monitors.map=false")
+pytestmark = pytest.mark.usefixtures("without_report")
 
 
 def pretrain(method: str, manifest: Path, out: Path, *changes: str) -> Path:
@@ -39,12 +40,6 @@ def table_of(cohort: Path) -> pd.DataFrame:
     table = pd.read_csv(cohort, dtype=str, keep_default_na=False)
     table["image"] = [str(cohort.parent / name) for name in table["image"]]
     return table
-
-
-@pytest.fixture(autouse=True)
-def _no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What these tests look at is there before the report is made."""
-    monkeypatch.setattr(stages, "build_report", lambda folder: folder)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import pickle
 
 import numpy as np
@@ -11,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from medssl.errors import RecipeError, UserError
 from medssl.views import MakesViews, ViewMaker, build_policy
+from tests.ready import processes
 
 
 class Scans(Dataset):
@@ -80,7 +80,7 @@ def test_the_maker_is_pickled_with_the_same_views(brain):
 
 def test_a_freshly_started_process_makes_the_same_views(brain):
     maker = maker_of(targets={"latent": (4,)})
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with processes.Pool(1) as pool:  # of another interpreter than this
         views, targets = pool.apply(maker, (brain, 3, 5))
     assert_same({0: (views, targets)}, {0: maker(brain, 3, 5)})
 

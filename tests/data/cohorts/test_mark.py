@@ -7,13 +7,13 @@ import pandas as pd
 
 from medssl.data.cohorts.design import design
 from medssl.data.cohorts.mark import DATASET, NAME, synthetic_rows
-from medssl.data.cohorts.synthetic import synthesize
+from tests.conftest import draw_cohort
 
 
 def test_every_row_of_a_synthetic_cohort_is_marked(tmp_path: Path):
     plan, _ = design(12, 4, 0, 0.0, 0.25, 0.2)
     assert set(plan["dataset"]) == {DATASET}
-    manifest = synthesize(tmp_path / "cohort", subjects=3, sites=2, spacing=8.0, progress=False)
+    manifest = draw_cohort(tmp_path / "cohort", subjects=3, sites=2, seed=0)
     rows = pd.read_csv(manifest)["dataset"]
     assert synthetic_rows(rows, [tmp_path / "elsewhere.csv"]) == 3
     assert synthetic_rows([""] * 3, [manifest]) == 3, "the description beside the manifest is a mark as well"
