@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medssl.documents.json_file import read_json, read_json_lines
+from medssl.documents.json_file import LARGEST_LOG, read_bytes, read_json, read_json_lines
 from medssl.errors import UserError
 from medssl.tables.missing import is_missing
+
+LOGS = (".csv", ".jsonl")
+"""Ends of the names of logs."""
 
 
 def read_text(path: Path) -> str | None:
@@ -70,6 +73,23 @@ def numbers(path: Path, column: pd.Series) -> pd.Series:
         raise UserError(f"{path} line {at + 2}: {column.name} is '{column.iloc[at]:.40}', which is no number; "
                         "correct it or write the file again")  # fmt: skip
     return values.astype(float)
+
+
+def damaged_logs(folder: Path) -> tuple[str, ...]:
+    """One sentence for every log of a run that is empty or ends inside a line: whole lines of it are read, no more.
+
+    A process that was killed leaves at most half a last line; a damaged disk or a broken copy leaves the same, or worse.
+    """
+    notes = []
+    for path in sorted(p for kind in LOGS for p in folder.glob(f"*{kind}") if p.is_file()):
+        content = read_bytes(path, "remove it", LARGEST_LOG)
+        name = f"{folder.name}/{path.name}"
+        if not content:
+            notes.append(f"The log {name} is empty, so nothing of it is shown.")
+        elif not content.endswith(b"\n"):
+            line = content.count(b"\n") + 1
+            notes.append(f"The log {name} is cut off in line {line}, so that line and what followed are not shown.")
+    return tuple(notes)
 
 
 def _whole_lines(path: Path) -> str | None:

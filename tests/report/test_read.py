@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from medssl.report import charts, curves, sections, trust
+from medssl.report.build import render
 from medssl.report.cohort import groups, site_errors
 from medssl.report.read import read_run
 
@@ -34,6 +35,27 @@ def test_a_half_written_last_line_of_a_log_is_left_out(bare_run: Path):
     assert files.steps is not None
     assert files.steps["step"].tolist() == [5.0, 10.0]
     assert files.messages == ({"text": "a"},)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "The log logs/messages.jsonl is empty, so nothing of it is shown."),
+        (bytes(400), "The log logs/messages.jsonl is cut off in line 1, so that line and what followed are not shown."),
+        (b'{"text": "a"}\n{"te', "logs/messages.jsonl is cut off in line 2"),
+    ],
+)
+def test_a_damaged_log_is_named_in_the_report(whole_run: Path, tmp_path: Path, content: bytes, sentence: str):
+    run = Path(shutil.copytree(whole_run, tmp_path / "damaged"))
+    (run / "logs" / "messages.jsonl").write_bytes(content)
+    page = render(read_run(run))
+    assert page.count(sentence) == 2  # beside the messages and in the appendix
+    assert "1 log of the training is damaged, so warnings may be missing" in page
+    assert "No warning was given during training." not in page
+
+
+def test_the_log_of_an_interrupted_training_with_whole_lines_is_not_called_damaged(whole_run: Path):
+    assert read_run(whole_run).damage == ()
 
 
 def test_of_steps_logged_twice_the_last_one_counts(bare_run: Path):
