@@ -15,20 +15,19 @@ from tests.attacks.world import Told, World
 
 pytestmark = pytest.mark.slow
 
-HARMLESS: Mapping[tuple[str, str], str] = {
-    ("scan", r"cohort/images/.*"): "lists scans, which check judges",
-    ("split", r"cohort/images/.*"): "deals with rows, not with scans",
-    ("cache", r"cache/.*"): "what is there already is checked where it is read, or with --verify",
-    ("*", r"cohort/dataset_description\.json"): "only tells whether the cohort is synthetic",
-    ("*", r".*/logs/.*\.csv"): "written again from the .jsonl beside it",
+HARMLESS: Mapping[tuple[str, str, str], str] = {
+    ("scan", r"cohort/images/.*", "*"): "lists scans, which check judges",
+    ("split", r"cohort/images/.*", "*"): "deals with rows, not with scans",
+    ("cache", r"cache/.*", "*"): "what is there already is checked where it is read, or with --verify",
+    ("*", r"cohort/dataset_description\.json", "*"): "only tells whether the cohort is synthetic",
+    ("resume", r"stopped/logs/.*\.csv", "*"): "written again from the .jsonl beside it",
+    ("resume", r"stopped/logs/probe\.jsonl", "*"): "its one row is later than the checkpoint, and is written again",
+    ("resume", r"stopped/logs/.*\.jsonl", "odd lines"): "every row is there, and the lines that are none are dropped",
+    ("*", r".*\.nii\.gz", "tail"): "what follows the voxels is not read",
+    ("*", r".*\.ckpt", "tail"): "an archive is read from its end, which is whole",
+    ("*", r".*\.csv", "rows twice"): "every row is as good as before",
 }
-"""(reader, pattern of the file) -> why a command may go on without a word."""
-SAME: Mapping[tuple[str, str], str] = {
-    (".nii.gz", "tail"): "what follows the voxels is not read",
-    (".ckpt", "tail"): "an archive is read from its end, which is whole",
-    (".csv", "rows twice"): "every row is as good as before",
-}
-"""(suffix, kind of damage) -> why what is read stays the same."""
+"""(reader, pattern of the file, kind of damage) -> why a command may go on without a word."""
 FEW = 3
 """Kinds of damage per file in the fast tests; the slow ones try all."""
 
@@ -36,7 +35,8 @@ FEW = 3
 def attacks(reader: str, world: World, few: bool) -> Iterator[tuple[Path, str]]:
     """Files that the reader opens, one for each folder and suffix, and kinds of damage."""
     chosen: dict[tuple[object, ...], Path] = {}
-    for path in sorted(opened_by(reader, world)):
+    unread = {path for path in world.files() if path.suffix == ".npy"} - world.trained_on
+    for path in sorted(opened_by(reader, world), key=lambda path: (path in unread, path)):
         chosen.setdefault((path.parts[0], path.suffix) if path.suffix in (".npy", ".gz") else (path,), path)
     for path in chosen.values():
         kinds = sorted(kinds_for(path))
@@ -45,6 +45,11 @@ def attacks(reader: str, world: World, few: bool) -> Iterator[tuple[Path, str]]:
             kinds = (kinds + kinds)[start : start + FEW]
         for kind in kinds:
             yield path, kind
+
+
+def is_harmless(reader: str, path: Path, kind: str) -> bool:
+    """Whether a command may take this damage without a word."""
+    return any(r in (reader, "*") and k in (kind, "*") and re.fullmatch(p, str(path)) for r, p, k in HARMLESS)
 
 
 def complaint(told: Told, path: Path, kind: str, reader: str, home: Path) -> str:
@@ -64,9 +69,7 @@ def complaint(told: Told, path: Path, kind: str, reader: str, home: Path) -> str
     if told.status == 0:
         if reader == "report":
             named = named or path.name in (home / "run" / "report.html").read_text(encoding="utf-8")
-        allowed = any(r in (reader, "*") and re.fullmatch(p, str(path)) for r, p in HARMLESS)
-        allowed = allowed or (suffix_of(path), kind) in SAME
-        return "" if named or allowed else "goes on without a word"
+        return "" if named or is_harmless(reader, path, kind) else "goes on without a word"
     sentences = [line for line in told.err.splitlines() if line.startswith("medssl: error: ")]
     if reader in ("check", "openbhb check") and not sentences:
         return "" if named else "fails and does not name the file"
