@@ -68,6 +68,15 @@ def write_atomic(
     return path
 
 
+def is_encodable(name: str) -> bool:
+    """Whether a name is text in UTF-8, and not bytes that only the file system knows."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def make_folder(path: Path, remedy: str = "choose another folder") -> Path:
     """Make a folder with its parents; UserError where a file is in the way or it cannot be made."""
     with said(path, remedy):

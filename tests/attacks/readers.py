@@ -29,6 +29,7 @@ _BENCHMARK = ("benchmark", "openbhb", "--preset", "preset.yaml", "--data", "regi
 _CACHE = ("cohort", "cache", MANIFEST, "--spacing", "8", "--shape", "24", "--workers", "1", "--quiet")
 _EMBED = ("embed", "run", MANIFEST, "-o", "features.csv")
 _TABLE = ("run/features.csv", "run/features.csv.json", "run/scan-digests.json", "run/run.json", MANIFEST)
+_SHOWN = ("run/logs/messages.jsonl", "run/logs/probe.csv", "run/logs/train.csv")
 _MARK = "cohort/dataset_description.json"
 READERS: Mapping[str, Reader] = {
     "check": Reader(("cohort", "check", MANIFEST), (MANIFEST, "cohort/images/*.nii.gz"), 12),
@@ -50,13 +51,15 @@ READERS: Mapping[str, Reader] = {
     ),
     "report": Reader(
         ("report", "run"),
-        (*RUN[:3], "run/features.csv", "run/predictions.csv", "run/scores.json", "run/views.npz", "run/logs/*"),
+        (*RUN[:3], "run/features.csv", "run/predictions.csv", "run/scores.json", "run/views.npz", *_SHOWN),
         16,
     ),
-    "openbhb score": Reader(("openbhb", "score", "run/features.csv"), _TABLE, 0),
+    "openbhb score": Reader(("openbhb", "score", "run/features.csv"), (*_TABLE, "cache/*/*.npy"), 0),
     "openbhb export": Reader(("openbhb", "export", "roi", "-o", "exported"), ("roi/*",), 8),
     "openbhb check": Reader(("openbhb", "check", "submission"), ("submission/*",), 0),
-    "study run": Reader(_STUDY, ("study.yaml", "regions.csv", "study/study.json", "study/train.csv", "study/trials/*/trial.json"), 0),
+    "study run": Reader(
+        _STUDY, ("study.yaml", "regions.csv", "study/study.json", "study/train.csv", "study/trials/*/trial.json"), 0
+    ),
     "study table": Reader(("study", "table", "study"), ("study/study.json", "study/trials/*/trial.json"), 8),
     "benchmark": Reader(_BENCHMARK, ("preset.yaml", "regions.csv"), 0),
 }
@@ -64,6 +67,9 @@ READERS: Mapping[str, Reader] = {
 UNREAD: Mapping[str, str] = {
     "cohort/sites.csv": "the truth of the synthetic sites, for people",
     "cohort/truth.csv": "the truth of the synthetic scans, for people",
+    "run/logs/messages.csv": "for people; the report reads the .jsonl beside it",
+    "run/logs/probe.jsonl": "for programs; the report reads the .csv beside it",
+    "run/logs/train.jsonl": "for programs; the report reads the .csv beside it",
     "run/report.html": "for people, and written again by report",
     "run/checkpoints/*.ckpt": "of a finished run, kept for people",
     "study/trials/*/run/*": "attacked as the same files of run/",

@@ -18,6 +18,11 @@ HARMLESS: Mapping[tuple[str, str, str], str] = {
     ("split", r"cohort/images/.*", "*"): "deals with rows, not with scans",
     ("cache", r"cache/.*", "*"): "what is there already is checked where it is read, or with --verify",
     ("*", r"cohort/dataset_description\.json", "*"): "only tells whether the cohort is synthetic",
+    (
+        "split",
+        r"cohort/manifest\.csv",
+        "one column",
+    ): "people alone can be dealt out, and it says what cannot be scored",
     ("resume", r"stopped/logs/.*\.csv", "*"): "written again from the .jsonl beside it",
     ("resume", r"stopped/logs/probe\.jsonl", "*"): "its one row is later than the checkpoint, and is written again",
     ("resume", r"stopped/logs/.*\.jsonl", "odd lines"): "every row is there, and the lines that are none are dropped",

@@ -81,8 +81,7 @@ def cases(column: str, few: bool) -> Iterator[tuple[str, str, bool]]:
         for k in range(COLUMNS.index(column), max(len(COLUMNS), len(readers), len(kinds)), len(COLUMNS)):
             yield readers[k % len(readers)], kinds[k % len(kinds)], bool(k % 2)
         return
-    for reader, kind, every in itertools.product(readers, kinds, (False, True)):
-        yield reader, kind, every
+    yield from itertools.product(readers, kinds, (False, True))
 
 
 def attacked(column: str, world: World, few: bool) -> list[str]:

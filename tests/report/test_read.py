@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from medssl.errors import UserError
 from medssl.report import charts, curves, sections, trust
 from medssl.report.build import render
 from medssl.report.cohort import groups, site_errors
@@ -52,6 +53,17 @@ def test_a_damaged_log_is_named_in_the_report(whole_run: Path, tmp_path: Path, c
     assert page.count(sentence) == 2  # beside the messages and in the appendix
     assert "1 log of the training is damaged, so warnings may be missing" in page
     assert "No warning was given during training." not in page
+
+
+def test_a_log_of_numbers_that_lost_its_rows_or_its_steps_is_named(whole_run: Path, tmp_path: Path):
+    run = Path(shutil.copytree(whole_run, tmp_path / "damaged"))
+    table = run / "logs" / "train.csv"
+    header, first, *_ = table.read_text().splitlines()
+    table.write_text(f"{header}\n")
+    assert read_run(run).damage == ("The log logs/train.csv has a header and no row, so nothing of it is shown.",)
+    table.write_text(f"{header}\n{first}\n{',' * header.count(',')}\n")
+    with pytest.raises(UserError, match=r"train\.csv line 3 has no step; remove the line"):
+        read_run(run)
 
 
 def test_the_log_of_an_interrupted_training_with_whole_lines_is_not_called_damaged(whole_run: Path):
