@@ -33,7 +33,7 @@ _SHOWN = ("run/logs/messages.jsonl", "run/logs/probe.csv", "run/logs/train.csv")
 _MARK = "cohort/dataset_description.json"
 READERS: Mapping[str, Reader] = {
     "check": Reader(("cohort", "check", MANIFEST), (MANIFEST, "cohort/images/*.nii.gz"), 12),
-    "scan": Reader(("cohort", "scan", "cohort", "-o", "scanned.csv"), ("cohort/images/*.nii.gz", _MARK), 4),
+    "scan": Reader(("cohort", "scan", "cohort", "-o", "scanned.csv"), ("cohort/images/*.nii.gz", _MARK), 3),
     "split": Reader(("cohort", "split", MANIFEST, "-o", "split.csv"), (MANIFEST, "cohort/images/*.nii.gz"), 12),
     "cache": Reader(_CACHE, (MANIFEST, "cache/*/*.npy"), 8),
     "print": Reader(("pretrain", "my.yaml", "--print"), ("my.yaml",), 20),

@@ -44,6 +44,11 @@ def attacks(reader: str, world: World) -> list[tuple[Path, str]]:
     return [(path, kind) for path in chosen.values() for kind in sorted(kinds_for(path))]
 
 
+def telling(reader: str, world: World) -> list[tuple[Path, str]]:
+    """Attacks of which a command must say something."""
+    return [(path, kind) for path, kind in attacks(reader, world) if not is_harmless(reader, path, kind)]
+
+
 def sample(world: World) -> dict[str, list[tuple[Path, str]]]:
     """For the fast tests: of every reader as many attacks as its row says, those first that had no turn before."""
     turns: Counter[object] = Counter()
@@ -51,7 +56,7 @@ def sample(world: World) -> dict[str, list[tuple[Path, str]]]:
     sampled = (name for name, reader in READERS.items() if reader.sample)
     rare = Counter(suffix for name in sampled for suffix in {suffix_of(path) for path in files_of(name, world)})
     for reader in READERS:
-        left, files = attacks(reader, world), Counter[Path]()
+        left, files = telling(reader, world) or attacks(reader, world), Counter[Path]()
         cases[reader] = []
         for _ in range(min(READERS[reader].sample, len(left))):
             path, kind = min(left, key=lambda case: _turn(*case, turns, rare, files))
@@ -149,5 +154,5 @@ def test_every_file_has_a_reader_and_kinds_of_damage(built: World):
 
 def test_every_kind_of_damage_has_its_turn_in_the_fast_tests(built: World):
     cases = {(suffix_of(path), kind) for listed in sample(built).values() for path, kind in listed}
-    read = {suffix_of(path) for name, reader in READERS.items() if reader.sample for path in files_of(name, built)}
-    assert {(suffix, kind) for suffix in read for kind in BY_SUFFIX[suffix]} - cases == set()
+    sampled = [name for name, reader in READERS.items() if reader.sample]
+    assert {(suffix_of(path), kind) for name in sampled for path, kind in telling(name, built)} <= cases

@@ -190,7 +190,7 @@ def test_cache_says_what_was_read_otherwise_than_it_stands_there(manifest, tmp_p
     manifest.write_bytes(manifest.read_bytes().replace(b"\n", b"\n\xe4", 2))
     result = medssl("cache", manifest, "--shape", "6,7,5", "--cache", tmp_path / "cache", "--quiet")
     assert result.exit_code == 0
-    assert f"note: {manifest.name} was read as" in result.stderr
+    assert f"note: {manifest.name} was read as" in result.output
 
 
 @pytest.mark.parametrize("wrong", [["--spacing", "two"], ["--shape", "4,5"], ["--shape", "4.5"], ["--spacing", "-1"]])
