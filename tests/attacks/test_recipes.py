@@ -46,7 +46,7 @@ VALUES: Mapping[str, str] = {
     "bytes": "\udcff",
     "nul": "\x00",
     "up": "../../../x",
-    "device": "/dev/null",
+    "device": "./null",
 }
 
 
