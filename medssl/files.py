@@ -45,10 +45,12 @@ def write_atomic(
     stays behind. The temporary is named after the machine and the process, so that :func:`is_abandoned` can tell a
     live one from one left by a killed process. durable: flush to the disk before the rename (checkpoints).
     What fills the file may be any library: an error of the disk that it hides is raised all the same.
-    Errors: UserError where ``path`` is a folder, the disk is full or fails, or the folder cannot be written.
+    Errors: UserError where ``path`` is a folder or a device, the disk is full or fails, or the folder cannot be written.
     """
     if path.is_dir():
         raise UserError(f"{path} is a folder; give a file name")
+    if path.exists() and not path.is_file():  # the rename would put a file in the place of a device or a pipe
+        raise UserError(f"{path} is a device or a pipe, which a file would replace; give a file name")
     temporary = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
         with said(path, remedy):
@@ -66,6 +68,15 @@ def write_atomic(
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     return path
+
+
+def is_encodable(name: str) -> bool:
+    """Whether a name is text in UTF-8, and not bytes that only the file system knows."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def make_folder(path: Path, remedy: str = "choose another folder") -> Path:

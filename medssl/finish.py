@@ -23,10 +23,7 @@ from medssl.training.run import Run, now
 def finish(parts: Assembly, run: Run, page: bool) -> None:
     """Save the encoder with its card, sample views and the report."""
     if not all(bool(torch.isfinite(p).all()) for p in parts.method.parameters()):
-        raise TrainingStopped(
-            f"the weights are NaN or Inf after the last step, so no encoder was written; train again with a lower "
-            f"optim.lr (it was {parts.recipe.optim.lr:g}) or trainer.clip=1"
-        )
+        raise _spoilt("the weights", parts)
     rows = parts.train_rows[: max(64, 4 * parts.recipe.data.batch_size)]
     clean = (parts.dataset.clean(parts.dataset.volume(int(r)))[None] for r in rows)  # type: ignore[misc]
     encoder = parts.method.encoder.cpu().eval()
@@ -55,13 +52,29 @@ def finish(parts: Assembly, run: Run, page: bool) -> None:
         build_report(run.folder)
 
 
+def _spoilt(what: str, parts: Assembly) -> TrainingStopped:
+    """The last step took a network too far; final_lr counts too, since the last steps are taken with it."""
+    rates = parts.recipe.optim
+    return TrainingStopped(
+        f"{what} are NaN or Inf after the last step, so no encoder was written; train again with a lower optim.lr (it "
+        f"was {rates.lr:g}, and optim.final_lr {rates.final_lr:g}) or trainer.clip=1"
+    )
+
+
 def _likeness(parts: Assembly, encoder: torch.nn.Module) -> Likeness | None:
     """What the training scans look like, for the card; on the device of the training."""
     device = "cuda" if torch.cuda.is_available() and parts.recipe.trainer.accelerator != "cpu" else "cpu"
     encoder.to(device)
     people = parts.cohort.table["subject"].to_numpy(dtype=object)
     batch = min(parts.recipe.data.batch_size, 32)
-    made = likeness_of(lambda x: encoder(x).pooled, parts.dataset, parts.train_rows, people, device, batch)
+
+    def features(x: torch.Tensor) -> torch.Tensor:
+        pooled: torch.Tensor = encoder(x).pooled
+        if not bool(torch.isfinite(pooled).all()):
+            raise _spoilt("the features of training scans", parts)
+        return pooled
+
+    made = likeness_of(features, parts.dataset, parts.train_rows, people, device, batch)
     encoder.cpu()
     return made
 

@@ -143,8 +143,8 @@ def seen_in_training(table: FeatureTable, by_files: bool = True) -> list[str]:
     """Notes where test rows show scans, people or families that the encoder was trained on, or that may be them.
 
     by_files: also of scans, where their contents have not told already (see ``medssl.same_scans``).
-    None are given where the table is of the training cohort itself (whose splits were checked before the training),
-    and where the run or a manifest is gone.
+    Of a manifest that changed since, a note says so. There are none where the table is of the training cohort itself
+    (whose splits were checked before the training), and where the run or a manifest is gone.
     """
     source = table.provenance
     run, scored = Path(str(source.get("run", ""))), sources_of(source)
@@ -155,7 +155,10 @@ def seen_in_training(table: FeatureTable, by_files: bool = True) -> list[str]:
         return []
     of_scans = network.columns is None
     trained, tested = Cohort.read(network.manifests, images=of_scans), Cohort.read(scored, images=of_scans)
-    if trained.digest == tested.digest or tested.digest != source.get("manifest"):
+    if source.get("manifest") not in (None, tested.digest):
+        names = " and ".join(str(path) for path in tested.paths)
+        return [f"{names} changed since the features were made, so who was trained on is told by the table alone"]
+    if trained.digest == tested.digest or "manifest" not in source:
         return []
     before = trained.table.iloc[trained.rows("train")]
     test = tested.table[tested.table["split"].isin(["internal_test", "external_test"])]

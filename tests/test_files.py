@@ -224,3 +224,13 @@ def test_lines_are_added_at_the_end_or_refused_in_a_sentence(tmp_path):
         (tmp_path / "full").symlink_to("/dev/full")
         with pytest.raises(UserError, match=r"no space left in .* while writing full"):
             append_text(tmp_path / "full", "a\n")
+
+
+def test_a_device_or_a_pipe_is_never_replaced_by_a_file(tmp_path: Path):
+    (tmp_path / "device").symlink_to(os.devnull)  # a link, so that a mistake costs the link
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("device", "pipe"):
+        with pytest.raises(UserError, match=f"{name} is a device or a pipe, which a file would replace; give a file"):
+            write_atomic(tmp_path / name, b"x")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["device", "pipe"]
+    assert (tmp_path / "device").is_symlink()

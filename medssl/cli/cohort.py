@@ -228,6 +228,8 @@ def cache(
     size = {"spacing": three(spacing, float, "--spacing"), "shape": three(shape, int, "--shape")}
     prep = Preprocessing.from_dict(size | options)
     cohort = Cohort.read([str(path) for path in manifest])
+    for note in cohort.notes:
+        say_note(note)
     store = VolumeCache(folder, dtype=dtype)
     rows = cohort.rows()
     images = cohort.files(rows, tuple(name.strip() for name in columns.split(",")))

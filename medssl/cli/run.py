@@ -33,7 +33,7 @@ def pretrain(
 
     asked = None
     if resume is None or show:
-        asked = load_recipe(str(recipe or resume / "recipe.yaml"), overrides or [])  # type: ignore[operator]
+        asked = load_recipe(str(resume / "recipe.yaml") if recipe is None else recipe, overrides or [])  # type: ignore[operator]
     if asked is not None and show:
         typer.echo(asked.to_yaml(), nl=False)
         return

@@ -28,7 +28,7 @@ from medssl.data.preprocess import Preprocessing
 from medssl.data.reference import Stamps, parse, stamp
 from medssl.data.volume import read_header, read_volume
 from medssl.errors import ScanWarning, UserError, VolumeError
-from medssl.files import write_atomic
+from medssl.files import is_encodable, write_atomic
 
 Images = tuple[Path | str, ...]
 _REMEDY = "point $MEDSSL_CACHE (data.cache) to another disk"
@@ -66,7 +66,10 @@ class VolumeCache:
         chosen = root or os.environ.get("MEDSSL_CACHE") or Path("~/.cache/medssl")
         if dtype not in DTYPES:
             raise UserError(f"data.cache_dtype is {dtype!r}; choose one of {', '.join(DTYPES)}")
-        object.__setattr__(self, "root", Path(chosen).expanduser().absolute())
+        root = Path(chosen).expanduser().absolute()
+        if not is_encodable(str(root)):  # torch maps files by names in UTF-8
+            raise UserError(f"the folder of the cache, {str(root)!a}, has a name that is not UTF-8; choose another")
+        object.__setattr__(self, "root", root)
         object.__setattr__(self, "content", content)
         object.__setattr__(self, "dtype", dtype)
 

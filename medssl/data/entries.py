@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 _LISTED = 10
 """Bad scans that a message names before it only counts."""
+_LETTERS = 1000
+"""Letters that they may take together, beyond the first."""
 
 
 class BuildCounts(NamedTuple):
@@ -117,5 +120,7 @@ def usual_shape(
 
 def few_bad(bad: Sequence[str], scans: int) -> str:
     """What is said of bad scans: all of a few, else the first ones and how many more there are."""
-    more = f"; and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
-    return f"{len(bad)} of {scans} scans cannot be used: {'; '.join(bad[:_LISTED])}{more}"
+    lengths = accumulate(map(len, bad))
+    listed = max(1, sum(length <= _LETTERS for length in islice(lengths, _LISTED)))
+    more = f"; and {len(bad) - listed} more" if len(bad) > listed else ""
+    return f"{len(bad)} of {scans} scans cannot be used: {'; '.join(bad[:listed])}{more}"

@@ -14,7 +14,7 @@ import pandas as pd
 
 from medssl.errors import UserError
 from medssl.files import BROKEN_ARRAYS
-from medssl.report.tables import numbers, read_lines, read_log, read_object, read_table, read_text
+from medssl.report.tables import damaged_logs, numbers, read_lines, read_log, read_object, read_table, read_text
 from medssl.tables.ages import possible
 from medssl.tables.people import COPY, GROUP
 
@@ -76,6 +76,8 @@ class RunFiles:
     slices: np.ndarray | None = None
     ages: np.ndarray | None = None
     scans: pd.DataFrame | None = None
+    damage: tuple[str, ...] = ()
+    """Sentences on logs of which only a part could be read."""
 
     @property
     def name(self) -> str:
@@ -108,6 +110,7 @@ def read_run(path: Path) -> RunFiles:
         slices=slices,
         ages=ages,
         scans=_scans(path / "features.csv"),
+        damage=damaged_logs(logs),
     )
 
 

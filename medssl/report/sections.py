@@ -46,7 +46,7 @@ def headline(files: RunFiles, trusted: list[Verdict]) -> dict[str, Any]:
     effort = [f"{epochs} passes over the scans" if epochs else "", f"in {spent}" if spent else ""]
     warnings = sum(str(m.get("level")) in ("warning", "error") for m in files.messages or ())
     failed = sum(v.kind == "bad" for v in trusted)
-    alarms = Alarms(about.state(files), warnings, failed, bool(disagreement(files)))
+    alarms = Alarms(about.state(files), warnings, failed, bool(disagreement(files)), len(files.damage))
     return {
         "title": about.title(files),
         "method": about.method_name(files),

@@ -24,6 +24,7 @@ class Alarms:
     warnings: int = 0
     failed: int = 0
     disagreement: bool = False
+    damaged_logs: int = 0
 
 
 def summary(scores: Scores, alarms: Alarms) -> list[Verdict]:
@@ -133,6 +134,11 @@ def _attention(scores: Scores, alarms: Alarms) -> Verdict:
     if alarms.warnings:
         points.append(
             f"{count(alarms.warnings, 'warning was', 'warnings were')} given during training (see the messages)"
+        )
+    if alarms.damaged_logs:
+        points.append(
+            f"{count(alarms.damaged_logs, 'log of the training is', 'logs of the training are')} damaged, so warnings "
+            "may be missing (see the messages)"
         )
     if not points:
         return Verdict("good", "None of the checks of this page asks for attention.")

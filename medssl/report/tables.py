@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medssl.documents.json_file import read_json, read_json_lines
+from medssl.documents.json_file import LARGEST_LOG, read_bytes, read_json, read_json_lines
 from medssl.errors import UserError
 from medssl.tables.missing import is_missing
 
@@ -72,6 +72,28 @@ def numbers(path: Path, column: pd.Series) -> pd.Series:
     return values.astype(float)
 
 
+def damaged_logs(folder: Path) -> tuple[str, ...]:
+    """One sentence for every log that a report reads and that is empty or ends inside a line.
+
+    Only whole lines are read. A process that was killed leaves at most half a last line; a damaged disk or a broken
+    copy leaves the same, or worse.
+    """
+    notes = []
+    tables = [folder / f"{name}.csv" for name in ("probe", "train")]
+    read = [folder / "messages.jsonl", *(path if path.is_file() else path.with_suffix(".jsonl") for path in tables)]
+    for path in (path for path in read if path.is_file()):
+        content = read_bytes(path, "remove it", LARGEST_LOG)
+        name = f"{folder.name}/{path.name}"
+        if path.suffix == ".csv" and content.count(b"\n") == 1 and content.endswith(b"\n"):
+            notes.append(f"The log {name} has a header and no row, so nothing of it is shown.")
+        elif not content:
+            notes.append(f"The log {name} is empty, so nothing of it is shown.")
+        elif not content.endswith(b"\n"):
+            line = content.count(b"\n") + 1
+            notes.append(f"The log {name} is cut off in line {line}, so that line and what followed are not shown.")
+    return tuple(notes)
+
+
 def _whole_lines(path: Path) -> str | None:
     """Text without a last line that a killed process left unfinished."""
     text = read_text(path)
@@ -98,7 +120,11 @@ def read_log(folder: Path, name: str, needs: tuple[str, ...]) -> pd.DataFrame | 
     if table.empty:
         return None
     key = needs[0]
-    table = table[np.isfinite(table[key])].drop_duplicates(key, keep="last").sort_values(key)
+    nameless = np.flatnonzero(~np.isfinite(table[key].to_numpy(float)))
+    if nameless.size:
+        where = f"{table_path} line {nameless[0] + 2}" if text else f"{lines_path} row {nameless[0] + 1}"
+        raise UserError(f"{where} has no {key}; remove the line or write the file again")
+    table = table.drop_duplicates(key, keep="last").sort_values(key)
     return None if table.empty else table.reset_index(drop=True)
 
 

@@ -10,6 +10,8 @@ from medssl.errors import UserError
 
 MOST = 1000
 """Tasks of one array: below Slurm's usual MaxArraySize of 1001; more trials share tasks."""
+LONGEST_H = 24 * 366
+"""Hours that a task may last: a year."""
 
 
 def array_script(
@@ -28,10 +30,10 @@ def array_script(
     study, data: as given to the command line; out: the study's folder, on a disk that all nodes see. at_once: tasks
     that may run at the same time. cpus, gpus (0: none), hours: of each task. Raises UserError for numbers out of range.
     """
-    if min(count, at_once, cpus) < 1 or gpus not in (0, 1) or hours <= 0:
+    if min(count, at_once, cpus) < 1 or gpus not in (0, 1) or not 0 < hours <= LONGEST_H:
         raise UserError(
-            f"{count} trials, {at_once} at once, {cpus} CPUs, {gpus} GPUs and {hours} hours: all must be above 0, and "
-            "a trial uses one GPU or none"
+            f"{count} trials, {at_once} at once, {cpus} CPUs, {gpus} GPUs and {hours} hours: all must be above 0, "
+            f"a trial uses one GPU or none, and a task lasts at most {LONGEST_H} hours"
         )
     for path in (str(out), str(data or ""), study):
         if not path.isprintable():

@@ -39,6 +39,8 @@ def decoded(path: Path, notes: list[str]) -> str:
     if reason := stands_in(path):
         raise ManifestError(f"{path} {reason}")
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # such as /dev/zero, which never ends
+            raise ManifestError(f"{path} is no file; give the file of the table")
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise ManifestError(f"{path} does not exist; correct the path") from error

@@ -56,10 +56,10 @@ class Log:
         if not self.jsonl.is_file():
             return []
         rows = []
-        for line in self.jsonl.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in self.jsonl.read_bytes().splitlines():
             try:
-                row = json.loads(line)
-            except ValueError:
+                row = json.loads(line.decode("utf-8"))
+            except (ValueError, RecursionError):  # no JSON, no UTF-8, or far too deep
                 continue
             if isinstance(row, dict) and isinstance(row.get("step", 0), int):
                 rows.append(row)

@@ -12,9 +12,9 @@ from tests.attacks.world import World, build_world
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> World:
+def built(tmp_path_factory: pytest.TempPathFactory, cohort: Path) -> World:
     """The world as it was built."""
-    return build_world(tmp_path_factory.mktemp("attacks"))
+    return build_world(tmp_path_factory.mktemp("attacks"), cohort.parent)
 
 
 @pytest.fixture

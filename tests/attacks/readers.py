@@ -7,46 +7,76 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.attacks.world import Told, World, medssl
 
-READERS: Mapping[str, tuple[str, ...]] = {
-    "check": ("cohort", "check", "cohort/manifest.csv"),
-    "scan": ("cohort", "scan", "cohort", "-o", "scanned.csv"),
-    "split": ("cohort", "split", "cohort/manifest.csv", "-o", "split.csv"),
-    "cache": ("cohort", "cache", "cohort/manifest.csv", "--spacing", "8", "--shape", "24", "--workers", "1", "--quiet"),
-    "print": ("pretrain", "my.yaml", "--print"),
-    "pretrain": ("pretrain", "my.yaml", "output=new", "trainer.epochs=1"),
-    "resume": ("pretrain", "--resume", "stopped"),
-    "resume finished": ("pretrain", "--resume", "run"),
-    "embed": ("embed", "run", "cohort/manifest.csv", "-o", "features.csv"),
-    "embed z": ("embed", "run", "cohort/manifest.csv", "-o", "features.csv", "--projection"),
-    "score": ("score", "run", "--no-references", "--resamples", "10"),
-    "score references": ("score", "run", "--resamples", "0"),
-    "score table": ("score", "run/features.csv", "-o", "scored", "--no-references", "--resamples", "10"),
-    "report": ("report", "run"),
-    "openbhb score": ("openbhb", "score", "run/features.csv"),
-    "openbhb export": ("openbhb", "export", "roi", "-o", "exported"),
-    "openbhb check": ("openbhb", "check", "submission"),
-    "study run": (
-        "study",
-        "run",
-        "study.yaml",
-        "--data",
-        "regions.csv",
-        "-o",
-        "study",
-        "--task",
-        "0",
-        "--of",
-        "1",
-        "--quiet",
+MANIFEST = "cohort/manifest.csv"
+SCANS = ("cohort/manifest.csv", "cohort/images/*.nii.gz", "cache/*/*.npy")
+RUN = ("run/run.json", "run/recipe.yaml", "run/encoder.safetensors", "run/scans.csv")
+
+
+class Reader(NamedTuple):
+    """A command, and patterns of the files of the world that it opens. sample: cases of it in the fast tests."""
+
+    command: tuple[str, ...]
+    opens: tuple[str, ...]
+    sample: int = 8
+
+
+_STUDY = ("study", "run", "study.yaml", "--data", "regions.csv", "-o", "study", "--task", "0", "--of", "1", "--quiet")
+_BENCHMARK = ("benchmark", "openbhb", "--preset", "preset.yaml", "--data", "regions.csv", "-o", "bench")
+_CACHE = ("cohort", "cache", MANIFEST, "--spacing", "8", "--shape", "24", "--workers", "1", "--quiet")
+_EMBED = ("embed", "run", MANIFEST, "-o", "features.csv")
+_TABLE = ("run/features.csv", "run/features.csv.json", "run/scan-digests.json", "run/run.json", MANIFEST)
+_SHOWN = ("run/logs/messages.jsonl", "run/logs/probe.csv", "run/logs/train.csv")
+_MARK = "cohort/dataset_description.json"
+READERS: Mapping[str, Reader] = {
+    "check": Reader(("cohort", "check", MANIFEST), (MANIFEST, "cohort/images/*.nii.gz"), 12),
+    "scan": Reader(("cohort", "scan", "cohort", "-o", "scanned.csv"), ("cohort/images/*.nii.gz", _MARK), 3),
+    "split": Reader(("cohort", "split", MANIFEST, "-o", "split.csv"), (MANIFEST, "cohort/images/*.nii.gz"), 12),
+    "cache": Reader(_CACHE, (MANIFEST, "cache/*/*.npy"), 8),
+    "print": Reader(("pretrain", "my.yaml", "--print"), ("my.yaml",), 20),
+    "pretrain": Reader(("pretrain", "my.yaml", "output=new", "trainer.epochs=1"), ("my.yaml", *SCANS, _MARK), 4),
+    "resume": Reader(
+        ("pretrain", "--resume", "stopped"), (*SCANS, _MARK, "stopped/*", "stopped/logs/*", "stopped/*/*2.ckpt"), 14
     ),
-    "study table": ("study", "table", "study"),
-    "benchmark": ("benchmark", "openbhb", "--preset", "preset.yaml", "--data", "regions.csv", "-o", "bench"),
+    "resume finished": Reader(("pretrain", "--resume", "run"), (*RUN, MANIFEST, "cache/*/*.npy", _MARK), 12),
+    "embed": Reader(_EMBED, (*SCANS, "run/run.json", "run/encoder.safetensors"), 8),
+    "embed z": Reader((*_EMBED, "--projection"), (*SCANS, "run/run.json", "run/projection.safetensors"), 4),
+    "score": Reader(("score", "run", "--no-references", "--resamples", "10"), ("run/encoder.safetensors", *_TABLE), 6),
+    "score references": Reader(("score", "run", "--resamples", "0"), (*_TABLE, "cache/*/*.npy"), 2),
+    "score table": Reader(
+        ("score", "run/features.csv", "-o", "scored", "--no-references", "--resamples", "10"), _TABLE, 4
+    ),
+    "report": Reader(
+        ("report", "run"),
+        (*RUN[:3], "run/features.csv", "run/predictions.csv", "run/scores.json", "run/views.npz", *_SHOWN),
+        16,
+    ),
+    "openbhb score": Reader(("openbhb", "score", "run/features.csv"), (*_TABLE, "cache/*/*.npy"), 0),
+    "openbhb export": Reader(("openbhb", "export", "roi", "-o", "exported"), ("roi/*",), 8),
+    "openbhb check": Reader(("openbhb", "check", "submission"), ("submission/*",), 0),
+    "study run": Reader(
+        _STUDY, ("study.yaml", "regions.csv", "study/study.json", "study/train.csv", "study/trials/*/trial.json"), 0
+    ),
+    "study table": Reader(("study", "table", "study"), ("study/study.json", "study/trials/*/trial.json"), 8),
+    "benchmark": Reader(_BENCHMARK, ("preset.yaml", "regions.csv"), 0),
 }
-HEAVY = frozenset({"openbhb score", "openbhb check", "study run", "benchmark"})
-"""Seconds each: in the slow tests alone."""
+"""Readers of no cases in the fast tests take seconds each: they are in the slow tests alone."""
+UNREAD: Mapping[str, str] = {
+    "cohort/sites.csv": "the truth of the synthetic sites, for people",
+    "cohort/truth.csv": "the truth of the synthetic scans, for people",
+    "run/logs/messages.csv": "for people; the report reads the .jsonl beside it",
+    "run/logs/probe.jsonl": "for programs; the report reads the .csv beside it",
+    "run/logs/train.jsonl": "for programs; the report reads the .csv beside it",
+    "run/report.html": "for people, and written again by report",
+    "run/checkpoints/*.ckpt": "of a finished run, kept for people",
+    "study/trials/*/run/*": "attacked as the same files of run/",
+    "study/trials/*/run/logs/*": "attacked as the same files of run/",
+    "stopped/checkpoints/*1.ckpt": "older than the one that a resumed training starts from",
+}
+"""Patterns of files that no command opens -> why."""
 _UNSEEN: Mapping[str, tuple[str, ...]] = {  # safetensors are opened outside Python
     "run/encoder.safetensors": ("embed", "score", "report", "resume finished"),
     "run/projection.safetensors": ("embed z",),
@@ -81,7 +111,17 @@ _hooked: list[Callable[..., None]] = []
 
 def run(reader: str) -> Told:
     """The command, in the working folder."""
-    return medssl(*READERS[reader])
+    return medssl(*READERS[reader].command)
+
+
+def fits(path: Path, pattern: str) -> bool:
+    """Whether a relative path has the form of a pattern, part by part."""
+    return len(path.parts) == len(Path(pattern).parts) and path.match(pattern)
+
+
+def files_of(reader: str, world: World) -> list[Path]:
+    """Files of the world that the row of a reader names."""
+    return [path for path in world.files() if any(fits(path, pattern) for pattern in READERS[reader].opens)]
 
 
 def opened_by(reader: str, world: World) -> set[Path]:

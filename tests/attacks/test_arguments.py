@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
-from zlib import crc32
 
 import pytest
 import typer
 
 from medssl import cli
 from tests.attacks.world import Told, World, medssl
-
-pytestmark = pytest.mark.slow
 
 BASES: Mapping[str, tuple[str, ...]] = {
     "pretrain": ("my.yaml", "output=new", "trainer.epochs=1", "data.manifest=nowhere.csv"),
@@ -55,13 +52,15 @@ VALUES: Mapping[str, str] = {
     "newline": "a\nb",
     "folder": "cohort",
     "absent": "nowhere/at/all.csv",
-    "device": "/dev/null",
-    "zero device": "/dev/full",
+    "device": "null",
+    "endless device": "zero",
+    "full device": "full",
     "scan": "cohort/images/sub-0001_T1w.nii.gz",
     "yaml": "my.yaml",
     "markup": "[red]<b>{{x}}%s%n",
 }
-FEW = 4
+LONG: frozenset[tuple[str, str]] = frozenset({("demo", "folder"), ("demo", "out")})
+"""(command, option) of which every name of a folder starts a tour of many seconds: in the slow table alone."""
 
 
 def commands() -> Iterator[tuple[str, Any]]:
@@ -81,22 +80,33 @@ def commands() -> Iterator[tuple[str, Any]]:
 COMMANDS = dict(commands())
 
 
-def cases(command: str, few: bool) -> Iterator[tuple[str, list[str]]]:
-    """What is attacked, and the arguments that do it."""
-    base, values = list(BASES[command]), sorted(VALUES)
-    for parameter in COMMANDS[command].params:
-        kinds = values
-        if few:
-            start = crc32(f"{command} {parameter.name}".encode()) % len(values)
-            kinds = (values + values)[start : start + FEW]
-        if parameter.param_type_name == "option":
-            if parameter.is_flag or parameter.name == "help":
-                continue
-            for kind in kinds:
-                yield f"{parameter.opts[0]} [{kind}]", [*base, parameter.opts[0], VALUES[kind]]
+PARAMETERS = [(command, p) for command, it in COMMANDS.items() for p in it.params if p.name != "help"]
+"""Every option and argument of every command, as the program itself knows them."""
+
+
+def kinds_of(number: int, few: bool) -> list[str]:
+    """Values for the parameter of that number: all, or one, by turns, for the fast tests."""
+    kinds = sorted(VALUES)
+    return [kinds[number % len(kinds)]] if few else kinds
+
+
+def cases(command: str, few: bool) -> Iterator[tuple[str, str, list[str]]]:
+    """Parameter, kind of value, and the arguments that make the attack."""
+    base = list(BASES[command])
+    places = next((k for k, word in enumerate(base) if word.startswith("-")), len(base))
+    place = 0
+    for number, (owner, parameter) in enumerate(PARAMETERS):
+        if owner != command or (few and (command, parameter.name) in LONG):
+            continue
+        if parameter.param_type_name == "argument":
+            for kind in kinds_of(number, few):
+                yield parameter.name, kind, [*base[:place], VALUES[kind], *base[min(place + 1, places) :]]
+            place += 1
+        elif parameter.is_flag:
+            yield parameter.name, "given", [*base, parameter.opts[0]]
         else:
-            for kind in kinds:
-                yield f"{parameter.name} [{kind}]", [VALUES[kind], *base[1:]]
+            for kind in kinds_of(number, few):
+                yield parameter.name, kind, [*base, parameter.opts[0], VALUES[kind]]
 
 
 def complaint(told: Told) -> str:
@@ -118,18 +128,25 @@ def complaint(told: Told) -> str:
 def attacked(command: str, world: World, few: bool) -> list[str]:
     """Every complaint about a command."""
     bad = []
-    for name, arguments in list(cases(command, few)):
+    for name, kind, arguments in cases(command, few):
         world.restore()
         told = medssl(*command.split(), *arguments)
         found = complaint(told)
         if found:
-            bad.append(f"{command} {name}: {found}: {told.status} {(told.err or told.out)[-400:]!r}")
+            bad.append(f"{command} {name} [{kind}]: {found}: {told.status} {(told.err or told.out)[-400:]!r}")
     return bad
 
 
 def test_every_command_has_a_base():
     """A new command is attacked, or this fails."""
     assert set(BASES) == set(COMMANDS)
+
+
+def test_every_option_of_every_command_is_attacked():
+    """Each in the fast tests, too, where every kind of value has its turn."""
+    fast = [(command, name, kind) for command in COMMANDS for name, kind, _ in cases(command, few=True)]
+    assert {(command, p.name) for command, p in PARAMETERS} - LONG == {(command, name) for command, name, _ in fast}
+    assert {kind for *_, kind in fast} >= set(VALUES)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -3,48 +3,79 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from zlib import crc32
 
 import pytest
 
 from tests.attacks.damage import BY_SUFFIX, kinds_for, suffix_of
-from tests.attacks.readers import HEAVY, READERS, opened_by, run
+from tests.attacks.readers import READERS, UNREAD, files_of, fits, opened_by, run
 from tests.attacks.world import Told, World
 
-pytestmark = pytest.mark.slow
-
-HARMLESS: Mapping[tuple[str, str], str] = {
-    ("scan", r"cohort/images/.*"): "lists scans, which check judges",
-    ("split", r"cohort/images/.*"): "deals with rows, not with scans",
-    ("cache", r"cache/.*"): "what is there already is checked where it is read, or with --verify",
-    ("*", r"cohort/dataset_description\.json"): "only tells whether the cohort is synthetic",
-    ("*", r".*/logs/.*\.csv"): "written again from the .jsonl beside it",
+HARMLESS: Mapping[tuple[str, str, str], str] = {
+    ("scan", r"cohort/images/.*", "*"): "lists scans, which check judges",
+    ("split", r"cohort/images/.*", "*"): "deals with rows, not with scans",
+    ("cache", r"cache/.*", "*"): "what is there already is checked where it is read, or with --verify",
+    ("*", r"cohort/dataset_description\.json", "*"): "only tells whether the cohort is synthetic",
+    (
+        "split",
+        r"cohort/manifest\.csv",
+        "one column",
+    ): "people alone can be dealt out, and it says what cannot be scored",
+    ("resume", r"stopped/logs/.*\.csv", "*"): "written again from the .jsonl beside it",
+    ("resume", r"stopped/logs/probe\.jsonl", "*"): "its one row is later than the checkpoint, and is written again",
+    ("resume", r"stopped/logs/.*\.jsonl", "odd lines"): "every row is there, and the lines that are none are dropped",
+    ("resume finished", r"cache/.*", "*"): "nothing is left to train, so that no voxels are read",
+    ("*", r".*\.nii\.gz", "tail"): "what follows the voxels is not read",
+    ("*", r".*\.ckpt", "tail"): "an archive is read from its end, which is whole",
+    ("*", r".*\.csv", "rows twice"): "every row is as good as before",
 }
-"""(reader, pattern of the file) -> why a command may go on without a word."""
-SAME: Mapping[tuple[str, str], str] = {
-    (".nii.gz", "tail"): "what follows the voxels is not read",
-    (".ckpt", "tail"): "an archive is read from its end, which is whole",
-    (".csv", "rows twice"): "every row is as good as before",
-}
-"""(suffix, kind of damage) -> why what is read stays the same."""
-FEW = 3
-"""Kinds of damage per file in the fast tests; the slow ones try all."""
+"""(reader, pattern of the file, kind of damage) -> why a command may go on without a word."""
 
 
-def attacks(reader: str, world: World, few: bool) -> Iterator[tuple[Path, str]]:
-    """Files that the reader opens, one for each folder and suffix, and kinds of damage."""
+def attacks(reader: str, world: World) -> list[tuple[Path, str]]:
+    """Files that the reader opens, one for each folder and suffix of scans, and all kinds of damage."""
     chosen: dict[tuple[object, ...], Path] = {}
-    for path in sorted(opened_by(reader, world)):
-        chosen.setdefault((path.parts[0], path.suffix) if path.suffix in (".npy", ".gz") else (path,), path)
-    for path in chosen.values():
-        kinds = sorted(kinds_for(path))
-        if few:
-            start = crc32(f"{reader} {path.name}".encode()) % len(kinds)
-            kinds = (kinds + kinds)[start : start + FEW]
-        for kind in kinds:
-            yield path, kind
+    unread = {path for path in world.files() if path.suffix == ".npy"} - world.trained_on
+    for path in sorted(files_of(reader, world), key=lambda path: (path in unread, path)):
+        alike = (path.parts[0], path.suffix) if path.suffix in (".npy", ".gz") else (path,)
+        chosen.setdefault(alike, path)
+    return [(path, kind) for path in chosen.values() for kind in sorted(kinds_for(path))]
+
+
+def telling(reader: str, world: World) -> list[tuple[Path, str]]:
+    """Attacks of which a command must say something."""
+    return [(path, kind) for path, kind in attacks(reader, world) if not is_harmless(reader, path, kind)]
+
+
+def sample(world: World) -> dict[str, list[tuple[Path, str]]]:
+    """For the fast tests: of every reader as many attacks as its row says, those first that had no turn before."""
+    turns: Counter[object] = Counter()
+    cases: dict[str, list[tuple[Path, str]]] = {}
+    sampled = (name for name, reader in READERS.items() if reader.sample)
+    rare = Counter(suffix for name in sampled for suffix in {suffix_of(path) for path in files_of(name, world)})
+    for reader in READERS:
+        left, files = telling(reader, world) or attacks(reader, world), Counter[Path]()
+        cases[reader] = []
+        for _ in range(min(READERS[reader].sample, len(left))):
+            path, kind = min(left, key=lambda case: _turn(*case, turns, rare, files))
+            cases[reader].append((path, kind))
+            left.remove((path, kind))
+            turns[suffix_of(path), kind] += 1
+            files[path] += 1
+    return cases
+
+
+def _turn(path: Path, kind: str, turns: Counter[object], rare: Counter[str], files: Counter[Path]) -> tuple[int, ...]:
+    """What comes first: kinds without a turn, of files that few readers open, of a file that was not yet damaged."""
+    suffix = suffix_of(path)
+    return turns[suffix, kind], rare[suffix], files[path]
+
+
+def is_harmless(reader: str, path: Path, kind: str) -> bool:
+    """Whether a command may take this damage without a word."""
+    return any(r in (reader, "*") and k in (kind, "*") and re.fullmatch(p, str(path)) for r, p, k in HARMLESS)
 
 
 def complaint(told: Told, path: Path, kind: str, reader: str, home: Path) -> str:
@@ -64,9 +95,7 @@ def complaint(told: Told, path: Path, kind: str, reader: str, home: Path) -> str
     if told.status == 0:
         if reader == "report":
             named = named or path.name in (home / "run" / "report.html").read_text(encoding="utf-8")
-        allowed = any(r in (reader, "*") and re.fullmatch(p, str(path)) for r, p in HARMLESS)
-        allowed = allowed or (suffix_of(path), kind) in SAME
-        return "" if named or allowed else "goes on without a word"
+        return "" if named or is_harmless(reader, path, kind) else "goes on without a word"
     sentences = [line for line in told.err.splitlines() if line.startswith("medssl: error: ")]
     if reader in ("check", "openbhb check") and not sentences:
         return "" if named else "fails and does not name the file"
@@ -78,7 +107,7 @@ def complaint(told: Told, path: Path, kind: str, reader: str, home: Path) -> str
 def attacked(reader: str, world: World, few: bool) -> list[str]:
     """Every complaint about a reader."""
     bad = []
-    for path, kind in list(attacks(reader, world, few)):
+    for path, kind in sample(world)[reader] if few else attacks(reader, world):
         world.restore()
         whole = (world.home / path).read_bytes()
         damaged = kinds_for(path)[kind](whole)
@@ -92,7 +121,7 @@ def attacked(reader: str, world: World, few: bool) -> list[str]:
     return bad
 
 
-@pytest.mark.parametrize("reader", [r for r in READERS if r not in HEAVY])
+@pytest.mark.parametrize("reader", [name for name, reader in READERS.items() if reader.sample])
 def test_a_damaged_file_is_named(reader: str, world: World):
     complaints = attacked(reader, world, few=True)
     assert not complaints, "\n".join(complaints)
@@ -105,6 +134,25 @@ def test_a_damaged_file_is_named_for_every_kind_of_damage(reader: str, world: Wo
     assert not complaints, "\n".join(complaints)
 
 
-def test_every_file_has_kinds_of_damage(built: World):
-    """A new kind of artefact is attacked, or this fails."""
-    assert {suffix_of(path) for path in built.files()} <= set(BY_SUFFIX)
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", READERS)
+def test_the_row_of_a_reader_names_what_it_opens(reader: str, world: World):
+    named, opened = set(files_of(reader, world)), opened_by(reader, world)
+    assert opened <= named, f"not in the row: {sorted(map(str, opened - named))}"
+
+
+def test_every_file_has_a_reader_and_kinds_of_damage(built: World):
+    """A new artefact is attacked, or this fails."""
+    files = set(built.files())
+    assert {suffix_of(path) for path in files} <= set(BY_SUFFIX)
+    read = {path for reader in READERS for path in files_of(reader, built)}
+    unread = {path for path in files if any(fits(path, pattern) for pattern in UNREAD)}
+    assert sorted(map(str, files - read - unread)) == []
+    for pattern in [*UNREAD, *(pattern for reader in READERS.values() for pattern in reader.opens)]:
+        assert any(fits(path, pattern) for path in files), f"no file is {pattern}"
+
+
+def test_every_kind_of_damage_has_its_turn_in_the_fast_tests(built: World):
+    cases = {(suffix_of(path), kind) for listed in sample(built).values() for path, kind in listed}
+    sampled = [name for name, reader in READERS.items() if reader.sample]
+    assert {(suffix_of(path), kind) for name in sampled for path, kind in telling(name, built)} <= cases

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
-from zlib import crc32
 
 import pytest
 from pydantic import BaseModel
@@ -15,8 +15,6 @@ from pydantic import BaseModel
 from medssl.config import Recipe
 from tests.attacks.test_arguments import complaint
 from tests.attacks.world import World, medssl
-
-pytestmark = pytest.mark.slow
 
 VALUES: Mapping[str, str] = {
     "nothing": "",
@@ -48,11 +46,8 @@ VALUES: Mapping[str, str] = {
     "bytes": "\udcff",
     "nul": "\x00",
     "up": "../../../x",
-    "device": "/dev/null",
+    "device": "./null",
 }
-FEW = 6
-RUNS = 1
-"""Accepted values that are trained with, per key, in the fast tests."""
 
 
 def keys(node: Any = Recipe, before: str = "") -> Iterator[str]:
@@ -74,30 +69,27 @@ KEYS = list(keys())
 
 
 def chosen(key: str, few: bool) -> list[str]:
-    """Kinds of values for a key."""
+    """Kinds of values for a key: all, or one, by turns, for the fast tests."""
     kinds = sorted(VALUES)
-    if not few:
-        return kinds
-    start = crc32(key.encode()) % len(kinds)
-    return (kinds + kinds)[start : start + FEW]
+    return [kinds[KEYS.index(key) % len(kinds)]] if few else kinds
 
 
 def attacked(key: str, world: World, few: bool) -> list[str]:
     """Every complaint about a key."""
-    bad, trained = [], 0
-    before = sorted(p for p in world.home.rglob("*"))
+    bad = []
     for kind in chosen(key, few):
+        before = sorted(world.home.rglob("*"))  # after the trainings with other values, which filled the cache
         told = medssl("pretrain", "my.yaml", "--print", f"{key}={VALUES[kind]}")
         found = complaint(told) or (f"exit status {told.status}" if told.status not in (0, 1) else "")
-        if not found and told.status == 0 and trained < (RUNS if few else len(VALUES)):
-            trained += 1
+        if not found and told.status == 0:
             rest = [f"{k}={v}" for k, v in {"output": "new", "trainer.epochs": 1}.items() if k != key]
             told = medssl("pretrain", "my.yaml", f"{key}={VALUES[kind]}", *rest, "--quiet")
             found = complaint(told)
-            if not found and told.status and (world.home / "new").exists():
+            began = re.search(r"is not finite at step|NaN or Inf after the last step", told.err)  # keeps what it has
+            if not found and told.status and not began and (world.home / "new").exists():
                 found = "refused, and left a folder"
             shutil.rmtree(world.home / "new", ignore_errors=True)
-        elif not found and told.status and sorted(p for p in world.home.rglob("*")) != before:
+        elif not found and told.status and sorted(world.home.rglob("*")) != before:
             found = "refused, and left something"
         if found:
             bad.append(f"{key} [{kind}]: {found}: {told.status} {(told.err or told.out)[-300:]!r}")
@@ -105,6 +97,8 @@ def attacked(key: str, world: World, few: bool) -> list[str]:
 
 
 def test_all_keys_are_known():
+    """And every kind of value has its turn in the fast tests."""
+    assert {kind for key in KEYS for kind in chosen(key, few=True)} == set(VALUES)
     assert {"optim.lr", "data.preprocessing.spacing", "trainer.epochs", "method.name", "output"} <= set(KEYS)
 
 

@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import signal
+import stat
 import sys
 import warnings
 from collections.abc import Iterator
@@ -20,7 +21,6 @@ import pandas as pd
 import yaml
 
 from medssl import cli, stages
-from medssl.data.cohorts.synthetic import synthesize
 from medssl.data.folds import split_cohort
 from medssl.errors import StoppedByHand
 from medssl.training.monitors import Monitor
@@ -42,7 +42,8 @@ class Hangs(BaseException):
     """A command took longer than ``PATIENCE_S``."""
 
 
-PATIENCE_S = 90
+PATIENCE_S = 300
+"""Seconds on the clock, which a busy machine makes many of."""
 MEMORY = 6 * 2**30
 """Address space in bytes that a command may take beyond what the process holds."""
 
@@ -69,12 +70,26 @@ class World:
 
     home: Path
     pristine: Path
+    trained_on: frozenset[Path]
+    """Entries of the cache whose voxels a training reads; of those of test scans it only reads the header."""
 
     def restore(self) -> None:
-        """Put every file back as it was built, at the same path, since runs keep absolute paths."""
-        for path in self.home.iterdir():  # the home itself stays: it is the working folder
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        shutil.copytree(self.pristine, self.home, symlinks=True, dirs_exist_ok=True)
+        """Put back what differs from what was built, at the same path, since runs keep absolute paths."""
+        built, here = _stamps(self.pristine), _stamps(self.home)
+        for name in sorted(here.keys() - built.keys(), reverse=True):  # what a folder holds comes before the folder
+            path = self.home / name
+            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+        for name in sorted(built):
+            source, path = self.pristine / name, self.home / name
+            if here.get(name) == built[name]:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            if source.is_dir():
+                path.mkdir()
+            else:
+                path.unlink(missing_ok=True)
+                shutil.copy2(source, path, follow_symlinks=False)
 
     def files(self) -> list[Path]:
         """All files, relative to the home, sorted."""
@@ -82,14 +97,31 @@ class World:
         return sorted(p for p in found if p.name != ".lock")
 
 
-def build_world(folder: Path) -> World:
-    """Cohort, cache, a finished and a stopped run, features, scores, report, study, submission, recipe."""
+def _stamps(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Kind, size and time of change of everything below a folder; of a folder only that it is one."""
+    stamps = {}
+    waiting = [str(folder)]
+    while waiting:
+        for entry in os.scandir(waiting.pop()):
+            facts = entry.stat(follow_symlinks=False)
+            name = os.path.relpath(entry.path, folder)
+            if entry.is_dir(follow_symlinks=False):
+                stamps[name] = (stat.S_IFMT(facts.st_mode),)
+                waiting.append(entry.path)
+            else:
+                stamps[name] = (facts.st_mode, facts.st_size, facts.st_mtime_ns)
+    return stamps
+
+
+def build_world(folder: Path, cohort: Path) -> World:
+    """Cohort (a copy of a folder), cache, a finished and a stopped run, features, scores, report, study, submission."""
     home = folder / "home"
     home.mkdir()
-    manifest = synthesize(home / "cohort", subjects=36, sites=6, seed=3, spacing=8.0, progress=False, workers=1)
+    manifest = shutil.copytree(cohort, home / "cohort") / "manifest.csv"
     with _variable("MEDSSL_CACHE", home / "cache"):
         common = [*tiny_recipe(manifest, home / "run"), *QUICK, "trainer.epochs=2", f"data.cache={home / 'cache'}"]
         run = stages.pretrain("exponential", *common, progress=False)
+        trained_on = frozenset(path.relative_to(home) for path in (home / "cache").rglob("*.npy"))
         stages.score(run, resamples=20, references=False, progress=False)
         stages.report(run)
         stopped = [*common, f"output={home / 'stopped'}", "trainer.checkpoint_steps=1", "monitors.every=1"]
@@ -104,7 +136,9 @@ def build_world(folder: Path) -> World:
     spec = {"name": "mlp", "hidden": [9, 8], "norm": "batch"}
     make_run(home / "roi", "vbm_roi", spec, {"mask": "none"}, layout=(284, 1, 1))
     medssl("openbhb", "export", home / "roi", "-o", home / "submission")
-    world = World(home, folder / "pristine")
+    for name in ("null", "zero", "full"):  # links: whoever runs this as root keeps the devices, whatever is replaced
+        (home / name).symlink_to(f"/dev/{name}")
+    world = World(home, folder / "pristine", trained_on)
     shutil.copytree(home, world.pristine, symlinks=True)
     return world
 

@@ -24,6 +24,7 @@ QUICK = ("trainer.epochs=1", "optim.warmup=0.9", "monitors.every=0", "monitors.m
     ("arguments", "words"),
     [
         (["pretrain", "nowhere.yaml"], "nowhere.yaml does not exist"),
+        (["pretrain", ""], "unknown method ''"),
         (["pretrain", "simcrl"], "did you mean 'simclr'"),
         (["pretrain", "simclr"], "set data.manifest=PATH"),
         (["pretrain", "simclr", "data.manifest=nowhere.csv"], "nowhere.csv does not exist"),

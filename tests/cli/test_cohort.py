@@ -186,6 +186,13 @@ def test_cache_is_filled_once_and_pruned(manifest, tmp_path):
     assert "the cache holds 12 entries" in result.output
 
 
+def test_cache_says_what_was_read_otherwise_than_it_stands_there(manifest, tmp_path):
+    manifest.write_bytes(manifest.read_bytes().replace(b"\n", b"\n\xe4", 2))
+    result = medssl("cache", manifest, "--shape", "6,7,5", "--cache", tmp_path / "cache", "--quiet")
+    assert result.exit_code == 0
+    assert f"note: {manifest.name} was read as" in result.output
+
+
 @pytest.mark.parametrize("wrong", [["--spacing", "two"], ["--shape", "4,5"], ["--shape", "4.5"], ["--spacing", "-1"]])
 def test_cache_refuses_impossible_sizes(manifest, wrong):
     assert "must be one or three positive numbers" in " ".join(

@@ -240,3 +240,8 @@ def test_a_scan_that_changes_while_it_is_read_makes_no_entry(cache, scans, monke
     with pytest.raises(VolumeError, match="changed while it was read"):
         cache.load(scans[0], PREP)
     assert cache.usage().entries == 0
+
+
+def test_a_folder_whose_name_is_no_text_is_refused():
+    with pytest.raises(UserError, match=r"'/tmp/\\udcff', has a name that is not UTF-8"):
+        VolumeCache("/tmp/\udcff")

@@ -15,7 +15,7 @@ import torch
 import medssl.data.cache as module
 from medssl.data.cache import BuildCounts, VolumeCache
 from medssl.data.dataset import ScanDataset, collate, plain_batches
-from medssl.data.entries import MappedEntries
+from medssl.data.entries import MappedEntries, few_bad
 from medssl.data.entry_file import HEAD, layout
 from medssl.data.preprocess import Preprocessing
 from medssl.data.volume import read_volume, write_volume
@@ -175,3 +175,12 @@ def test_a_build_that_was_killed_does_only_the_rest(cache, scans, tmp_path):
     assert cache.build(scans, PREP, progress=False) == BuildCounts(6 - there, there)
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert module.VolumeCache(cache.root).prepare(scans, PREP, progress=False).counts == BuildCounts(0, 6)
+
+
+def test_of_many_bad_scans_the_first_are_named_and_the_rest_counted():
+    assert few_bad(["a", "b"], 5) == "2 of 5 scans cannot be used: a; b"
+    assert few_bad([str(k) for k in range(12)], 20).endswith("; 8; 9; and 2 more")
+    long = few_bad(["a" * 400] * 12, 20)
+    assert long.count("a" * 400) == 2
+    assert long.endswith("and 10 more")
+    assert few_bad(["a" * 5000, "b"], 2).endswith("a; and 1 more")  # one is named, however long

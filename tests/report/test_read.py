@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from medssl.errors import UserError
 from medssl.report import charts, curves, sections, trust
+from medssl.report.build import render
 from medssl.report.cohort import groups, site_errors
 from medssl.report.read import read_run
 
@@ -34,6 +36,38 @@ def test_a_half_written_last_line_of_a_log_is_left_out(bare_run: Path):
     assert files.steps is not None
     assert files.steps["step"].tolist() == [5.0, 10.0]
     assert files.messages == ({"text": "a"},)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "The log logs/messages.jsonl is empty, so nothing of it is shown."),
+        (bytes(400), "The log logs/messages.jsonl is cut off in line 1, so that line and what followed are not shown."),
+        (b'{"text": "a"}\n{"te', "logs/messages.jsonl is cut off in line 2"),
+    ],
+)
+def test_a_damaged_log_is_named_in_the_report(whole_run: Path, tmp_path: Path, content: bytes, sentence: str):
+    run = Path(shutil.copytree(whole_run, tmp_path / "damaged"))
+    (run / "logs" / "messages.jsonl").write_bytes(content)
+    page = render(read_run(run))
+    assert page.count(sentence) == 2  # beside the messages and in the appendix
+    assert "1 log of the training is damaged, so warnings may be missing" in page
+    assert "No warning was given during training." not in page
+
+
+def test_a_log_of_numbers_that_lost_its_rows_or_its_steps_is_named(whole_run: Path, tmp_path: Path):
+    run = Path(shutil.copytree(whole_run, tmp_path / "damaged"))
+    table = run / "logs" / "train.csv"
+    header, first, *_ = table.read_text().splitlines()
+    table.write_text(f"{header}\n")
+    assert read_run(run).damage == ("The log logs/train.csv has a header and no row, so nothing of it is shown.",)
+    table.write_text(f"{header}\n{first}\n{',' * header.count(',')}\n")
+    with pytest.raises(UserError, match=r"train\.csv line 3 has no step; remove the line"):
+        read_run(run)
+
+
+def test_the_log_of_an_interrupted_training_with_whole_lines_is_not_called_damaged(whole_run: Path):
+    assert read_run(whole_run).damage == ()
 
 
 def test_of_steps_logged_twice_the_last_one_counts(bare_run: Path):

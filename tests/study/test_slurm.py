@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -36,7 +37,8 @@ def test_a_path_never_becomes_a_line_of_the_script(tmp_path: Path):
 
 
 def test_impossible_resources_are_one_sentence(tmp_path: Path):
-    with pytest.raises(UserError, match="0 hours"):
-        array_script("s.yaml", tmp_path, 3, hours=0)
+    for hours in (0, -1, float("nan"), float("inf"), 1e9):
+        with pytest.raises(UserError, match=f"and {re.escape(str(hours))} hours"):
+            array_script("s.yaml", tmp_path, 3, hours=hours)
     with pytest.raises(UserError, match="one GPU or none"):
         array_script("s.yaml", tmp_path, 3, gpus=2)

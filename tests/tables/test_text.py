@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,11 @@ def test_a_stray_quote_never_swallows_rows_and_a_note_over_lines_stays_a_note(tm
         read_cells(table(tmp_path / "b.csv", 'id,note,age\n1,"left,30\n2,right",50\n3,x,60\n'))
     cells = read_cells(table(tmp_path / "c.csv", 'id,note,age\n1,"first, then\nsecond",30\n2,"a ""b"" c",40\n'))
     assert cells.rows == [["1", "first, then\nsecond", "30"], ["2", 'a "b" c', "40"]]
+
+
+def test_what_never_ends_is_not_read(tmp_path: Path):
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    for path in (Path(os.devnull), pipe):
+        with pytest.raises(ManifestError, match=f"{path} is no file; give the file of the table"):
+            read_cells(path)

@@ -61,3 +61,11 @@ def test_lines_that_are_no_rows_are_left_out(tmp_path: Path):
     (tmp_path / "train.csv").write_text("strange")
     assert Log(tmp_path, "train").rewind(5) == [{"step": 1, "loss": 2.0}]
     assert (tmp_path / "train.csv").read_text() == "step,loss\n1,2.0\n"
+
+
+@pytest.mark.parametrize("line", [b'{"\xffstep": 1, "loss": 3.0}\n', b"[" * 100_000 + b"\n"])
+def test_a_line_that_is_damaged_is_no_row(tmp_path: Path, line: bytes):
+    (tmp_path / "train.jsonl").write_bytes(line + b'{"step": 1, "loss": 2.0}\n')
+    log = Log(tmp_path, "train")
+    assert log.rewind(5) == [{"step": 1, "loss": 2.0}]
+    assert log.rows == 1
