@@ -1,6 +1,6 @@
 """Kernels on labels: how alike two scans are, as a distance and as a log-weight.
 
-A kernel K maps a pair of labels to a weight in [0, 1] that is 1 at equality. Calling one gives
+A kernel K maps a pair of labels to a weight in [0, 1] that is 1 at equality (but for ``gaussian``). Calling one gives
 ``(distance_NM, logw_NM)``: the distance in label units orders pairs without ties that underflow would make,
 the log-weight (closed form, never ``log(exp(..))``) is what the losses divide and sum. A weight of zero is the
 log-weight -1e9. Missing labels (NaN) give NaN; ``losses.pairs.label_weights`` decides what they mean.
@@ -35,7 +35,8 @@ class Kernel:
     Fields are declared with their ranges (UserError for a value outside).
 
     ``codes`` says that labels are codes of categories, where a negative code means missing; ``sharp`` that the weight
-    is 1 at equality and 0 elsewhere. All but a product fall, or stay equal, as |y - y'| grows.
+    is 1 at equality and 0 elsewhere. All but a product fall, or stay equal, as |y - y'| grows. ``unscaled`` is the
+    same kernel with weight 1 at equality.
     """
 
     name: ClassVar[str] = ""
@@ -49,6 +50,11 @@ class Kernel:
     def arguments(self) -> dict[str, Any]:
         """The arguments, as a recipe writes them."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @property
+    def unscaled(self) -> Kernel:
+        """The kernel with weight 1 at equality, for what reads a weight as a degree of sameness."""
+        return self
 
     def __call__(self, y_N: Tensor, y_M: Tensor) -> tuple[Tensor, Tensor]:
         """Distances in label units and log-weights of all pairs, both (N, M), in the dtype of the labels."""
@@ -94,6 +100,26 @@ class Rbf(Kernel):
     def logw(self, distance: Tensor) -> Tensor:
         """-(d / sigma)^2 / 2."""
         return -0.5 * (distance / self.sigma).square()
+
+
+@dataclass(frozen=True)
+class Gaussian(Rbf):
+    """exp(-d^2 / (2 sigma^2)) / (sqrt(2 pi) sigma): rbf as a density, the kernel ``gaussian`` of the ISBI 2023 code.
+
+    Its weight at equality is 0.399 / sigma (0.399 at sigma 1, above 1 for sigma below 0.399). Losses that divide by
+    the sum of the weights (y_aware, threshold) do not see the factor; exponential does, in its 1 - w.
+    """
+
+    name: ClassVar[str] = "gaussian"
+
+    @property
+    def unscaled(self) -> Kernel:
+        """The rbf of the same width."""
+        return Rbf(self.sigma, self.resolution)
+
+    def logw(self, distance: Tensor) -> Tensor:
+        """-(d / sigma)^2 / 2 - log(sqrt(2 pi) sigma)."""
+        return super().logw(distance) - math.log(math.sqrt(2 * math.pi) * self.sigma)
 
 
 @dataclass(frozen=True)
@@ -154,6 +180,11 @@ class Product(Kernel):
 
     name: ClassVar[str] = "product"
     factors: tuple[Kernel, ...] = field(default_factory=tuple)
+
+    @property
+    def unscaled(self) -> Kernel:
+        """The product of the unscaled factors."""
+        return Product(tuple(k.unscaled for k in self.factors))
 
     def __post_init__(self) -> None:
         if not self.factors:
@@ -241,7 +272,7 @@ def bandwidth(rule: str | float, labels: Any, columns: int = 1) -> float:
 
 
 _sigma_of = bandwidth
-KERNELS: Mapping[str, type[Kernel]] = {k.name: k for k in (Rbf, Cauchy, Box, Delta, Categorical, Product)}
+KERNELS: Mapping[str, type[Kernel]] = {k.name: k for k in (Rbf, Gaussian, Cauchy, Box, Delta, Categorical, Product)}
 
 
 def build_kernel(
@@ -253,7 +284,7 @@ def build_kernel(
     """Build a kernel from a recipe.
 
     ``bandwidth`` is a length h in label units (a number, "scott" or "silverman", which read ``labels``):
-    sigma of rbf, theta of box, and gamma = 1 / h^2 of cauchy. ``arguments`` are the kernel's own, by name
+    sigma of rbf and gaussian, theta of box, and gamma = 1 / h^2 of cauchy. ``arguments`` are the kernel's own, by name
     (``{"sigma": 5}``, ``{"gamma": 2}``, ``{"factors": [{"name": "rbf", "sigma": 5}, {"name": "delta"}]}``).
 
     >>> build_kernel("rbf", 5.0)
@@ -270,7 +301,7 @@ def build_kernel(
         factors = [dict(f) for f in given.get("factors", ())]
         return product([build_kernel(str(f.pop("name", "")), None, f) for f in factors])
     if bandwidth is not None:
-        scale = {"rbf": "sigma", "box": "theta", "cauchy": "gamma"}.get(name)
+        scale = {"rbf": "sigma", "gaussian": "sigma", "box": "theta", "cauchy": "gamma"}.get(name)
         if scale is None or scale in given:
             reason = "has no bandwidth" if scale is None else f"has bandwidth and {scale} at the same time"
             raise UserError(f"kernel {name} {reason}; remove one of them")

@@ -49,6 +49,21 @@ def test_weights_never_grow_with_distance_and_rectangles_work(kernel):
     assert (logw.diff() <= 0).all()
 
 
+def test_the_gaussian_is_a_density_as_in_the_published_code():
+    gaussian = build_kernel("gaussian", 1.0)
+    distance, logw = gaussian(AGES, AGES)
+    d = (AGES[:, None] - AGES).abs()
+    expected = torch.exp(-(d**2) / 2) / (2 * torch.pi) ** 0.5
+    torch.testing.assert_close(logw.exp(), expected, rtol=1e-12, atol=0)
+    assert logw.exp().max().item() == pytest.approx(0.398942, abs=1e-6)
+    assert torch.equal(distance, d)
+    wide = build_kernel("gaussian", 5.0)
+    assert wide(AGES, AGES)[1].exp().max().item() == pytest.approx(0.398942 / 5, abs=1e-6)
+    assert wide.unscaled == rbf(5.0)
+    assert product([wide, delta()]).unscaled == product([rbf(5.0), delta()])
+    assert pickle.loads(pickle.dumps(wide)) == wide != rbf(5.0)
+
+
 def test_a_sharp_kernel_is_one_at_equality_and_zero_elsewhere():
     for kernel in ALL:
         weights = set(kernel(AGES, AGES)[1].flatten().tolist())

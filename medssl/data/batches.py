@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from medssl.data.balance import BalancedDraws
 from medssl.errors import UserError, count
+
+
+class Draw(NamedTuple):
+    """One scan of one batch: its row, the epoch, and how often that row was drawn before in the epoch."""
+
+    row: int
+    epoch: int
+    repeat: int = 0
 
 
 class EpochBatches:
@@ -68,22 +77,32 @@ class EpochBatches:
             offset -= offset % self.accumulate
         return epoch * self.per_epoch + min(offset, self.per_epoch)
 
-    def batches(self, epoch: int, weights: np.ndarray | None = None) -> list[list[tuple[int, int]]]:
-        """Batches of (row, epoch) for this process."""
+    def batches(self, epoch: int, weights: np.ndarray | None = None) -> list[list[Draw]]:
+        """The draws of every batch of this process; repeats are counted over the batches of all processes."""
         if self.balanced is not None:
             if weights is not None:
                 raise UserError(
                     "data.balance decides how often a scan is drawn, and so do the sampling weights of the manifest or "
                     "of the method's clusters; leave one of them out"
                 )
-            mine = [batch[self.rank :: self.processes] for batch in self.balanced.epoch(epoch)]
-            return [[(int(row), epoch) for row in batch] for batch in mine]
+            draws = _numbered(np.array(self.balanced.epoch(epoch)).ravel(), epoch)
+            joint = (draws[i * self.joint : (i + 1) * self.joint] for i in range(self.per_epoch))
+            return [batch[self.rank :: self.processes] for batch in joint]
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch, 0x5A17]))
         if weights is None:
             order = rng.permutation(self.rows)
         else:
             share = np.asarray(weights, float)[self.rows]
             order = rng.choice(self.rows, size=len(self.rows), p=share / share.sum())
-        step, start = self.batch * self.processes, self.rank * self.batch
-        chosen = (order[i * step + start : i * step + start + self.batch] for i in range(self.per_epoch))
-        return [[(int(row), epoch) for row in batch] for batch in chosen]
+        draws, start = _numbered(order, epoch), self.rank * self.batch
+        joint = (draws[i * self.joint : (i + 1) * self.joint] for i in range(self.per_epoch))
+        return [batch[start : start + self.batch] for batch in joint]
+
+
+def _numbered(order: np.ndarray, epoch: int) -> list[Draw]:
+    """The draws of an epoch in their order, each with the number of earlier draws of its row."""
+    sorted_by_row = np.argsort(order, kind="stable")
+    rows = order[sorted_by_row]
+    repeat = np.empty(len(order), int)
+    repeat[sorted_by_row] = np.arange(len(order)) - np.searchsorted(rows, rows)
+    return [Draw(int(row), epoch, int(number)) for row, number in zip(order, repeat, strict=True)]

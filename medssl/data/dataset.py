@@ -1,4 +1,4 @@
-"""Scans as training examples: cached volume -> views, addressed by (row, epoch)."""
+"""Scans as training examples: cached volume -> views, addressed by (row, epoch, repeat)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from medssl.data.ahead import ahead
-from medssl.data.batches import EpochBatches
+from medssl.data.batches import Draw, EpochBatches
 from medssl.data.cache import VolumeCache, lost
 from medssl.data.entries import MappedEntries
 from medssl.data.entry_file import fault
@@ -23,27 +23,32 @@ from medssl.data.rooms import Rooms
 from medssl.errors import UserError
 
 Item = dict[str, Any]
-"""{"views": list of (B, C, D, H, W), "index", "epoch": (B,), "meta": {name: (B,)}, "target": {name: (B, ...)}}."""
+"""{"views": list of (B, C, D, H, W), "index", "epoch", "repeat": (B,), "meta": {name: (B,)},
+"target": {name: (B, ...)}}; index, epoch and repeat are those of the ``Draw``."""
 
 
 class Maker(Protocol):
-    """A view maker: deterministic in (scan, epoch)."""
+    """A view maker: deterministic in (scan, epoch, repeat)."""
 
-    def __call__(self, x: Tensor, epoch: int, scan: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    def __call__(
+        self, x: Tensor, epoch: int, scan: int, repeat: int = 0
+    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         """Views of one volume (C, D, H, W) and the targets drawn with them."""
         ...
 
-    def batch(self, x: Tensor, epochs: Sequence[int], scans: Sequence[int]) -> tuple[Tensor, ...]:
+    def batch(
+        self, x: Tensor, epochs: Sequence[int], scans: Sequence[int], repeats: Sequence[int] | None = None
+    ) -> tuple[Tensor, ...]:
         """The views of B volumes (B, C, D, H, W) at once, on their device."""
         ...
 
-    def answers(self, epoch: int, scan: int) -> dict[str, Tensor]:
+    def answers(self, epoch: int, scan: int, repeat: int = 0) -> dict[str, Tensor]:
         """The targets alone."""
         ...
 
 
 class ScanDataset(Dataset[Item]):
-    """Rows of a cohort as views; an item is a pure function of (row, epoch) and of the view maker's seed.
+    """Rows of a cohort as views; an item is a pure function of a draw and of the view maker's seed.
 
     images: one tuple of files per row (several files are channels). meta: column -> (scans,) tensor.
     maker None returns the preprocessed volume alone, as one view, through ``clean`` (what every view of the policy
@@ -98,28 +103,28 @@ class ScanDataset(Dataset[Item]):
     def _plain(self, x: Tensor) -> tuple[Tensor, ...]:
         return (x if self.clean is None else self.clean(x),)
 
-    def __getitem__(self, key: tuple[int, int]) -> Item:
-        """One scan: key is (row, epoch)."""
-        row, epoch = key
+    def __getitem__(self, key: tuple[int, ...]) -> Item:
+        """One scan: key is a ``Draw``, or (row, epoch) of a first one."""
+        row, epoch, repeat = Draw(*key)
         x = self.volume(row)
         views: tuple[Tensor, ...]
         target: dict[str, Tensor]
         if self.maker is None:
             views, target = self._plain(x), {}
         elif self.late:
-            views, target = (x,), self.maker.answers(epoch, row)
+            views, target = (x,), self.maker.answers(epoch, row, repeat)
         else:
-            views, target = self.maker(x, epoch, row)
+            views, target = self.maker(x, epoch, row, repeat)
         meta = {name: column[row] for name, column in self.meta.items()}
-        index = torch.tensor(row)
-        return {"views": list(views), "index": index, "epoch": torch.tensor(epoch), "meta": meta, "target": target}
+        key_of = {name: torch.tensor(n) for name, n in (("index", row), ("epoch", epoch), ("repeat", repeat))}
+        return {"views": list(views), **key_of, "meta": meta, "target": target}
 
     def finish(self, item: Item) -> Item:
         """A collated batch of ``late`` items with its views instead of the volumes; another batch as it is."""
         if not self.late or self.maker is None:
             return item
-        views = self.maker.batch(item["views"][0], item["epoch"].tolist(), item["index"].tolist())
-        return {**item, "views": list(views)}
+        epochs, rows, repeats = (item[name].tolist() for name in ("epoch", "index", "repeat"))
+        return {**item, "views": list(self.maker.batch(item["views"][0], epochs, rows, repeats))}
 
 
 class TableDataset(ScanDataset):
@@ -164,7 +169,7 @@ class ResumableLoader:
         self._threads = max(1, workers) if reads else 0
         self._read = _Reader(dataset, self._threads, pin_memory)
         self._running = ExitStack()
-        self._queue: list[list[tuple[int, int]]] = []
+        self._queue: list[list[Draw]] = []
         self._loader: DataLoader[Item] = DataLoader(
             dataset,
             batch_sampler=_Pending(self._queue),
@@ -186,8 +191,8 @@ class ResumableLoader:
                 self.handed_out += 1
                 yield item
 
-    def _made(self, chosen: list[list[tuple[int, int]]]) -> Iterator[Item]:
-        """The batches of (row, epoch)."""
+    def _made(self, chosen: list[list[Draw]]) -> Iterator[Item]:
+        """The batches of these draws."""
         if self._threads:
             with self._running:
                 yield from self._running.enter_context(ahead(self._read, chosen, self._threads))
@@ -215,10 +220,10 @@ class ResumableLoader:
 class _Pending:
     """A batch sampler over a list that the loader refills before every epoch."""
 
-    def __init__(self, queue: list[list[tuple[int, int]]]) -> None:
+    def __init__(self, queue: list[list[Draw]]) -> None:
         self.queue = queue
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Draw]]:
         return iter(list(self.queue))
 
     def __len__(self) -> int:
@@ -226,12 +231,12 @@ class _Pending:
 
 
 class _Reader:
-    """Makes the batch of some (row, epoch), by any thread."""
+    """Makes the batch of some draws, by any thread."""
 
     def __init__(self, dataset: ScanDataset, threads: int, pin: bool = False) -> None:
         self.dataset, self.pin, self.rooms = dataset, pin, Rooms(threads + 2)
 
-    def __call__(self, keys: Sequence[tuple[int, int]]) -> Item:
+    def __call__(self, keys: Sequence[Draw]) -> Item:
         item = collate([self.dataset[key] for key in keys], self._room)
         return _pinned(item) if self.pin else item
 
@@ -252,7 +257,7 @@ def plain_batches(
 ) -> AbstractContextManager[Iterator[Item]]:
     """Batches of these rows without augmentation (features, probes, clustering), by threads (at least one)."""
     threads = max(1, workers)
-    return ahead(_Reader(dataset.plain(), threads), [[(int(row), 0) for row in rows] for rows in batches], threads)
+    return ahead(_Reader(dataset.plain(), threads), [[Draw(int(row), 0) for row in rows] for rows in batches], threads)
 
 
 def collate(items: list[Item], room: Callable[[Sequence[int]], Tensor] | None = None) -> Item:

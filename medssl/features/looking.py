@@ -28,8 +28,8 @@ class LookingDataset(ScanDataset):
         """The volume of the other dataset."""
         return self.inner.volume(row)
 
-    def __getitem__(self, key: tuple[int, int]) -> Item:
-        """One scan: key is (row, epoch)."""
+    def __getitem__(self, key: tuple[int, ...]) -> Item:
+        """One scan: key is a ``Draw``, or (row, epoch) of a first one."""
         item = super().__getitem__(key)
         item["meta"] = {**item["meta"], "look": torch.from_numpy(self.look(key[0]))}
         return item

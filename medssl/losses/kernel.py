@@ -190,7 +190,8 @@ def exponential(
 
     A sample with w = 1 is never repelled. ``include_k`` sums over all t in A. ``isbi_code`` is what the published
     code runs: ``include_k`` with s - m_i in place of s, where m_i is the maximum of the whole row of ``sim_NM``,
-    the anchor itself included (1/tau), without gradient. These are different losses, since L_exp changes under
+    the anchor itself included (1/tau), without gradient; that code's weights are those of the kernel ``gaussian``
+    (rbf / (sqrt(2 pi) sigma)), whose factor matters here. These are different losses, since L_exp changes under
     s -> s + c. Delta kernel, two views: DCL (``slide``). Needs two candidates (``slide``) to have a denominator.
     Source: Barbano et al. 2023, arXiv 2211.08326.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -97,8 +97,13 @@ class Method(nn.Module):
         target one after another; there are no views and no losses.
         """
 
-    def before_epoch(self, embed: Embed, progress: Progress) -> None:
-        """Look at the whole cohort before an epoch: k-means, optimal transport."""
+    def before_epoch(self, embed: Embed, progress: Progress) -> Sequence[nn.Module] | None:
+        """Look at the whole cohort before an epoch: k-means, optimal transport.
+
+        Returns the modules whose weights it initialised anew, whose optimiser state then starts anew too: moments of
+        the old weights would move the new ones, and uphill. None where there are no such modules.
+        """
+        return None
 
     def players(self) -> Mapping[str, Iterable[nn.Parameter]]:
         """Who is optimised on which loss; one player called "loss" unless a method is a game."""

@@ -7,7 +7,7 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medssl.errors import TrainingStopped, UserError
 from medssl.methods.base import Method
@@ -106,7 +106,8 @@ class MethodModule(pl.LightningModule):
             follow_first_(self.method)  # batch-norm statistics may differ
             torch.manual_seed(step_seed(self.options.seed, epoch, 1_000_003))
             with whole_parameters(self.method):
-                self.method.before_epoch(lambda f: self.hooks.embed(f, self.device), self.at)
+                fresh = self.method.before_epoch(lambda f: self.hooks.embed(f, self.device), self.at)
+            self.forget(fresh or ())
             follow_first_(self.method)  # as they agree already where all processors compute alike
             self.prepared = epoch
         weights = self.method.scan_weights()
@@ -114,6 +115,12 @@ class MethodModule(pl.LightningModule):
             return self.hooks.scan_weights
         own, given = weights.detach().cpu().double().numpy(), self.hooks.scan_weights
         return own if given is None else own * given
+
+    def forget(self, fresh: Sequence[nn.Module]) -> None:
+        """Drop what the optimisers remember of the parameters of these modules (moments, counts of steps)."""
+        for parameter in (p for module in fresh for p in module.parameters()):
+            for optimizer in self.trainer.optimizers:
+                optimizer.state.pop(parameter, None)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One optimiser per player."""

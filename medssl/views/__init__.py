@@ -17,7 +17,9 @@ from medssl.views.seeding import TARGETS, rng_for
 
 @runtime_checkable
 class MakesViews(Protocol):
-    """One scan in, its views and answers out; the same for the same (seed, epoch, scan), wherever it runs.
+    """One scan in, its views and answers out; the same for the same (seed, epoch, scan, repeat), wherever it runs.
+
+    repeat: how often the scan was drawn before in this epoch, so that no two draws show the same views.
 
     Views may differ in number and shape (multi-crop, jigsaw cells): ``shapes`` says which, before any scan is
     read, and a batch stacks view v of all its scans. Answers that come with the views (rotation number, order of
@@ -29,23 +31,27 @@ class MakesViews(Protocol):
     targets: Mapping[str, tuple[int, ...]]
     seed: int
 
-    def __call__(self, x: Tensor, epoch: int, scan: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    def __call__(
+        self, x: Tensor, epoch: int, scan: int, repeat: int = 0
+    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         """Views (new float32 tensors) of x (C, D, H, W), and the answers by name."""
         ...
 
-    def draw(self, shape: tuple[int, ...], epoch: int, scan: int) -> list[Any]:
-        """Every decision for this scan in this epoch, one entry per view, as JSON values."""
+    def draw(self, shape: tuple[int, ...], epoch: int, scan: int, repeat: int = 0) -> list[Any]:
+        """Every decision for this draw of this scan, one entry per view, as JSON values."""
         ...
 
     def replay(self, x: Tensor, drawn: Sequence[Any]) -> tuple[Tensor, ...]:
         """The views that ``draw`` described, bit for bit."""
         ...
 
-    def batch(self, x: Tensor, epochs: Sequence[int], scans: Sequence[int]) -> tuple[Tensor, ...]:
+    def batch(
+        self, x: Tensor, epochs: Sequence[int], scans: Sequence[int], repeats: Sequence[int] | None = None
+    ) -> tuple[Tensor, ...]:
         """The views of B volumes (B, C, D, H, W) on their device: view v of all of them is one tensor."""
         ...
 
-    def answers(self, epoch: int, scan: int) -> dict[str, Tensor]:
+    def answers(self, epoch: int, scan: int, repeat: int = 0) -> dict[str, Tensor]:
         """The answers alone."""
         ...
 

@@ -26,7 +26,9 @@ ANSWERS: dict[str, Draw] = {
 
 @dataclass(frozen=True)
 class ViewMaker:
-    """``maker(x, epoch, scan)`` -> (V views, answers): a pure function of (seed, epoch, scan, view number) and x.
+    """``maker(x, epoch, scan, repeat)`` -> (V views, answers): a pure function of seed, view and these.
+
+    repeat: how often the scan was drawn before in this epoch.
 
     policy: one for all views, or one per view (a clean and a corrupted view, say). n_views: V >= 1. targets:
     shape per scan of every answer of :data:`ANSWERS` that the method wants. seed: of the run. ``policies`` then
@@ -61,13 +63,15 @@ class ViewMaker:
         object.__setattr__(self, "targets", shapes)
         rng_for(self.seed, 0, 0, 0)
 
-    def __call__(self, x: Tensor, epoch: int, scan: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    def __call__(
+        self, x: Tensor, epoch: int, scan: int, repeat: int = 0
+    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         """V new float32 tensors of the shape of x (C, D, H, W), and the answers by name; x is left untouched."""
-        return self.replay(x, self.draw(tuple(x.shape), epoch, scan)), self.answers(epoch, scan)
+        return self.replay(x, self.draw(tuple(x.shape), epoch, scan, repeat)), self.answers(epoch, scan, repeat)
 
-    def draw(self, shape: tuple[int, ...], epoch: int, scan: int) -> list[Drawn]:
-        """What the views of this scan in this epoch go through, per view; JSON values, for logs and replays."""
-        return [p.sample(rng_for(self.seed, epoch, scan, view), shape) for view, p in enumerate(self.policies)]
+    def draw(self, shape: tuple[int, ...], epoch: int, scan: int, repeat: int = 0) -> list[Drawn]:
+        """What the views of this draw of this scan go through, per view; JSON values, for logs and replays."""
+        return [p.sample(rng_for(self.seed, epoch, scan, view, repeat), shape) for view, p in enumerate(self.policies)]
 
     def replay(self, x: Tensor, drawn: Sequence[Sequence[Mapping[str, Any] | None]]) -> tuple[Tensor, ...]:
         """The views that ``draw`` described, bit for bit.
@@ -78,20 +82,22 @@ class ViewMaker:
             raise UserError(f"the drawn parameters are of {len(drawn)} views, but this maker has {self.n_views}.")
         return tuple(p.apply(x, d) for p, d in zip(self.policies, drawn, strict=True))
 
-    def batch(self, x: Tensor, epochs: Sequence[int], scans: Sequence[int]) -> tuple[Tensor, ...]:
+    def batch(
+        self, x: Tensor, epochs: Sequence[int], scans: Sequence[int], repeats: Sequence[int] | None = None
+    ) -> tuple[Tensor, ...]:
         """V tensors (B, C, D, H, W) of B volumes, made together on their device; equal to calls, up to rounding."""
         shape = tuple(x.shape[1:])
-        keys = list(zip(epochs, scans, strict=True))
+        keys = list(zip(epochs, scans, [0] * len(x) if repeats is None else repeats, strict=True))
         return tuple(
-            p.apply_batch(x, [p.sample(rng_for(self.seed, epoch, scan, view), shape) for epoch, scan in keys])
+            p.apply_batch(x, [p.sample(rng_for(self.seed, epoch, scan, view, n), shape) for epoch, scan, n in keys])
             for view, p in enumerate(self.policies)
         )
 
-    def answers(self, epoch: int, scan: int) -> dict[str, Tensor]:
+    def answers(self, epoch: int, scan: int, repeat: int = 0) -> dict[str, Tensor]:
         """The wanted targets; each has its own stream, so that wanting one more leaves the others as they are."""
         drawn = {}
         for name, shape in self.targets.items():
-            rng = rng_for(self.seed, epoch, scan, TARGETS)
+            rng = rng_for(self.seed, epoch, scan, TARGETS, repeat)
             rng.bit_generator.advance(crc32(name.encode()) << 80)  # type: ignore[attr-defined]
             drawn[name] = torch.from_numpy(np.asarray(ANSWERS[name](rng, shape), dtype=np.float32))
         return drawn

@@ -24,7 +24,7 @@ def plan(
 
 
 def rows(plan: EpochBatches, epoch: int) -> list[list[int]]:
-    return [[row for row, _ in batch] for batch in plan.batches(epoch)]
+    return [[draw.row for draw in batch] for batch in plan.batches(epoch)]
 
 
 def per_site(batch: list[int], groups: np.ndarray = GROUPS) -> list[int]:

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
+from medssl.data.batches import Draw
 from medssl.data.dataset import EpochBatches, Item, ResumableLoader, ScanDataset, collate, plain_batches
 from medssl.data.preprocess import Preprocessing
 from medssl.errors import UserError
+from medssl.views import ViewMaker, build_policy
 
 ROWS = np.array([2, 3, 5, 7, 11, 13, 17, 19, 23, 29])
 
@@ -26,7 +28,7 @@ class Shelf:
         return volume
 
 
-def maker(x: Tensor, epoch: int, scan: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+def maker(x: Tensor, epoch: int, scan: int, repeat: int = 0) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
     return (x + epoch, x * 10), {"drawn": torch.tensor([float(scan), float(epoch)])}
 
 
@@ -35,8 +37,8 @@ def scans(rows: int = 30, **options: object) -> ScanDataset:
     return ScanDataset([(Path(str(r)),) for r in range(rows)], Shelf(), Preprocessing(), meta, **options)
 
 
-def flat(batches: list[list[tuple[int, int]]]) -> list[int]:
-    return [row for batch in batches for row, _ in batch]
+def flat(batches: list[list[Draw]]) -> list[int]:
+    return [draw.row for batch in batches for draw in batch]
 
 
 def test_an_item_is_a_pure_function_of_row_and_epoch():
@@ -59,13 +61,15 @@ def test_without_a_maker_there_is_one_clean_view():
 class LateMaker:
     """Adds the epoch to a volume, alone or in a batch."""
 
-    def __call__(self, x: Tensor, epoch: int, scan: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    def __call__(
+        self, x: Tensor, epoch: int, scan: int, repeat: int = 0
+    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         return (x + epoch, x + scan), self.answers(epoch, scan)
 
-    def answers(self, epoch: int, scan: int) -> dict[str, Tensor]:
+    def answers(self, epoch: int, scan: int, repeat: int = 0) -> dict[str, Tensor]:
         return {"drawn": torch.tensor([float(scan), float(epoch)])}
 
-    def batch(self, x: Tensor, epochs: list[int], scans: list[int]) -> tuple[Tensor, ...]:
+    def batch(self, x: Tensor, epochs: list[int], scans: list[int], repeats: list[int]) -> tuple[Tensor, ...]:
         return tuple(x + torch.tensor(k).view(-1, 1, 1, 1, 1) for k in (epochs, scans))
 
 
@@ -97,7 +101,7 @@ def test_every_row_comes_at_most_once_per_epoch_and_only_whole_batches():
         assert [len(b) for b in batches] == [4, 4]
         assert len(set(flat(batches))) == 8
         assert set(flat(batches)) <= set(ROWS)
-        assert {e for b in batches for _, e in b} == {epoch}
+        assert {draw.epoch for batch in batches for draw in batch} == {epoch}
 
 
 def test_the_order_depends_on_seed_and_epoch_alone():
@@ -160,7 +164,7 @@ def test_one_pass_is_the_whole_training_and_asks_before_every_epoch():
     assert len(batches) == len(rows) == 6
     assert seen == [0, 1, 2]
     plan = EpochBatches(ROWS, 4, 0)
-    assert rows == [[r for r, _ in b] for e in range(3) for b in plan.batches(e)]
+    assert rows == [[draw.row for draw in b] for e in range(3) for b in plan.batches(e)]
     assert rows_of(batches) == [], "what was handed out is not handed out again"
 
 
@@ -289,3 +293,68 @@ def test_the_same_joint_batch_continues_at_the_same_batch():
     two, one = EpochBatches(ROWS, 2, 0, 1, 2), EpochBatches(ROWS, 4, 0)
     counts = {"joint": two.joint, "per_epoch": two.per_epoch}
     assert [one.resumed(n, counts) for n in range(7)] == list(range(7))
+
+
+GROUPS = np.where(np.arange(30) == 2, 1, 0)  # row 2 is a site of its own, so that every balanced batch holds it
+WEIGHTS = np.where(np.arange(30) == 3, 50.0, 1.0)
+DRAWN = {"weights": (None, WEIGHTS), "balance": (GROUPS, None)}
+drawn_again = pytest.mark.parametrize("kind", DRAWN)
+
+
+def plan_of(kind: str, batch: int = 4, rank: int = 0, processes: int = 1) -> EpochBatches:
+    return EpochBatches(ROWS, batch, 0, rank, processes, groups=DRAWN[kind][0])
+
+
+@drawn_again
+def test_every_draw_of_a_scan_in_an_epoch_has_its_own_number(kind: str) -> None:
+    draws = [draw for batch in plan_of(kind).batches(3, DRAWN[kind][1]) for draw in batch]
+    assert len(set(draws)) == len(draws)
+    again: dict[int, int] = {}
+    for draw in draws:
+        assert draw == (draw.row, 3, again.get(draw.row, 0))
+        again[draw.row] = draw.repeat + 1
+    assert max(again.values()) > 1, "no scan is drawn twice, so that nothing is tested"
+    assert {draw.repeat for batch in EpochBatches(ROWS, 4, 0).batches(3) for draw in batch} == {0}
+
+
+@drawn_again
+def test_repeats_are_counted_over_all_processes(kind: str) -> None:
+    whole = plan_of(kind).batches(1, DRAWN[kind][1])
+    parts = [plan_of(kind, 2, rank, 2).batches(1, DRAWN[kind][1]) for rank in (0, 1)]
+    for one, left, right in zip(whole, *parts, strict=True):
+        assert sorted(one) == sorted([*left, *right])
+    assert any(draw.repeat for batch in parts[1] for draw in batch)
+
+
+def seen(workers: int = 0, late: bool = False, done: int = 0) -> list[tuple[int, bytes, bytes]]:
+    """Row, first view and answer of every draw of a training on weighted scans, after ``done`` batches."""
+    noise = ViewMaker(build_policy([{"noise": {"sd": [0.5, 1.0]}}]), 1, {"latent": (3,)}, seed=4)
+    dataset = scans(maker=noise)
+    dataset.late = late
+    loader = ResumableLoader(dataset, plan_of("weights"), 2, workers, lambda epoch: WEIGHTS)
+    loader.load_state_dict({"handed_out": done})
+    made: list[tuple[int, bytes, bytes]] = []
+    for item in loader:
+        views, latent = dataset.finish(item)["views"][0], item["target"]["latent"]
+        pixels = (views * 1e4).round() if late else views
+        made += [
+            (int(row), x.numpy().tobytes(), answer.numpy().tobytes())
+            for row, x, answer in zip(item["index"], pixels, latent, strict=True)
+        ]
+    loader.close()
+    return made
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_scan_drawn_twice_is_never_shown_twice_in_the_same_way(late: bool) -> None:
+    draws = seen(late=late)
+    assert len({row for row, *_ in draws}) < len(draws) / 2, "no scan is drawn often, so that nothing is tested"
+    assert len({view for _, view, _ in draws}) == len(draws)
+    assert len({answer for *_, answer in draws}) == len(draws)
+
+
+def test_repeated_draws_are_the_same_for_any_number_of_workers_and_after_a_resume() -> None:
+    whole = seen()
+    assert seen(workers=2) == whole
+    assert seen(done=1) == whole[4:], "in the middle of an epoch"
+    assert seen(done=3) == whole[12:]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medssl.errors import UserError
-from medssl.kernels import box, rbf
+from medssl.kernels import box, build_kernel, rbf
 from medssl.losses.kernel import (
     effective_positives,
     exponential,
@@ -211,6 +211,25 @@ def test_the_published_isbi_code_is_reproduced(method, loss):
     rows = tile(y, 2)
     ours = loss[0](cosine(z, z, tau), rbf(sigma)(rows, rows)[1], not_self(12, 12))
     torch.testing.assert_close(ours, published, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("method", "loss"), [("yaware", "y_aware"), ("threshold", "threshold_isbi"), ("expw", "exponential_isbi")]
+)
+def test_the_published_gaussian_kernel_gives_the_published_losses(method, loss):
+    scans, sigma, tau = 6, 1.0, 0.1
+    z, y = embeddings(2 * scans), torch.tensor([20.0, 20.5, 21.0, 22.0, 24.0, 27.0], dtype=torch.float64)
+    published = loops.published_code(
+        z.reshape(2, scans, -1).transpose(0, 1),
+        y,
+        lambda c: torch.exp(-((c - c.T) ** 2) / (2 * sigma**2)) / (math.sqrt(2 * math.pi) * sigma),
+        method,
+        tau,
+    )
+    rows, sim, valid = tile(y, 2), cosine(z, z, tau), not_self(12, 12)
+    ours, of_rbf = (LOSSES[loss][0](sim, build_kernel(k, sigma)(rows, rows)[1], valid) for k in ("gaussian", "rbf"))
+    torch.testing.assert_close(ours, published, rtol=1e-12, atol=1e-12)
+    assert bool((of_rbf - published).abs() > 0.5) == (method == "expw"), "only L_exp sees the factor"
 
 
 # diagnostics and messages ---------------------------------------------------------------------------------

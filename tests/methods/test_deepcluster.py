@@ -74,6 +74,12 @@ def test_the_classifier_starts_anew_after_every_clustering_and_knows_nothing():
     assert (bench.method.classifier.bias == 0).all()
 
 
+def test_the_new_classifier_is_named_so_that_its_optimiser_starts_anew():
+    bench = Bench("deepcluster", clusters=2, every=2)
+    assert bench.method.before_epoch(bench.embed, START) == (bench.method.classifier,)
+    assert bench.method.before_epoch(bench.embed, Progress(3, 9, 1, 3)) is None
+
+
 def test_between_clusterings_nothing_moves():
     bench = Bench("deepcluster", clusters=2, every=2)
     bench.start()

@@ -138,6 +138,16 @@ def test_alignment_and_uniformity_are_those_of_the_paper() -> None:
     assert float(log["uniformity"]) == pytest.approx(float(expected), rel=1e-3)
 
 
+def test_terms_read_a_density_as_a_degree_of_sameness() -> None:
+    terms = [{"name": "fair_kl"}, {"name": "uniformity", "conditional": True}]
+    logs = []
+    for kernel in ("rbf", "gaussian"):
+        bench = bench_with("y_aware", *terms, method={"kernels": {"age": {"kernel": kernel, "bandwidth": 5.0}}})
+        logs.append(bench.start().step(bench.batch(ROWS), START).log)
+    for term in ("fair_kl_site", "uniformity"):
+        assert float(logs[1][term]) == pytest.approx(float(logs[0][term]), rel=1e-5)
+
+
 def test_conditional_terms_follow_the_kernel() -> None:
     bench = bench_with(
         "y_aware", {"name": "alignment", "conditional": True}, {"name": "uniformity", "conditional": True}

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -293,6 +293,59 @@ def test_a_resumed_training_repeats_no_step_and_asks_not_twice_before_an_epoch(t
     assert again.notes["w"] == whole.notes["w"][2:]
     assert torch.equal(again.w, whole.w)
     assert float(again.moves) == 6
+
+
+class Anew(Toy):
+    """w moves by the gradient of ``sign``; every second epoch it is set back to 0.5 and the sign changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(1, 1, bias=False)
+        self.register_buffer("sign", torch.ones(()))
+
+    def before_epoch(self, embed: Embed, progress: Progress) -> Sequence[nn.Module] | None:
+        super().before_epoch(embed, progress)
+        if progress.epoch % 2:
+            return None
+        nn.init.constant_(self.head.weight, 0.5)
+        self.sign.neg_()
+        return (self.head,)
+
+    def step(self, batch: Batch, progress: Progress) -> Step:
+        self.notes["w"].append(float(self.head.weight.detach()))
+        return Step({"loss": self.sign * (self.head.weight.sum() + self.w.sum())})
+
+
+ADAM = Optimisation(name="adam", lr=0.1, weight_decay=0.0, schedule="constant")
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "lars"])
+def test_a_head_that_is_initialised_anew_starts_with_a_fresh_optimiser_state(name: str, tmp_path: Path):
+    method = Anew()
+    train(method, tmp_path, optim=replace(ADAM, name=name), epochs=3)
+    w = method.notes["w"]
+    assert (w[0], w[6]) == (0.5, 0.5)
+    assert w[1] > w[0]
+    assert w[7] - w[6] == pytest.approx(w[0] - w[1]), "after six steps up it goes down as it went up at first"
+
+
+def test_the_moments_of_all_other_parameters_stay(tmp_path: Path):
+    method = Anew()
+    train(method, tmp_path, optim=ADAM, epochs=3, checkpoint_steps=1, keep_checkpoints=9)
+    states = torch.load(tmp_path / "checkpoints" / "step-00000007.ckpt", weights_only=True)["optimizer_states"][0][
+        "state"
+    ]
+    assert sorted(int(slot["step"]) for slot in states.values()) == [1, 7]
+
+
+@pytest.mark.parametrize("step", [5, 6, 7])
+def test_a_resume_around_the_new_start_gives_the_same_weights(step: int, tmp_path: Path):
+    whole = Anew()
+    train(whole, tmp_path, optim=ADAM, epochs=3, checkpoint_steps=1, keep_checkpoints=9)
+    again = Anew()
+    train(again, tmp_path / "b", optim=ADAM, epochs=3, resume=tmp_path / "checkpoints" / f"step-{step:08d}.ckpt")
+    assert again.notes["w"] == whole.notes["w"][step:]
+    assert torch.equal(again.head.weight, whole.head.weight)
 
 
 def test_a_log_line_comes_every_few_steps_and_at_the_end_of_an_epoch(tmp_path: Path):

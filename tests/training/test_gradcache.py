@@ -87,6 +87,24 @@ def test_gradients_are_those_of_the_whole_batch(name: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("name", ABLE)
+def test_batch_norm_in_a_projector_sees_the_whole_batch(name: str) -> None:
+    arguments = CATALOG[name].arguments()
+    bench = Bench(name, **{"projector_norm" if "projector_norm" in arguments else "norm": "batch"})
+    method, batch = bench.start().double(), bench.batch(list(range(BATCH)))
+    batch = replace(batch, views=tuple(v.double() for v in batch.views))
+    assert any(isinstance(m, nn.BatchNorm1d) for m in method.modules())
+    before = {k: v.clone() for k, v in method.state_dict().items()}
+    out, wanted = whole(method, batch)
+    once = {k: v.clone() for k, v in method.state_dict().items()}
+    method.load_state_dict(before)
+    again, got = cached(method, batch, 3)
+    torch.testing.assert_close(again.losses["loss"], out.losses["loss"], rtol=1e-9, atol=0)
+    assert error(got, wanted) < 1e-9
+    for key, value in method.state_dict().items():
+        torch.testing.assert_close(value, once[key], equal_nan=True, msg=key)
+
+
+@pytest.mark.parametrize("name", ABLE)
 def test_in_double_precision_every_single_gradient_agrees(name: str) -> None:
     bench = Bench(name)
     method, batch = bench.start().double(), bench.batch(list(range(BATCH)))

@@ -223,3 +223,16 @@ def test_views_of_real_scans_stay_plausible(brain):
             assert abs(inside.mean()) < 0.6
             assert 0.5 < inside.std() < 1.4
             assert view.abs().max() < 10
+
+
+def test_a_repeated_draw_has_views_and_answers_of_its_own_alone_and_in_a_batch(brain):
+    maker = maker_of("robust", n_views=2, targets={"latent": (4,)})
+    draws = [maker(brain, 1, 2, repeat) for repeat in range(3)]
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        for view in range(2):
+            assert not torch.equal(draws[a][0][view], draws[b][0][view])
+        assert not torch.equal(draws[a][1]["latent"], draws[b][1]["latent"])
+    together = maker.batch(torch.stack([brain] * 3), [1] * 3, [2] * 3, range(3))
+    for repeat, (views, _) in enumerate(draws):
+        for alone, made in zip(views, together, strict=True):
+            torch.testing.assert_close(made[repeat], alone, rtol=0, atol=1e-4)

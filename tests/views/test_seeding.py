@@ -9,7 +9,7 @@ from medssl.errors import UserError
 from medssl.views import TARGETS, rng_for
 
 
-def test_the_same_four_numbers_give_the_same_stream():
+def test_the_same_numbers_give_the_same_stream():
     assert rng_for(3, 4, 5, 1).random(4).tolist() == rng_for(3, 4, 5, 1).random(4).tolist()
     assert rng_for(np.int64(3), np.int64(4), np.int64(5), np.int64(1)).random() == rng_for(3, 4, 5, 1).random()
 
@@ -24,6 +24,14 @@ def test_neighbouring_numbers_and_exchanged_numbers_give_other_streams():
     assert len(set(firsts)) == len(firsts)
 
 
+def test_every_repeat_of_a_draw_has_a_stream_of_its_own_and_the_first_one_the_stream_of_four_numbers():
+    keys = list(itertools.product((0, 7), (0, 1), (0, 1), (TARGETS, 0, 1), range(4)))
+    firsts = [rng_for(*key).random() for key in keys]
+    assert len(set(firsts)) == len(firsts)
+    assert rng_for(0, 0, 0, 0, 0).integers(2**32, size=3).tolist() == [3421237994, 1910255790, 3480231650]
+    assert rng_for(0, 0, 0, 0, 1).integers(2**32, size=3).tolist() == [1438401565, 1413081347, 2610375852]
+
+
 def test_streams_of_many_scans_are_uniform_and_uncorrelated():
     first = np.array([[rng_for(0, 0, scan, view).random() for view in (0, 1)] for scan in range(2000)])
     assert np.abs(first.mean(axis=0) - 0.5).max() < 0.03
@@ -31,7 +39,9 @@ def test_streams_of_many_scans_are_uniform_and_uncorrelated():
     assert abs(np.corrcoef(first[1:, 0], first[:-1, 0])[0, 1]) < 0.07
 
 
-@pytest.mark.parametrize("key", [(-1, 0, 0, 0), (0, -1, 0, 0), (0, 0, -1, 0), (0, 0, 0, -2), (0, 0, 2**32, 0)])
+@pytest.mark.parametrize(
+    "key", [(-1, 0, 0, 0), (0, -1, 0, 0), (0, 0, -1, 0), (0, 0, 0, -2), (0, 0, 2**32, 0), (0, 0, 0, 0, -1)]
+)
 def test_a_number_outside_its_range_is_refused(key):
     with pytest.raises(UserError, match="must be a whole number from"):
         rng_for(*key)

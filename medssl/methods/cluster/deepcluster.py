@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 import torch
@@ -54,10 +55,10 @@ class DeepCluster(Method):
         self.register_buffer("agreement", torch.zeros(()))
         self.chance = math.log(self.k)
 
-    def before_epoch(self, embed: Embed, progress: Progress) -> None:
-        """Cluster the cohort and start a new classifier."""
+    def before_epoch(self, embed: Embed, progress: Progress) -> Sequence[nn.Module] | None:
+        """Cluster the cohort and start a new classifier, with a new optimiser, as the published code does."""
         if progress.epoch % self.every:
-            return
+            return None
         index_N, h_NE = embed(lambda x: self.encoder(x).pooled)
         label_N, _ = cluster(h_NE.double().numpy(), self.k, pca=self.pca, seed=progress.epoch)
         before_N = self.assigned.labels[index_N].cpu()
@@ -67,6 +68,7 @@ class DeepCluster(Method):
         self.assigned.set(index_N.to(device), torch.from_numpy(label_N).to(device))
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
+        return (self.classifier,)
 
     def scan_weights(self) -> Tensor | None:
         """Every cluster is drawn equally often."""

@@ -62,14 +62,19 @@ class MomentumQueue(Method):
             self.teacher.reset(self._online())
 
     def embed(self, batch: Batch) -> Rows:
-        """h of the queries (Q, B, E) and the keys that they look for (Q, B, D); two queries a scan, or one."""
+        """h of the queries and, by the momentum encoder, of the keys that they look for, both (Q, B, E).
+
+        Q is two queries a scan, or one. The projectors act in ``compare``, where a batch norm sees the whole batch.
+        """
         pairs = [batch.views, batch.views[::-1]][: 1 + self.symmetric]
         h_QBE = torch.stack([self.encoder(query).pooled for query, _ in pairs])
-        return h_QBE, torch.stack([self._key(key) for _, key in pairs])
+        slow = self.teacher.module[0]  # type: ignore[index]
+        with torch.no_grad():
+            return h_QBE, torch.stack([slow(key).pooled for _, key in pairs])
 
     def compare(self, rows: Rows, batch: Batch, progress: Progress) -> Step:
         """InfoNCE of each query against its key and the queue."""
-        h_QBE, k_QBD = rows[0], rows[1].detach()
+        h_QBE, k_QBD = rows[0], self._keys(rows[1])
         q_QBD = [self.project(Features(h_BE)) for h_BE in h_QBE]
         losses = [self._contrast(q_BD, k_BD, batch) for q_BD, k_BD in zip(q_QBD, k_QBD, strict=True)]
         z_ND = torch.cat(q_QBD if self.symmetric else [q_QBD[0], k_QBD[0]])
@@ -97,10 +102,10 @@ class MomentumQueue(Method):
         return nn.ModuleList([self.encoder, self.projector])
 
     @torch.no_grad()
-    def _key(self, x: Tensor) -> Tensor:
-        encoder, projector = self.teacher.module.children()
-        key: Tensor = F.normalize(projector(encoder(x).pooled), dim=1)
-        return key
+    def _keys(self, h_QBE: Tensor) -> Tensor:
+        """The keys (Q, B, D) of what the momentum encoder made; a batch norm sees one view at a time."""
+        slow = self.teacher.module[1]  # type: ignore[index]
+        return torch.stack([F.normalize(slow(h_BE), dim=1) for h_BE in h_QBE])
 
     def _contrast(self, query_BD: Tensor, key_BD: Tensor, batch: Batch) -> Tensor:
         pairs = queue_pairs(

@@ -104,7 +104,8 @@ def _classes(method: Method, joint: Joint) -> tuple[Tensor, Tensor]:
     own_MM = same(subject_M, subject_M)
     if not method.kernels:
         return torch.zeros(own_MM.shape, device=own_MM.device), own_MM | True
-    logw_MM, known_MM, _ = label_weights(method.kernels, labels_M, labels_M, own_MM, "drop")
+    kernels = {c: k.unscaled for c, k in method.kernels.items()}
+    logw_MM, known_MM, _ = label_weights(kernels, labels_M, labels_M, own_MM, "drop")
     return logw_MM.exp(), known_MM
 
 

@@ -32,11 +32,12 @@ class KernelContrast(Method):
     as in SimCLR. Papers: y-aware: Dufumier et al. 2021, arXiv 2106.08808; L_thr, L_exp: Barbano et al. 2023,
     arXiv 2211.08326. 3D: the papers are 3D; batch 32 to 64.
 
-    loss: y_aware | threshold | exponential. kernels: column -> {kernel: rbf | cauchy | box | delta | categorical,
-    bandwidth: number in label units, scott or silverman}; several columns multiply. temperature: 0.1 (papers).
-    variant: slide | isbi_code | include_k (what the published code computes instead; see the loss). norm: of
-    L_thr, anchor | slide (which needs ratio_max, the limit of its weight ratios). projector: sizes behind the
-    encoder's width (papers: one hidden layer of the encoder's width, output 128). projector_norm, block: as in simclr.
+    loss: y_aware | threshold | exponential. kernels: column -> {kernel: rbf | gaussian | cauchy | box | delta |
+    categorical, bandwidth: number in label units, scott or silverman}; several columns multiply. temperature: 0.1
+    (papers). variant: slide | isbi_code | include_k (what the published code computes instead, with kernel gaussian;
+    see the loss). norm: of L_thr, anchor | slide (which needs ratio_max, the limit of its weight ratios). projector:
+    sizes behind the encoder's width (papers: one hidden layer of the encoder's width, output 128). projector_norm,
+    block: as in simclr.
     """
 
     joint: ClassVar[bool] = True
