@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medssl.files import write_atomic
-from medssl.training.run import origin
+from medssl.runs.folder import origin
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -9,8 +9,8 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "load_encoder": "medssl.encoders.file",
-    "load_network": "medssl.network",
-    "Cohort": "medssl.data.manifest",
+    "load_network": "medssl.runs.network",
+    "Cohort": "medssl.data.manifest.cohort",
     "pretrain": "medssl.stages",
     "embed": "medssl.stages",
     "score": "medssl.stages",
@@ -30,9 +30,9 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from medssl.data.manifest import Cohort
+    from medssl.data.manifest.cohort import Cohort
     from medssl.encoders.file import load_encoder
-    from medssl.network import load_network
+    from medssl.runs.network import load_network
     from medssl.stages import embed, pretrain, score, synthetic_cohort
     from medssl.stages import report as write_report
 

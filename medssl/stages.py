@@ -13,32 +13,32 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from medssl.assemble import assemble, say, scans_digest
 from medssl.checks import Count, Flag, ProcessesOrNone, Resamples, SolverSeed, checked
-from medssl.config import Recipe, load_recipe, parse_recipe
-from medssl.data.cache import VolumeCache
-from medssl.data.check import check
-from medssl.data.cohorts.synthetic import synthesize
-from medssl.data.manifest import Cohort
+from medssl.data.checks.report import check
+from medssl.data.loading.cache import VolumeCache
+from medssl.data.manifest.cohort import Cohort
+from medssl.data.synthetic.cohort import synthesize
 from medssl.encoders.file import load_encoder, read_card
 from medssl.errors import ScanWarning, UserError
+from medssl.evaluation.scorecard import Line, Scores, scorecard
 from medssl.export.reporting import write_documents
 from medssl.features.embed import embed_cohort
 from medssl.features.scans import rows_with_images, said_of
 from medssl.features.table import FeatureTable
 from medssl.harmonize.base import Unseen
 from medssl.harmonize.build import Name, build_harmonizer
-from medssl.lineage import origin_of, own_cohort, own_encoder, same_modality, seen_in_training
-from medssl.network import network_of
-from medssl.overrides import assigned
-from medssl.pretraining import finished_at, resume_run, train_run
-from medssl.probes.scorecard import Line, Scores, scorecard
-from medssl.references import reference_features
+from medssl.recipe.build import assemble, say, scans_digest
+from medssl.recipe.model import Recipe, load_recipe, parse_recipe
+from medssl.recipe.overrides import assigned
 from medssl.report.build import build_report
-from medssl.same_scans import copied, trained_on
+from medssl.runs.folder import Run, process_rank
+from medssl.runs.lineage import origin_of, own_cohort, own_encoder, same_modality, seen_in_training
+from medssl.runs.network import network_of
+from medssl.runs.pretraining import finished_at, resume_run, train_run
+from medssl.runs.references import reference_features
+from medssl.runs.same_scans import copied, trained_on
 from medssl.training.checkpoints import list_checkpoints
-from medssl.training.device import announce
-from medssl.training.run import Run, process_rank
+from medssl.training.hardware.device import announce
 
 DEMO = (600, 30, 24)  # people, scanners (a fifth of them unseen in training), epochs
 

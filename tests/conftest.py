@@ -37,7 +37,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def draw_cohort(out: Path, *, subjects: int, sites: int, seed: int) -> Path:
     """A synthetic cohort at 8 mm whose shapes are drawn at 4 mm, not at 2: an eighth of the points."""
-    from medssl.data.cohorts import synthetic
+    from medssl.data.synthetic import cohort as synthetic
 
     coarse = replace(synthetic.grid_for(8.0), factor=2)
     with pytest.MonkeyPatch.context() as patch:

@@ -11,10 +11,10 @@ import pandas as pd
 import torch
 from scipy import ndimage
 
-from medssl.data.cache import VolumeCache
-from medssl.data.dataset import ScanDataset
-from medssl.data.manifest import Cohort
-from medssl.data.preprocess import Preprocessing
+from medssl.data.loading.cache import VolumeCache
+from medssl.data.loading.dataset import ScanDataset
+from medssl.data.manifest.cohort import Cohort
+from medssl.data.volumes.preprocess import Preprocessing
 from medssl.encoders import build_encoder
 from medssl.encoders.file import save_encoder
 from medssl.features.looking import likeness_of

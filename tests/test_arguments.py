@@ -20,17 +20,18 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-from medssl import rehearsal, stages
-from medssl.benchmark.preset import Synthetic
-from medssl.catalog import CATALOG, REGULARIZERS, _regularizer
+from medssl import stages
+from medssl.challenge.openbhb import score_openbhb
 from medssl.checks import Interval, Listed, Pair, declared, describe, is_ranged
-from medssl.config import Recipe, parse_recipe
-from medssl.data.cache import VolumeCache
+from medssl.data.loading.cache import VolumeCache
 from medssl.encoders import ENCODERS, _maker, build_encoder
 from medssl.errors import RecipeError, UserError
+from medssl.experiments.benchmark.preset import Synthetic
+from medssl.experiments.study.plan import Range, Search, Validation
 from medssl.kernels import KERNELS, Bandwidth
-from medssl.openbhb import score_openbhb
-from medssl.study.plan import Range, Search, Validation
+from medssl.recipe import rehearsal
+from medssl.recipe.catalog import CATALOG, REGULARIZERS, _regularizer
+from medssl.recipe.model import Recipe, parse_recipe
 from medssl.transforms import TRANSFORMS
 from tests.conftest import tiny_recipe
 from tests.methods.bench import BATCH, START, Bench

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from medssl.data.cohorts import synthetic
+from medssl.data.synthetic import cohort as synthetic
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "quickstart.py"
 

@@ -17,12 +17,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from medssl import stages
-from medssl.catalog import CATALOG
-from medssl.config import load_recipe
 from medssl.features.table import FeatureTable
 from medssl.methods.base import Method
-from medssl.training.device import compiled, processor
+from medssl.recipe.catalog import CATALOG
+from medssl.recipe.model import load_recipe
 from medssl.training.gradcache import GradientCache
+from medssl.training.hardware.device import compiled, processor
 from medssl.transforms.base import full_precision
 from medssl.types import Batch
 from medssl.views import build_policy

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.methods.run import cohort, learn
-from medssl.catalog import CATALOG
+from medssl.recipe.catalog import CATALOG
 
 
 @pytest.fixture(scope="module")

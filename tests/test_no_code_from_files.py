@@ -15,8 +15,8 @@ ALLOWED = {
     ("export/openbhb.py", "pickle.dumps"): "writes metadata.pkl, which the challenge wants as a pickle of plain values",
     ("export/openbhb.py", "exec_module"): "imports the estimator.py that was generated and written a moment before",
     ("export/server.py", "exec_module"): "the child process that runs estimator.py; see export/check.py for when",
-    ("probes/age.py", "joblib.parallel_config"): "threads of scikit-learn; reads no file",
-    ("probes/site.py", "joblib.parallel_config"): "threads of scikit-learn; reads no file",
+    ("evaluation/age.py", "joblib.parallel_config"): "threads of scikit-learn; reads no file",
+    ("evaluation/site.py", "joblib.parallel_config"): "threads of scikit-learn; reads no file",
     ("export/pieces/estimator.py.txt", "torch.load"): "torch before 1.13 on the server has no weights_only",
 }
 """(file, what) -> why it may stand there. Whatever is not listed fails."""
@@ -97,7 +97,7 @@ def _is_of_ours(call: ast.Call) -> bool:
 
 IMPORTS = {
     "__init__.py": "names of the package's own table of what it exports",
-    "catalog.py": "names of the catalogue's own table",
+    "recipe/catalog.py": "names of the catalogue's own table",
     "encoders/__init__.py": "names of the encoders' own table",
 }
 """Files that import a module by a name from a table of the source."""

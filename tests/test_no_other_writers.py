@@ -19,7 +19,7 @@ ALLOWED = {
     "export/standin.py": "rows in parts, under said()",
     "export/check.py": "copies of the files that are checked, under said()",
     "export/server.py": "the child process that imports nothing of medssl; its parent says that it ended",
-    "data/cohorts/synthetic.py": "texts of a folder that appears whole; every OSError there is a sentence",
+    "data/synthetic/cohort.py": "texts of a folder that appears whole; every OSError there is a sentence",
 }
 
 

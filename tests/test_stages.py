@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 
 import medssl
 from medssl import stages
-from medssl.data.cache import VolumeCache
+from medssl.data.loading.cache import VolumeCache
 from medssl.encoders.file import load_encoder, weights_digest
 from medssl.errors import StaleError, TrainingStopped, UserError
 from medssl.features.table import FeatureTable
+from medssl.runs.folder import Run
 from medssl.training.checkpoints import checkpoint_name
-from medssl.training.run import Run
 from tests.conftest import tiny_recipe
 from tests.test_files import HOLDER
 

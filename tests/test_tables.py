@@ -10,17 +10,17 @@ import pandas as pd
 import pytest
 
 from medssl import stages
-from medssl.assemble import assemble
-from medssl.config import load_recipe
-from medssl.data.blocks import reading_as
-from medssl.data.cohorts.openbhb import scan_openbhb
-from medssl.data.cohorts.tables import write_manifest
-from medssl.data.columns import chosen_columns
-from medssl.data.manifest import Cohort
+from medssl.data.manifest.cohort import Cohort
+from medssl.data.manifest.columns import chosen_columns
+from medssl.data.sources.openbhb import scan_openbhb
+from medssl.data.sources.tables import write_manifest
+from medssl.data.volumes.openbhb_layout import reading_as
 from medssl.encoders.file import read_card
 from medssl.errors import ManifestError, RecipeError, ScanWarning, UserError
 from medssl.features.table import FeatureTable
-from tests.data import openbhb_lookalike as fake
+from medssl.recipe.build import assemble
+from medssl.recipe.model import load_recipe
+from tests.data.sources import openbhb_lookalike as fake
 
 QUICK = ("trainer.epochs=2", "trainer.accelerator=cpu", "monitors.every=0", "monitors.map=false", "data.batch_size=16")
 SMALL = ("encoder.hidden=[16,8]", "method.projector=[8,8]")

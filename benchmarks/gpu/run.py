@@ -31,10 +31,8 @@ from benchmarks.speed.losses import KERNELS
 from benchmarks.speed.timing import Part
 from benchmarks.speed.views import ORDERS, monai_chain, ours, volume
 from medssl import stages
-from medssl.catalog import build_method
-from medssl.config import load_recipe
-from medssl.data.cache import VolumeCache
-from medssl.data.preprocess import Preprocessing
+from medssl.data.loading.cache import VolumeCache
+from medssl.data.volumes.preprocess import Preprocessing
 from medssl.encoders import build_encoder
 from medssl.files import write_atomic
 from medssl.losses.contrastive import nt_xent_rows
@@ -42,9 +40,11 @@ from medssl.losses.kernel import exponential_rows, threshold_rows, y_aware_rows
 from medssl.losses.pairs import label_order, labelled_pairs, tile, view_masks
 from medssl.losses.rows import blockwise
 from medssl.methods.base import Method
-from medssl.training.device import compiled, laid_out, lay_out_
+from medssl.recipe.catalog import build_method
+from medssl.recipe.model import load_recipe
 from medssl.training.gradcache import GradientCache
-from medssl.training.precision import guard_convolutions_
+from medssl.training.hardware.device import compiled, laid_out, lay_out_
+from medssl.training.hardware.precision import guard_convolutions_
 from medssl.transforms.batched import apply_batch
 from medssl.types import Batch, Facts, Progress
 

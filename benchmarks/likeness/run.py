@@ -21,12 +21,12 @@ from scipy import ndimage
 
 from benchmarks.record import write
 from medssl import stages
-from medssl.data.cache import VolumeCache
-from medssl.data.cohorts.bids import scan_folder, write_manifest
-from medssl.data.manifest import Cohort
-from medssl.data.volume import read_volume, write_volume
+from medssl.data.loading.cache import VolumeCache
+from medssl.data.manifest.cohort import Cohort
+from medssl.data.sources.bids import scan_folder, write_manifest
+from medssl.data.volumes.volume import read_volume, write_volume
 from medssl.features.embed import embed_cohort
-from medssl.network import network_of
+from medssl.runs.network import network_of
 
 TRAINED, SITE, REPEATS = 60, "IXI-HH", 5
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.record import write
 from medssl import stages
-from medssl.catalog import CATALOG
+from medssl.recipe.catalog import CATALOG
 
 SMALL = [
     "data.preprocessing={spacing: [8, 8, 8], shape: [24, 24, 24]}",

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks.record import RESULTS, write
-from medssl.benchmark.run import benchmark
+from medssl.experiments.benchmark.run import benchmark
 from medssl.files import write_atomic
 
 

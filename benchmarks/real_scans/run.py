@@ -17,11 +17,11 @@ import pandas as pd
 
 from benchmarks.record import write
 from medssl import stages
-from medssl.data.cohorts.bids import scan_folder, write_manifest
-from medssl.data.folds import subject_folds
-from medssl.data.manifest import Cohort
-from medssl.metrics.bootstrap import interval, regression_draws
-from medssl.metrics.regression import mae, r2
+from medssl.data.manifest.cohort import Cohort
+from medssl.data.manifest.folds import subject_folds
+from medssl.data.sources.bids import scan_folder, write_manifest
+from medssl.evaluation.metrics.bootstrap import interval, regression_draws
+from medssl.evaluation.metrics.regression import mae, r2
 
 ARMS = {
     "exponential": ("real",),

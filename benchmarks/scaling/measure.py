@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from medssl.data.cache import VolumeCache
-from medssl.data.preprocess import Preprocessing
-from medssl.data.volume import write_volume
+from medssl.data.loading.cache import VolumeCache
+from medssl.data.volumes.preprocess import Preprocessing
+from medssl.data.volumes.volume import write_volume
 from medssl.encoders import build_encoder
 from medssl.files import make_folder
 from medssl.views.policies import build_policy

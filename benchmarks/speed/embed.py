@@ -14,15 +14,15 @@ import pandas as pd
 import torch
 
 from benchmarks.speed.timing import Part, paired, peak_memory, ratio
-from medssl.data.cache import VolumeCache
-from medssl.data.manifest import Cohort
-from medssl.data.preprocess import Preprocessing
+from medssl.data.loading.cache import VolumeCache
+from medssl.data.manifest.cohort import Cohort
+from medssl.data.volumes.preprocess import Preprocessing
 from medssl.encoders import build_encoder
+from medssl.evaluation.metrics.classification import balanced_accuracy
+from medssl.evaluation.scorecard import scorecard
+from medssl.evaluation.site import fit_site
 from medssl.features.embed import PART, embed_cohort
 from medssl.features.table import FeatureTable
-from medssl.metrics.classification import balanced_accuracy
-from medssl.probes.scorecard import scorecard
-from medssl.probes.site import fit_site
 
 SHAPE = (64, 64, 64)
 SITES, WIDTH = 60, 512

@@ -31,16 +31,16 @@ from monai.transforms import (
 from scipy.ndimage import gaussian_filter, zoom
 
 from benchmarks.speed.timing import Part, paired, ratio
-from medssl.assemble import assemble
-from medssl.config import load_recipe
-from medssl.data.balance import BalancedDraws
-from medssl.data.cache import VolumeCache
-from medssl.data.checksum import crc32
-from medssl.data.dataset import EpochBatches, ResumableLoader, ScanDataset
-from medssl.data.entry_file import HEAD, header
-from medssl.data.manifest import Cohort
-from medssl.data.preprocess import Preprocessing
-from medssl.data.volume import read_volume
+from medssl.data.loading.balance import BalancedDraws
+from medssl.data.loading.cache import VolumeCache
+from medssl.data.loading.dataset import EpochBatches, ResumableLoader, ScanDataset
+from medssl.data.loading.entry_file import HEAD, header
+from medssl.data.manifest.cohort import Cohort
+from medssl.data.volumes.checksum import crc32
+from medssl.data.volumes.preprocess import Preprocessing
+from medssl.data.volumes.volume import read_volume
+from medssl.recipe.build import assemble
+from medssl.recipe.model import load_recipe
 from medssl.views import ViewMaker, build_policy
 
 SHAPE = (121, 145, 121)

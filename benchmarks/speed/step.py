@@ -21,15 +21,15 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.speed.timing import Part, paired, ratio
-from medssl.catalog import build_method
 from medssl.encoders import build_encoder
 from medssl.errors import count
 from medssl.methods.base import Method
+from medssl.recipe.catalog import build_method
 from medssl.training.adapter import MethodModule, fit
-from medssl.training.device import laid_out, lay_out_, settle
+from medssl.training.hardware.device import laid_out, lay_out_, settle
+from medssl.training.hardware.precision import guard_convolutions_
 from medssl.training.hooks import Hooks
 from medssl.training.options import Optimisation, TrainerOptions
-from medssl.training.precision import guard_convolutions_
 from medssl.types import Batch, Facts, Progress
 
 Item = dict[str, Any]

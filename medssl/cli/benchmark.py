@@ -44,7 +44,7 @@ def openbhb(
       medssl benchmark openbhb --preset roi --data regions.csv --columns '*_thickness' -o benchmark-roi
       medssl benchmark openbhb --preset full --data openbhb/vbm.csv --seeds 1 -o benchmark-full
     """
-    from medssl.benchmark.run import benchmark
+    from medssl.experiments.benchmark.run import benchmark
 
     chosen = [name.strip() for name in columns.split(",") if name.strip()] if columns else ()
     record = benchmark(preset, out, data=data, columns=chosen, quick=quick, seeds=seeds, jobs=jobs, progress=not quiet)

@@ -51,14 +51,14 @@ def check(
       medssl cohort check regions.csv --columns '*_thickness,*_volume'
     """
     from medssl.cli.findings import print_report
-    from medssl.data.check import check as check_cohort
-    from medssl.data.manifest import Cohort
+    from medssl.data.checks.report import check as check_cohort
+    from medssl.data.manifest.cohort import Cohort
 
     globs = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
     cohort = Cohort.read([str(path) for path in manifest], images=globs is None)
     report = check_cohort(cohort, sample=sample, progress=not quiet, workers=workers, columns=globs)
     if encoder is not None:
-        from medssl.compare import with_encoder
+        from medssl.runs.unlike_scans import with_encoder
 
         report = with_encoder(report, cohort, encoder, sample, progress=not quiet)
     if json_file is not None:
@@ -94,7 +94,7 @@ def synth(
       medssl cohort synth demo --subjects 300 --sites 10 --seed 1
       medssl cohort synth confounded --confounding 0.8
     """
-    from medssl.data.cohorts.synthetic import synthesize
+    from medssl.data.synthetic.cohort import synthesize
 
     manifest = synthesize(
         out,
@@ -139,12 +139,12 @@ def split(
       medssl cohort split manifest.csv -o split.csv --external-sites Leiden,Oxford
       medssl cohort split manifest.csv -o split.csv --group Family_ID
     """
-    from medssl.data.cohorts.tables import COLUMNS, read_table, write_manifest
-    from medssl.data.copies import same_files
-    from medssl.data.folds import split_cohort, split_notes
-    from medssl.data.groups import with_family
-    from medssl.data.manifest import Cohort
-    from medssl.data.manifest_file import known_name
+    from medssl.data.manifest.cohort import Cohort
+    from medssl.data.manifest.copies import same_files
+    from medssl.data.manifest.file import known_name
+    from medssl.data.manifest.folds import split_cohort, split_notes
+    from medssl.data.manifest.groups import with_family
+    from medssl.data.sources.tables import COLUMNS, read_table, write_manifest
     from medssl.tables.people import COPY, group_column
 
     free_to_write(out, overwrite)
@@ -220,9 +220,9 @@ def cache(
       medssl cohort cache manifest.csv --spacing 4 --shape 40,48,40 --verify
       medssl cohort cache manifest.csv --spacing 2 --cache /scratch/medssl --prune
     """
-    from medssl.data.cache import VolumeCache
-    from medssl.data.manifest import Cohort
-    from medssl.data.preprocess import Preprocessing
+    from medssl.data.loading.cache import VolumeCache
+    from medssl.data.manifest.cohort import Cohort
+    from medssl.data.volumes.preprocess import Preprocessing
 
     options = {"intensity": intensity, "mask": mask, "nan": nan}
     size = {"spacing": three(spacing, float, "--spacing"), "shape": three(shape, int, "--shape")}

@@ -13,7 +13,7 @@ from rich.text import Text
 from medssl.errors import shown
 
 if TYPE_CHECKING:
-    from medssl.data.check import CheckReport
+    from medssl.data.checks.report import CheckReport
     from medssl.export.check import Finding
 
 FIRST = 3

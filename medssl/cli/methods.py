@@ -19,7 +19,7 @@ def methods(
     """
     import json
 
-    from medssl.catalog import CATALOG, entry
+    from medssl.recipe.catalog import CATALOG, entry
 
     if name is None:
         rows = [{"name": e.name, "family": e.family, "line": e.line, "paper": e.paper} for e in CATALOG.values()]
@@ -39,9 +39,9 @@ def _card(name: str, as_json: bool) -> None:
     import inspect
     import json
 
-    from medssl.catalog import entry
     from medssl.checks import declared, describe
-    from medssl.config import recipe_path
+    from medssl.recipe.catalog import entry
+    from medssl.recipe.model import recipe_path
 
     found = entry(name)
     recipe = recipe_path(name).read_text(encoding="utf-8")

@@ -47,7 +47,7 @@ def score(
     """
     import json
 
-    from medssl.openbhb import score_openbhb
+    from medssl.challenge.openbhb import score_openbhb
 
     board = score_openbhb(
         target,

@@ -29,7 +29,7 @@ def pretrain(
         overrides, recipe = [recipe, *(overrides or [])], None
     if resume is None and recipe is None:
         raise typer.BadParameter("give a recipe file, a method name, or --resume RUN")
-    from medssl.config import load_recipe  # a mistyped key is refused before torch is imported
+    from medssl.recipe.model import load_recipe  # a mistyped key is refused before torch is imported
 
     asked = None
     if resume is None or show:
@@ -39,7 +39,7 @@ def pretrain(
         return
     from medssl import stages
     from medssl.errors import StoppedByHand
-    from medssl.training.run import process_rank
+    from medssl.runs.folder import process_rank
 
     first = process_rank() == 0
     if first and resume is not None and (done := stages.finished_at(resume)):

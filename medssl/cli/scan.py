@@ -85,15 +85,15 @@ def scan(
       medssl cohort scan /data/scans --table pheno.csv --column participant_id=ID --column age=AGE -o manifest.csv
       medssl cohort scan /data/openbhb --layout openbhb --modality quasiraw -o openbhb.csv
     """
-    from medssl.data.cohorts.bids import scan_folder, write_manifest
-    from medssl.data.cohorts.folders import refuse_one_dataset
-    from medssl.data.cohorts.names import filled
-    from medssl.data.cohorts.tables import COLUMNS, listed
+    from medssl.data.sources.bids import scan_folder, write_manifest
+    from medssl.data.sources.folders import refuse_one_dataset
+    from medssl.data.sources.names import filled
+    from medssl.data.sources.tables import COLUMNS, listed
 
     free_to_write(out, overwrite)
     visits = pair_list(session, "--session")
     if layout == "openbhb":
-        from medssl.data.cohorts.openbhb import scan_openbhb
+        from medssl.data.sources.openbhb import scan_openbhb
 
         if len(roots) > 1:
             raise typer.BadParameter("OpenBHB is one folder; give one", param_hint="ROOT")
@@ -104,7 +104,7 @@ def scan(
         masks = {name: path for name, path in given.items() if path is not None}
         found = scan_openbhb(roots[0], modality, masks, visits)
         if as_table:
-            from medssl.data.cohorts.openbhb_measures import as_columns
+            from medssl.data.sources.openbhb_measures import as_columns
 
             found = as_columns(found, modality)
     else:

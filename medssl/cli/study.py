@@ -52,7 +52,7 @@ def run(
         )
     if task is not None and jobs is not None:
         raise typer.BadParameter("an array task runs in one process; leave out --jobs", param_hint="--jobs")
-    from medssl.study.run import run_study, run_task
+    from medssl.experiments.study.run import run_study, run_task
 
     if task is None:
         typer.echo(run_study(study, folder, data=data, jobs=jobs, progress=not quiet)["markdown"])
@@ -82,8 +82,8 @@ def table(
     Example:
       medssl study table studies/mine
     """
-    from medssl.study.run import open_study
-    from medssl.study.table import tabulate
+    from medssl.experiments.study.run import open_study
+    from medssl.experiments.study.table import tabulate
 
     found = tabulate(open_study(folder))
     typer.echo(found["csv" if as_csv else "markdown"], nl=not as_csv)
@@ -107,9 +107,9 @@ def slurm(
     Example:
       medssl study slurm my.yaml -o studies/mine --script mine.sh && sbatch mine.sh
     """
+    from medssl.experiments.study.run import prepare
+    from medssl.experiments.study.slurm import array_script
     from medssl.files import write_atomic
-    from medssl.study.run import prepare
-    from medssl.study.slurm import array_script
 
     place = prepare(study, _folder(study, out), data)
     name = str(Path(study).absolute()) if Path(study).is_file() else study

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 import medssl
-from medssl.data.blocks import OPENBHB, BlockTable
-from medssl.data.cache import VolumeCache
-from medssl.data.manifest import Cohort
-from medssl.data.volume import write_volume
+from medssl.data.loading.cache import VolumeCache
+from medssl.data.manifest.cohort import Cohort
+from medssl.data.volumes.openbhb_layout import OPENBHB, BlockTable
+from medssl.data.volumes.volume import write_volume
 from medssl.encoders.file import read_card
 from medssl.errors import UserError
 from medssl.export.metadata import Opaque, read_metadata
@@ -32,7 +32,7 @@ from medssl.export.textscan import forbidden, too_new
 from medssl.features.embed import embed_cohort
 from medssl.features.files import sha256
 from medssl.files import make_folder, said, write_atomic
-from medssl.network import Network, network_of
+from medssl.runs.network import Network, network_of
 
 _REMEDY = "set TMPDIR to another disk"
 ROWS = BATCH

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from medssl.catalog import CATALOG
 from medssl.documents.yaml_file import to_yaml
 from medssl.errors import UserError
-from medssl.export.modality import trained_on
 from medssl.files import write_atomic
+from medssl.recipe.catalog import CATALOG
 from medssl.report.about import NO_CLINICAL_USE
 from medssl.report.checklists import data, discussion, model, performance, scans
 from medssl.report.checklists.known import EXTERNAL, INTERNAL, SPLITS, Known, mapping, paths_in, read_known
 from medssl.report.markdown import md, table
 from medssl.report.words import ordered, row_name, with_interval
+from medssl.runs.modality import trained_on
 
 _TASK = "image-feature-extraction"
 _METRICS = (

@@ -18,18 +18,18 @@ import numpy as np
 import torch
 
 import medssl
-from medssl.data.blocks import OPENBHB, BlockTable
-from medssl.data.preprocess import Preprocessing
+from medssl.data.volumes.openbhb_layout import OPENBHB, BlockTable
+from medssl.data.volumes.preprocess import Preprocessing
 from medssl.encoders.file import read_card
 from medssl.errors import UserError
-from medssl.export.modality import check_input, columns_of, modality_of, stored_shape
 from medssl.export.template import ENCODERS, MARK, estimator_source
 from medssl.export.textscan import forbidden, too_new
 from medssl.files import make_folder, write_atomic
 from medssl.heads.mlp import MLP
 from medssl.heads.weights import weights_of
-from medssl.network import Network, network_of
-from medssl.training.run import Run
+from medssl.runs.folder import Run
+from medssl.runs.modality import check_input, columns_of, modality_of, stored_shape
+from medssl.runs.network import Network, network_of
 from medssl.views.policies import build_policy
 
 FILES = ("estimator.py", "weights.pth", "metadata.pkl")

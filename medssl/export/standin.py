@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from medssl.data.blocks import Block, BlockTable
-from medssl.data.formats import stored_nifti
-from medssl.data.volume import write_volume
+from medssl.data.volumes.formats import stored_nifti
+from medssl.data.volumes.openbhb_layout import Block, BlockTable
+from medssl.data.volumes.volume import write_volume
 from medssl.errors import UserError
 from medssl.files import said
 

@@ -16,12 +16,12 @@ import torch
 from rich.progress import track
 from torch import Tensor, nn
 
-from medssl.data.cache import VolumeCache
-from medssl.data.columns import Columns
-from medssl.data.dataset import ScanDataset, TableDataset, plain_batches
-from medssl.data.leaks import marks_of
-from medssl.data.manifest import Cohort
-from medssl.data.preprocess import Preprocessing
+from medssl.data.loading.cache import VolumeCache
+from medssl.data.loading.dataset import ScanDataset, TableDataset, plain_batches
+from medssl.data.loading.leaks import marks_of
+from medssl.data.manifest.cohort import Cohort
+from medssl.data.manifest.columns import Columns
+from medssl.data.volumes.preprocess import Preprocessing
 from medssl.errors import StaleError, UserError
 from medssl.features.files import check_target
 from medssl.features.likeness import Likeness

@@ -1,8 +1,8 @@
 """What the training scans of an encoder looked like, as its card says it, and how far a scan is from that.
 
-Every kind of difference (``medssl.data.likeness.KINDS``, and the encoder's own features) gives a distance: by how many
-robust standard deviations its worst measure lies off the training rows' middle. How large an ordinary distance is was
-found on rows held out: every fifth of the people was compared with the other four fifths.
+Every kind of difference (``medssl.data.volumes.looks.KINDS``, and the encoder's own features) gives a distance: by how
+many robust standard deviations its worst measure lies off the training rows' middle. How large an ordinary distance is
+was found on rows held out: every fifth of the people was compared with the other four fifths.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medssl.data.likeness import FLOORS, KINDS, MEASURES
+from medssl.data.volumes.looks import FLOORS, KINDS, MEASURES
 from medssl.errors import UserError
 from medssl.features.cloud import Cloud
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medssl.data.dataset import Item, ScanDataset, TableDataset, plain_batches
-from medssl.data.likeness import look_at
+from medssl.data.loading.dataset import Item, ScanDataset, TableDataset, plain_batches
+from medssl.data.volumes.looks import look_at
 from medssl.features.likeness import MOST_ROWS, Floats, Likeness
 
 

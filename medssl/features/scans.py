@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from medssl.data.cache import VolumeCache
-from medssl.data.dataset import ScanDataset
-from medssl.data.manifest import Cohort
-from medssl.data.preprocess import Preprocessing
+from medssl.data.loading.cache import VolumeCache
+from medssl.data.loading.dataset import ScanDataset
+from medssl.data.manifest.cohort import Cohort
+from medssl.data.volumes.preprocess import Preprocessing
 from medssl.errors import UserError, VolumeError, count
 from medssl.features.table import FeatureTable
 from medssl.features.unlike import UNLIKE

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from medssl.data.likeness import MEASURES, orientation_of
-from medssl.data.manifest import Cohort
+from medssl.data.manifest.cohort import Cohort
+from medssl.data.volumes.looks import MEASURES, orientation_of
 from medssl.errors import count
 from medssl.features.likeness import FAR, FEATURES, NAMES, Floats, Likeness, measures, orientations
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import PurePath
 from typing import Any
 
-from medssl.data.cohorts.mark import DATASET as SYNTHETIC
+from medssl.data.synthetic.mark import DATASET as SYNTHETIC
 from medssl.errors import count
 from medssl.report.paths import name_of
 from medssl.report.read import RunFiles

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medssl.data.copies import copies
+from medssl.data.manifest.copies import copies
 from medssl.errors import count
 from medssl.report.cohort import Group, groups, how_many_people, people
 from medssl.report.read import RunFiles

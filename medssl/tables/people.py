@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 GROUP = "family"
 """The column whose rows stay together besides those of one person."""
 COPY = "scan_digest"
-"""The column of a features table whose rows show one image where they are equal (see ``medssl.data.copies``)."""
+"""The column of a features table whose rows show one image where they are equal
+(see ``medssl.data.manifest.copies``)."""
 _BASELINE = frozenset(("baseline", "bl", "base", "m0", "month0", "screening", "sc", "v0", "t0", "y0"))
 _SESSION = re.compile(r"([a-z]*?)[ _-]?0*(\d+)")
 _LONG = {

@@ -21,17 +21,17 @@ from medssl.errors import TrainingStopped, UserError
 from medssl.methods.base import Method
 from medssl.training.batches import joined, to_batch
 from medssl.training.checkpoints import Identity, checkpoint_name, prune_checkpoints
-from medssl.training.device import compiled, lay_out_, settle
 from medssl.training.gradcache import average_gradients_, gradient_cache
+from medssl.training.hardware.device import compiled, lay_out_, settle
+from medssl.training.hardware.launch import Sharded, alone, build_trainer, end_helpers
+from medssl.training.hardware.precision import guard_convolutions_
+from medssl.training.hardware.ranks import follow_first_, is_lost, lost, mean_over_processes, same_everywhere
+from medssl.training.hardware.shards import shard_, whole, whole_copy, whole_parameters
 from medssl.training.hooks import Hooks
-from medssl.training.launch import Sharded, alone, build_trainer, end_helpers
 from medssl.training.optim import build_optimizer, lr_factor
 from medssl.training.options import Optimisation, PlayerOptions, TrainerOptions
-from medssl.training.precision import guard_convolutions_
-from medssl.training.ranks import follow_first_, is_lost, lost, mean_over_processes, same_everywhere
 from medssl.training.restore import is_misfit, misfit, refuse_misfit, same_form
 from medssl.training.seeding import step_seed
-from medssl.training.shards import shard_, whole, whole_copy, whole_parameters
 from medssl.types import Batch, Progress, Step
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from medssl.training.device import laid_out
+from medssl.training.hardware.device import laid_out
 from medssl.types import Batch, Step
 
 

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from medssl.documents.shape import checked
 from medssl.errors import UserError, count
+from medssl.evaluation.metrics.representation import alignment, rankme, uniformity
+from medssl.evaluation.metrics.representation import std as embedding_std
+from medssl.evaluation.online import map2d, online_probe
 from medssl.files import TEMPORARY_SUFFIX, is_abandoned, make_folder, write_atomic
 from medssl.methods.base import Method
-from medssl.metrics.representation import alignment, rankme, uniformity
-from medssl.metrics.representation import std as embedding_std
-from medssl.probes.online import map2d, online_probe
 from medssl.tables.people import groups_of
 from medssl.training.log import Log
 from medssl.training.options import MonitorOptions

@@ -11,18 +11,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from medssl.data.batches import EpochBatches
-from medssl.data.dataset import ResumableLoader, ScanDataset
+from medssl.data.loading.batches import EpochBatches
+from medssl.data.loading.dataset import ResumableLoader, ScanDataset
 from medssl.errors import UserError
 from medssl.features.embed import embed_rows
 from medssl.methods.base import Method
+from medssl.runs.folder import process_rank, processes
 from medssl.training.adapter import Hooks, MethodModule, fit
 from medssl.training.bar import Bar
 from medssl.training.checkpoints import Identity
+from medssl.training.hardware.ranks import embed_in_parts
 from medssl.training.monitors import Monitor
 from medssl.training.options import MonitorOptions, Optimisation, TrainerOptions
-from medssl.training.ranks import embed_in_parts
-from medssl.training.run import process_rank, processes
 
 FEW_STEPS = 100
 """Trainings of fewer optimiser steps are told that they are short."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from medssl.config import Recipe
+from medssl.recipe.model import Recipe
 from tests.attacks.test_arguments import complaint
 from tests.attacks.world import World, medssl
 

@@ -21,7 +21,7 @@ import pandas as pd
 import yaml
 
 from medssl import cli, stages
-from medssl.data.folds import split_cohort
+from medssl.data.manifest.folds import split_cohort
 from medssl.errors import StoppedByHand
 from medssl.training.monitors import Monitor
 from tests.conftest import tiny_recipe

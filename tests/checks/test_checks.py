@@ -215,7 +215,7 @@ def test_a_value_that_cannot_be_shown_is_named_by_its_type() -> None:
 
 def test_nobody_else_compares_names() -> None:
     """The one exception matches ids of people in two spellings, which is no mistyped name."""
-    own = {"checks/words.py", "data/cohorts/match.py"}
+    own = {"checks/words.py", "data/sources/match.py"}
     for path in ROOT.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         names = [a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from medssl import stages
-from medssl.data import cache as cache_module
+from medssl.data.loading import cache as cache_module
 from medssl.encoders import build_encoder
 from medssl.encoders.file import load_encoder, save_encoder
 from tests.cli.conftest import Told, left_in, one_sentence

@@ -207,7 +207,7 @@ def test_synth_passes_its_options_on(tmp_path, monkeypatch):
         seen.update(options, out=out)
         return out / "manifest.csv"
 
-    monkeypatch.setattr("medssl.data.cohorts.synthetic.synthesize", synthesize)
+    monkeypatch.setattr("medssl.data.synthetic.cohort.synthesize", synthesize)
     options = ["--subjects", 15, "--sites", 3, "--seed", 7, "--spacing", 8, "--confounding", 0.5]
     fractions = [
         "--external-fraction",

@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file
 
 from medssl import stages
-from medssl.config import load_recipe
 from medssl.errors import UserError
+from medssl.recipe.model import load_recipe
 from tests.conftest import tiny_recipe
 
 ROOT = Path(__file__).resolve().parents[2]

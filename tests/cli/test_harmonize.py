@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medssl.evaluation import age as age_probe
+from medssl.evaluation import site as site_probe
 from medssl.features.table import FeatureTable
-from medssl.probes import age as age_probe
-from medssl.probes import site as site_probe
 from tests.cli.conftest import Told, left_in, one_sentence
 
 

@@ -13,8 +13,8 @@ import yaml
 from torch._utils import ExceptionWrapper
 
 from medssl import __version__, cli, stages
-from medssl.catalog import CATALOG
 from medssl.errors import UserError, VolumeError
+from medssl.recipe.catalog import CATALOG
 from tests.cli.conftest import Told, left_in, one_sentence
 from tests.conftest import tiny_recipe
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from medssl.study import run as running
+from medssl.experiments.study import run as running
 from tests.cli.conftest import one_sentence
-from tests.study.conftest import write
+from tests.experiments.study.conftest import write
 
 MANIFEST = "participant_id,age,site,split,a_thickness\n" + "".join(
     f"p{k},{20 + k},s{k % 6},train,{k % 7}.5\n" for k in range(90)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from medssl.data.manifest import Cohort
+from medssl.data.manifest.cohort import Cohort
 
 ROOT = Path(__file__).parents[2] / "data_manifests"
 EXAMPLES = sorted((ROOT / "examples").glob("*.csv"))

@@ -13,18 +13,18 @@ import pytest
 import safetensors.torch
 import torch
 
-from medssl.benchmark.cell import CellRecord
 from medssl.documents.json_file import read_json
 from medssl.encoders.file import load_encoder, read_card, save_encoder
 from medssl.errors import UserError
+from medssl.experiments.benchmark.cell import CellRecord
+from medssl.experiments.study.run import open_study
+from medssl.experiments.study.trial import TrialRecord
 from medssl.features.files import record_of, sha256
 from medssl.features.table import FeatureTable
 from medssl.heads.file import load_head, save_head
-from medssl.network import network_of
 from medssl.report.read import read_run
-from medssl.study.run import open_study
-from medssl.study.trial import TrialRecord
-from medssl.training.run import Run
+from medssl.runs.folder import Run
+from medssl.runs.network import network_of
 from tests.encoders.checks import tiny
 
 DEEP = '{"a": ' + "[" * 3000 + "]" * 3000 + "}"

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypedDict
 
 import pytest
 
-from medssl.data.cohorts.bids_tree import dataset_name
+from medssl.data.sources.bids_tree import dataset_name
 from medssl.documents.json_file import parse_json, read_json, read_json_lines, sound_json
 from medssl.documents.shape import checked
 from medssl.errors import UserError

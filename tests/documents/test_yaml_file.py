@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from medssl.benchmark.preset import load_preset
-from medssl.config import load_recipe
 from medssl.documents import yaml_file
 from medssl.documents.yaml_file import parse_yaml, read_yaml, to_yaml
 from medssl.errors import RecipeError
-from medssl.overrides import apply_override
-from medssl.study.plan import load_study
+from medssl.experiments.benchmark.preset import load_preset
+from medssl.experiments.study.plan import load_study
+from medssl.recipe.model import load_recipe
+from medssl.recipe.overrides import apply_override
 
 
 def multiplied(first: str, each: str) -> str:

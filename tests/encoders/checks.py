@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from medssl.encoders import build_encoder
 from medssl.encoders.file import load_encoder, save_encoder
-from medssl.training.precision import guard_convolutions_
+from medssl.training.hardware.precision import guard_convolutions_
 
 TINY: dict[str, dict[str, Any]] = {
     "alexnet3d": {"name": "alexnet3d", "width": 4, "shape": (24, 20, 26)},

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from medssl import stages
-from medssl.data.blocks import Block, BlockTable
-from medssl.data.volume import write_volume
+from medssl.data.volumes.openbhb_layout import Block, BlockTable
+from medssl.data.volumes.volume import write_volume
 from medssl.encoders import build_encoder
 from medssl.encoders.file import save_encoder
 from medssl.export.openbhb import load_submission

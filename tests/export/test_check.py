@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from medssl.data.blocks import OPENBHB, Block
+from medssl.data.volumes.openbhb_layout import OPENBHB, Block
 from medssl.errors import UserError
 from medssl.export import check, openbhb, server
 from medssl.export.check import Finding, check_submission

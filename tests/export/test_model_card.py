@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from medssl.data.volume import write_volume
+from medssl.data.volumes.volume import write_volume
 from medssl.errors import UserError
 from medssl.export.model_card import build_model_card
 from tests.report.checklists.study import change, study, write_encoder

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from medssl.data.blocks import OPENBHB
+from medssl.data.volumes.openbhb_layout import OPENBHB
 from medssl.encoders.file import load_encoder
 from medssl.errors import UserError
 from medssl.export import openbhb

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from medssl.data import resample
+from medssl.data.volumes import resample
 from medssl.export.template import ENCODERS, MARK, estimator_source
 from medssl.export.textscan import forbidden, too_new
 from medssl.transforms.zscore import ZScore

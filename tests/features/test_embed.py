@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medssl.data.cache import VolumeCache
-from medssl.data.manifest import Cohort
-from medssl.data.preprocess import Preprocessing
+from medssl.data.loading.cache import VolumeCache
+from medssl.data.manifest.cohort import Cohort
+from medssl.data.volumes.preprocess import Preprocessing
 from medssl.encoders import build_encoder
 from medssl.errors import ManifestError, StaleError, UserError, VolumeError
 from medssl.features import embed as module

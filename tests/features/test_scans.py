@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from medssl import stages
-from medssl.data.cache import VolumeCache
-from medssl.data.manifest import Cohort
-from medssl.data.preprocess import Preprocessing
+from medssl.data.loading.cache import VolumeCache
+from medssl.data.manifest.cohort import Cohort
+from medssl.data.volumes.preprocess import Preprocessing
 from medssl.errors import ScanWarning, UserError, VolumeError
 from medssl.features.scans import failures_path, read_scans, rows_with_images
 from medssl.features.table import FeatureTable

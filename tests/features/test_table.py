@@ -221,7 +221,8 @@ def test_provenance_must_be_json(tmp_path: Path) -> None:
 
 
 def test_table_and_scorecard_never_import_torch() -> None:
-    code = "import sys, medssl.features.table, medssl.features.files, medssl.probes.scorecard, medssl.probes.online; "
+    code = "import sys, medssl.features.table, medssl.features.files; "
+    code += "import medssl.evaluation.scorecard, medssl.evaluation.online; "
     code += "assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -6,7 +6,7 @@ import torch
 from medssl.errors import RecipeError
 from medssl.heads import ConvDecoder, Generator
 from medssl.heads.conv import halvings
-from medssl.training.precision import guard_convolutions_
+from medssl.training.hardware.precision import guard_convolutions_
 
 
 @pytest.mark.parametrize("transposed", [False, True])

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medssl.catalog import build_method, entry
-from medssl.config import Recipe, load_recipe
 from medssl.encoders import build_encoder
 from medssl.methods.base import Method
+from medssl.recipe.catalog import build_method, entry
+from medssl.recipe.model import Recipe, load_recipe
 from medssl.types import Batch, Facts, Progress
 from medssl.views.pair import ViewMaker
 from medssl.views.policies import build_policy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from medssl.catalog import CATALOG
+from medssl.recipe.catalog import CATALOG
 from tests.methods.bench import Bench
 from tests.methods.test_common import GOLDEN
 

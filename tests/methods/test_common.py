@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from medssl.catalog import CATALOG, entry
 from medssl.encoders.file import load_encoder, save_encoder
+from medssl.recipe.catalog import CATALOG, entry
 from medssl.types import Batch
 from tests.methods.bench import BATCH, SCANS, SHAPE, START, Bench
 

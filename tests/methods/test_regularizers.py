@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from medssl.catalog import CATALOG, REGULARIZERS, add_regularizers
-from medssl.config import load_recipe, parse_recipe
 from medssl.errors import RecipeError
 from medssl.kernels import rbf
 from medssl.methods.base import stack_views
+from medssl.recipe.catalog import CATALOG, REGULARIZERS, add_regularizers
+from medssl.recipe.model import load_recipe, parse_recipe
 from medssl.types import Batch, Facts
 from tests.methods.bench import BATCH, SCANS, SHAPE, START, Bench, columns
 from tests.oracles import fair_loops as loops

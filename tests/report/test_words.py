@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from medssl.probes import scorecard
+from medssl.evaluation import scorecard
 from medssl.report import build, cohort, figures, paths, recipe, terms, words
 from medssl.report.read import Row
 

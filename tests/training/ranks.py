@@ -12,15 +12,15 @@ import pandas as pd
 import pytest
 import torch
 
-from medssl.catalog import build_method
-from medssl.config import load_recipe
-from medssl.data.dataset import ScanDataset
-from medssl.data.preprocess import Preprocessing
+from medssl.data.loading.dataset import ScanDataset
+from medssl.data.volumes.preprocess import Preprocessing
 from medssl.encoders import build_encoder
 from medssl.errors import TrainingStopped
 from medssl.methods.contrastive.two_view import TwoView
+from medssl.recipe.catalog import build_method
+from medssl.recipe.model import load_recipe
+from medssl.training.hardware.ranks import embed_in_parts
 from medssl.training.options import MonitorOptions, Optimisation, TrainerOptions
-from medssl.training.ranks import embed_in_parts
 from medssl.training.session import train
 from medssl.types import Batch, Facts, Progress, Step
 from medssl.views.pair import ViewMaker

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medssl.data.dataset import EpochBatches, ResumableLoader, ScanDataset
-from medssl.data.preprocess import Preprocessing
+from medssl.data.loading.dataset import EpochBatches, ResumableLoader, ScanDataset
+from medssl.data.volumes.preprocess import Preprocessing
 from medssl.errors import TrainingStopped, UserError
 from medssl.methods.base import Method
 from medssl.training.adapter import Hooks, MethodModule, build_trainer, fit

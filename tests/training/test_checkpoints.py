@@ -16,7 +16,7 @@ from medssl.training.checkpoints import (
     prune_checkpoints,
     write_checkpoint,
 )
-from medssl.training.launch import SafeFiles
+from medssl.training.hardware.launch import SafeFiles
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from medssl.training.launch import SafeFiles
+from medssl.training.hardware.launch import SafeFiles
 from tests.methods.bench import SCANS
 from tests.training.ranks import CASES, MORE, ODD, STEPS, cases_of, fast_pair, slow_pair, train_case
 

@@ -11,11 +11,11 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
-from medssl.catalog import CATALOG, add_regularizers
 from medssl.errors import RecipeError, UserError
 from medssl.heads.mlp import MLP
 from medssl.losses.redundancy import covariance, variance
 from medssl.methods.base import Method
+from medssl.recipe.catalog import CATALOG, add_regularizers
 from medssl.training.gradcache import GradientCache, average_gradients_, gradient_cache
 from medssl.training.options import TrainerOptions
 from medssl.types import Batch, Facts, Features, Progress, Rows, Step
@@ -61,7 +61,7 @@ def error(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> float:
 def test_every_contrastive_name_can_be_cached_and_the_others_say_who_can() -> None:
     assert {"simclr", "moco", "y_aware", "threshold", "exponential"} <= set(ABLE)
     assert not {"mae", "bigan", "deepcluster", "l1_age"} & set(ABLE)
-    from medssl.config import parse_recipe
+    from medssl.recipe.model import parse_recipe
 
     with pytest.raises(RecipeError, match=r"loss of mae needs more.*trainer\.accumulate.*simclr"):
         parse_recipe({"method": "mae", "trainer": {"micro_batch": 4}})

@@ -67,7 +67,7 @@ def run(begun: dict[str, Path], tmp_path: Path) -> Path:
 
 def image(scans: Path) -> Path:
     """A training scan."""
-    from medssl.data.manifest import Cohort
+    from medssl.data.manifest.cohort import Cohort
 
     cohort = Cohort.read(str(scans))
     return Path(cohort.files(cohort.rows("train"))[0][0])

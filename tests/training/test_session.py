@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from medssl import stages
-from medssl.data.dataset import ScanDataset
+from medssl.data.loading.dataset import ScanDataset
 from medssl.encoders.file import load_encoder, weights_digest
 from medssl.errors import TrainingStopped
+from medssl.runs.folder import Run
 from medssl.training import session
 from medssl.training.checkpoints import checkpoint_name
-from medssl.training.run import Run
 from tests.conftest import tiny_recipe
 
 QUICK = ("trainer.epochs=1", "monitors.every=0", "monitors.map=false")

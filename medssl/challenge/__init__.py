@@ -1,0 +1,1 @@
+"""The OpenBHB challenge: folds, probes, scores and boards."""

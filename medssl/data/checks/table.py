@@ -1,0 +1,306 @@
+"""What a manifest says about persons, sites, ages and splits, without a look at the images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medssl.data.manifest.groups import about_families
+from medssl.data.manifest.spellings import about_spelling
+from medssl.tables.age_use import RULE
+from medssl.tables.ages import looks_like, possible
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from medssl.data.manifest.cohort import Cohort
+
+FEWEST_SUBJECTS = 10
+ROUNDING = 0.1  # two ages of one visit [years] that differ by no more are the same one
+CONFOUNDED = 0.14  # share of variance that Cohen (1988) calls a large effect
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong or odd. level: error (would break a training), warning or info.
+
+    code: a short name that groups findings. file: the image or manifest. row: line in the manifest, None
+    where the finding is about the whole cohort. text: one sentence.
+    """
+
+    level: str
+    code: str
+    file: str
+    row: int | None
+    text: str
+
+
+def check_table(cohort: Cohort) -> Iterator[Finding]:
+    """Findings on splits, sites, ages and sexes of a cohort, and on what was read otherwise than it stands there."""
+    for note in cohort.notes:
+        yield _overall(cohort, "info", _code(note), note)
+    yield from _splits(cohort)
+    for row, level, code, text in about_families(cohort):
+        yield _about(cohort, row, level, code, text)
+    for line, code, text in about_spelling(cohort):
+        yield replace(_overall(cohort, "warning", code, text), row=line)
+    yield from _ages(cohort)
+    yield from _sexes(cohort)
+    yield from _visits(cohort)
+    yield from _sites(cohort)
+
+
+def _about(cohort: Cohort, row: int, level: str, code: str, text: str) -> Finding:
+    record = cohort.table.iloc[row]
+    return Finding(level, code, str(record["manifest"]), int(record["row"]), f"{cohort.where(row)}: {text}")
+
+
+def _overall(cohort: Cohort, level: str, code: str, text: str) -> Finding:
+    return Finding(level, code, ", ".join(str(path) for path in cohort.paths), None, text)
+
+
+def _mixed(table: pd.DataFrame, column: str, by: str = "subject") -> Iterator[tuple[str, pd.DataFrame]]:
+    """Subjects (or what ``by`` names) whose rows differ in a column, with their rows."""
+    differs = table.groupby(by)[column].transform("nunique") > 1
+    for name, rows in table[differs].groupby(by, sort=False):
+        yield str(name), rows
+
+
+def _code(note: str) -> str:
+    """The kind of a note of reading, by its words."""
+    if " read as missing" in note:
+        return "read-as-missing"
+    return "age-read" if re.match(r"\d+ ages? of ", note) else "table-read"
+
+
+def _splits(cohort: Cohort) -> Iterator[Finding]:
+    table = cohort.table
+    if not cohort.has_split:
+        yield _overall(
+            cohort,
+            "info",
+            "no-split",
+            "no row has a split, so all are trained on; medssl cohort split draws one",
+        )
+    for subject, rows in _mixed(table[table["split"] != ""], "split"):
+        splits = list(dict.fromkeys(rows["split"]))
+        level = "error" if "train" in splits else "warning"
+        row = int(rows.index[rows["split"] != splits[0]][0])
+        other = cohort.where(int(rows.index[0]))
+        yield _about(
+            cohort,
+            row,
+            level,
+            "subject-across-splits",
+            f"subject {subject} is in {splits[1]} here and in {splits[0]} at {other}; keep one person in one split",
+        )
+    trained = set(table.loc[(table["split"] == "train") & (table["site"] != ""), "site"])
+    outside = table[(table["split"] == "external_test") & table["site"].isin(trained)]
+    for site, rows in outside.groupby("site"):
+        yield _about(
+            cohort,
+            int(rows.index[0]),
+            "warning",
+            "site-not-external",
+            f"site {site} is external_test in {len(rows)} rows and also in train, so it is not an unseen site",
+        )
+    if cohort.has_split:
+        blank = np.flatnonzero((table["split"] == "").to_numpy())
+        if len(blank):
+            yield _about(
+                cohort,
+                int(blank[0]),
+                "info",
+                "split-empty",
+                f"{len(blank)} rows have no split and are used nowhere",
+            )
+    subjects = table["subject"].iloc[cohort.rows("train")].nunique()
+    if cohort.has_split and not (table["split"] == "train").any():
+        yield _overall(
+            cohort,
+            "error",
+            "no-train",
+            "rows have a split but none is train, so there is nothing to train on; mark rows as train, or draw a "
+            "split anew with medssl cohort split",
+        )
+    elif subjects < FEWEST_SUBJECTS:
+        yield _overall(
+            cohort,
+            "warning",
+            "few-subjects",
+            f"{subjects} training subjects; a representation needs at least {FEWEST_SUBJECTS}, better hundreds",
+        )
+
+
+def _ages(cohort: Cohort) -> Iterator[Finding]:
+    ages = cohort.table["age"].to_numpy(dtype=float)
+    missing = np.flatnonzero(np.isnan(ages))
+    if len(missing) == len(ages):
+        yield _overall(
+            cohort,
+            "warning",
+            "age-missing",
+            "no row has an age, so methods and scores that read age cannot be used",
+        )
+        return
+    for row in missing:
+        yield _about(
+            cohort,
+            int(row),
+            "warning",
+            "age-missing",
+            "age is empty; methods that read age treat it as unknown",
+        )
+    explained = np.zeros(len(ages), dtype=bool)
+    groups = cohort.table.groupby(["manifest", "dataset", "site"], sort=False).indices
+    for rows in groups.values():
+        known = rows[~np.isnan(ages[rows])]
+        unit = looks_like(ages[known])
+        if unit:
+            explained[known] = True
+            low, high = ages[known].min(), ages[known].max()
+            yield _about(
+                cohort,
+                int(known[0]),
+                "warning",
+                "age-unit",
+                f"the {len(known)} ages of this data set and site ({low:g} to {high:g}) look like {unit}; "
+                "write ages in years",
+            )
+    for row in np.flatnonzero(~possible(ages) & ~np.isnan(ages) & ~explained):
+        yield _about(
+            cohort,
+            int(row),
+            "warning",
+            "age-impossible",
+            f"age {ages[row]:g} {RULE}; correct it or leave it empty",
+        )
+
+
+def _sexes(cohort: Cohort) -> Iterator[Finding]:
+    table = cohort.table
+    for odd in np.flatnonzero(~table["sex"].isin(["M", "F", ""]).to_numpy()):
+        text = f"sex '{table['sex'].iloc[odd]}' is neither M nor F nor empty"
+        yield _about(cohort, int(odd), "warning", "sex-odd", text)
+    known = table[table["sex"] != ""]
+    for subject, rows in _mixed(known, "sex"):
+        other = rows.index[rows["sex"] != rows["sex"].iloc[0]]
+        text = f"sex of subject {subject} is {rows['sex'].iloc[0]} at {cohort.where(int(rows.index[0]))} and "
+        text += f"{rows['sex'].loc[other[0]]} here; correct one of them"
+        yield _about(cohort, int(other[0]), "warning", "sex-odd", text)
+    if 0 < len(known) < len(table):
+        row = int(np.flatnonzero((table["sex"] == "").to_numpy())[0])
+        yield _about(cohort, row, "info", "sex-missing", f"{len(table) - len(known)} rows have no sex")
+
+
+def _visits(cohort: Cohort) -> Iterator[Finding]:
+    """Rows of one person and one session that say two ages (further apart than rounding) or two diagnoses."""
+    table = cohort.table.assign(visit=cohort.table["subject"] + "\x1f" + cohort.table["session"])
+    for name, kept in (("age", table["age"].notna()), ("diagnosis", table["diagnosis"] != "")):
+        for _, rows in _mixed(table[kept], name, by="visit"):
+            first = rows[name].iloc[0]
+            others = (rows[name] - first).abs() > ROUNDING if name == "age" else rows[name] != first
+            if not others.any():
+                continue
+            other = rows.index[others.to_numpy()][0]
+            here = rows[name].loc[other]
+            shown = (f"{first:g}", f"{here:g}") if name == "age" else (first, here)
+            session = rows["session"].iloc[0]
+            at = f"at session {session}" if session else "where no session tells the visits apart"
+            remedy = "correct one of them" if session else "correct one of them, or fill the column session"
+            text = (
+                f"{name} of subject {rows['subject'].iloc[0]} {at} is {shown[0]} at "
+                f"{cohort.where(int(rows.index[0]))} and {shown[1]} here; {remedy}"
+            )
+            yield _about(cohort, int(other), "warning", f"{name}-contradicts", text)
+
+
+def _sites(cohort: Cohort) -> Iterator[Finding]:
+    table = cohort.table
+    named = table[table["site"] != ""]
+    if named.empty:
+        yield _overall(cohort, "info", "no-site", "no row has a site, so scanner effects cannot be measured")
+        return
+    blank = np.flatnonzero((table["site"] == "").to_numpy())
+    if len(blank):
+        yield _about(cohort, int(blank[0]), "info", "site-missing", f"{len(blank)} rows have no site")
+    for site, rows in named.groupby("site", sort=True):
+        if rows["subject"].nunique() == 1:
+            yield _about(
+                cohort,
+                int(rows.index[0]),
+                "warning",
+                "site-of-one",
+                f"site {site} has one subject only; site probes and ComBat need two or more",
+            )
+    for site, rows in _mixed(named[named["dataset"] != ""], "dataset", by="site"):
+        first, other = rows.index[0], rows.index[rows["dataset"] != rows["dataset"].iloc[0]][0]
+        yield _about(
+            cohort,
+            int(other),
+            "warning",
+            "site-shared",
+            f"site {site} is named by dataset {rows['dataset'].loc[other]} here and by "
+            f"{rows['dataset'].loc[first]} at {cohort.where(int(first))}, and counts as one scanner; where it is not, "
+            f"write other names, such as {rows['dataset'].loc[other]}-{site}",
+        )
+    numbers = confounding(cohort)
+    if numbers:
+        strong = numbers["epsilon_squared"] >= CONFOUNDED
+        yield _overall(
+            cohort,
+            "warning" if strong else "info",
+            "age-site",
+            f"site explains {100 * numbers['eta_squared']:.0f} % of the variance of age (eta squared "
+            f"{numbers['eta_squared']:.2f}, {numbers['epsilon_squared']:.2f} corrected for {numbers['sites']} sites); "
+            f"guessing the median age of the site errs by {numbers['mae_site_median']:.1f} years, the median of all "
+            f"by {numbers['mae_median']:.1f}"
+            + (": age and scanner are confounded, so judge age scores beside the site median" if strong else ""),
+        )
+
+
+def confounding(cohort: Cohort) -> dict[str, Any]:
+    """How much of age is known from the site alone; {} with fewer than two sites or no spread of age.
+
+    One age per subject and site, impossible ages left out. eta_squared: between-site share of the sum of squares;
+    epsilon_squared: the same corrected for the number of sites (1 - (1 - eta^2)(n - 1)/(n - sites)).
+    mae_site_median, mae_median [years]: mean absolute error of the median age of the site, of everybody,
+    each without the subject itself (a site of one falls back on everybody).
+    """
+    table = cohort.table
+    known = table[(table["site"] != "") & possible(table["age"].to_numpy(dtype=float))]
+    known = known.drop_duplicates(["subject", "site"])
+    age = known["age"].to_numpy(dtype=float)
+    groups = known.reset_index(drop=True).groupby("site").indices
+    total = float(((age - age.mean()) ** 2).sum()) if len(age) else 0.0
+    if len(groups) < 2 or total == 0 or len(age) <= len(groups):
+        return {}
+    between = sum(len(rows) * float(age[rows].mean() - age.mean()) ** 2 for rows in groups.values())
+    eta = between / total
+    overall = medians_without_self(age)
+    by_site = overall.copy()
+    for rows in groups.values():
+        if len(rows) > 1:
+            by_site[rows] = medians_without_self(age[rows])
+    return {
+        "subjects": len(age),
+        "sites": len(groups),
+        "eta_squared": eta,
+        "epsilon_squared": max(0.0, 1 - (1 - eta) * (len(age) - 1) / (len(age) - len(groups))),
+        "mae_site_median": float(np.abs(age - by_site).mean()),
+        "mae_median": float(np.abs(age - overall).mean()),
+    }
+
+
+def medians_without_self(values: np.ndarray) -> np.ndarray:
+    """For each of n >= 2 values the median of the others, in O(n log n)."""
+    order = np.argsort(values, kind="stable")
+    ordered, rank = values[order], np.arange(len(values))
+    low, high = (len(values) - 2) // 2, (len(values) - 1) // 2
+    out = np.empty(len(values))
+    out[order] = (ordered[low + (low >= rank)] + ordered[high + (high >= rank)]) / 2
+    return out

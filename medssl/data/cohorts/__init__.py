@@ -1,1 +1,0 @@
-"""Where cohorts come from: folders of scans (BIDS, flat, plain) and the synthetic generator."""

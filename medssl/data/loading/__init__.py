@@ -1,0 +1,1 @@
+"""Scans on their way to a training: cache, data sets, batches."""

@@ -1,0 +1,1 @@
+"""The table of a cohort: rows, people, splits."""

@@ -1,0 +1,1 @@
+"""Folders and tables of other people turned into a manifest."""

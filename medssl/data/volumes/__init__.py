@@ -1,0 +1,1 @@
+"""One scan: its file, its voxels, its preprocessing."""

@@ -1,0 +1,1 @@
+"""Scores of frozen features: probes, metrics, intervals and the scorecard."""

@@ -1,0 +1,1 @@
+"""The OpenBHB benchmark: many methods and encoders over folds and seeds."""

@@ -1,0 +1,1 @@
+"""Studies: searches over recipes whose choices never see the test rows."""

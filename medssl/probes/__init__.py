@@ -1,1 +1,0 @@
-"""Small models on frozen features that ask what a representation knows: the age, the site."""

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medssl.checks import nearest
+from medssl.encoders import build_encoder
+from medssl.errors import RecipeError
+from medssl.methods.base import Method
+from medssl.recipe.catalog import CATALOG, build_method, check_arguments, entry
+from medssl.types import Facts
+
+ROOT = Path(__file__).resolve().parents[2]
+every_name = pytest.mark.parametrize("name", list(CATALOG))
+
+
+@every_name
+def test_every_entry_is_a_method_whose_arguments_all_have_defaults_or_are_fixed(name: str):
+    found = CATALOG[name]
+    cls = found.load()
+    assert issubclass(cls, Method)
+    assert found.name == name
+    assert set(found.fixed) <= set(inspect.signature(cls.__init__).parameters)
+    assert all(p.default is not p.empty for p in found.arguments().values())
+    assert not set(found.fixed) & set(found.arguments())
+    assert found.family == cls.__module__.split(".")[2]
+
+
+@every_name
+def test_every_name_has_a_recipe_that_trains_it(name: str):
+    text = (ROOT / "configs" / "pretrain" / f"{name}.yaml").read_text()
+    assert f"name: {name}" in text
+    assert f"medssl pretrain {name} " in text
+
+
+def test_reading_the_table_imports_no_method_and_no_torch():
+    code = "import medssl.recipe.catalog, sys; print([m for m in sys.modules if m in ('torch', 'monai', 'pydantic')])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_or_with_all():
+    with pytest.raises(RecipeError, match="did you mean 'moco'"):
+        entry("mocco")
+    assert nearest("zzzz", ["b", "a"]) == "known: a, b"
+
+
+def test_arguments_come_back_in_their_declared_types():
+    assert check_arguments("moco", {"queue": 64, "temperature": 1, "projector": [16, 8]}) == {
+        "queue": 64,
+        "temperature": 1.0,
+        "projector": [16, 8],
+    }
+    assert check_arguments("moco", {"queue": None}) == {"queue": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("simclr", {"temperatur": 0.1}, "did you mean 'method.temperature'"),
+        ("simclr", {"temperature": "warm"}, "method.temperature is 'warm'"),
+        ("simclr", {"relatives": "friends"}, "'positive', 'ignore' or 'negative'"),
+        ("simclr", {"projector": "big"}, "method.projector is 'big'"),
+        ("mae", {"decoder_depth": 1.5}, "method.decoder_depth is 1.5"),
+        ("threshold", {"loss": "y_aware"}, "fixed by the name 'threshold'"),
+        ("y_aware", {"kernels": ["age"]}, "method.kernels"),
+        ("moco", {"encoder": None}, "no argument of 'moco'"),
+        ("threshold", {"norm": "slide"}, "set method.ratio_max"),
+        ("threshold", {"variant": "isbi_code", "block": 4}, "remove block"),
+        ("y_aware", {"kernels": {"age": {"kernel": "rbf"}}}, "needs sigma"),
+        ("mae", {"decoder_heads": 5}, "use a multiple of 30"),
+    ],
+)
+def test_a_wrong_argument_is_named_with_its_rule(name: str, arguments: dict[str, object], words: str):
+    with pytest.raises(RecipeError, match=words):
+        check_arguments(name, arguments)
+
+
+def test_a_method_that_needs_tokens_refuses_a_convolutional_encoder():
+    encoder = build_encoder("resnet18", width=4, depth=[1, 1], norm="group", shape=(16, 16, 16))
+    facts = Facts(8, np.arange(8), 4, (1, 16, 16, 16))
+    with pytest.raises(RecipeError, match=r"mae needs an encoder that returns tokens.*encoder\.name=vit"):
+        build_method("mae", encoder, facts, {})
