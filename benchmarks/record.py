@@ -8,8 +8,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from medssl.environment import origin
 from medssl.files import write_atomic
-from medssl.runs.folder import origin
 
 RESULTS = Path(__file__).parent / "results"
 

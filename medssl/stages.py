@@ -18,6 +18,7 @@ from medssl.data.checks.report import check
 from medssl.data.loading.cache import VolumeCache
 from medssl.data.manifest.cohort import Cohort
 from medssl.data.synthetic.cohort import synthesize
+from medssl.distributed import process_is_first
 from medssl.encoders.file import load_encoder, read_card
 from medssl.errors import ScanWarning, UserError
 from medssl.evaluation.scorecard import Line, Scores, scorecard
@@ -31,7 +32,7 @@ from medssl.recipe.build import assemble, say, scans_digest
 from medssl.recipe.model import Recipe, load_recipe, parse_recipe
 from medssl.recipe.overrides import assigned
 from medssl.report.build import build_report
-from medssl.runs.folder import Run, process_rank
+from medssl.runs.folder import Run
 from medssl.runs.lineage import origin_of, own_cohort, own_encoder, same_modality, seen_in_training
 from medssl.runs.network import network_of
 from medssl.runs.pretraining import finished_at, resume_run, train_run
@@ -68,7 +69,7 @@ def pretrain(
     run = Run(recipe.output or f"runs/{recipe.method.name}-{recipe.digest[:8]}")
     asked, recipe = recipe.trainer, recipe.settled()
     parts = assemble(recipe, progress=progress)
-    announce(asked, recipe.trainer, recipe.data.batch_size, quiet=not progress or process_rank() > 0)
+    announce(asked, recipe.trainer, recipe.data.batch_size, quiet=not progress or not process_is_first())
     train_run(recipe, parts, run, None, progress, page)
     return run.folder
 

@@ -38,10 +38,10 @@ def pretrain(
         typer.echo(asked.to_yaml(), nl=False)
         return
     from medssl import stages
+    from medssl.distributed import process_is_first
     from medssl.errors import StoppedByHand
-    from medssl.runs.folder import process_rank
 
-    first = process_rank() == 0
+    first = process_is_first()
     if first and resume is not None and (done := stages.finished_at(resume)):
         typer.echo(f"{resume} was finished at {done}; nothing is left to do", err=True)
     try:

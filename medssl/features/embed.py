@@ -23,12 +23,13 @@ from medssl.data.manifest.cohort import Cohort
 from medssl.data.manifest.columns import Columns
 from medssl.data.volumes.preprocess import Preprocessing
 from medssl.errors import StaleError, UserError
+from medssl.features.columns import FOLDS
 from medssl.features.files import check_target
 from medssl.features.likeness import Likeness
 from medssl.features.looking import LookingDataset
 from medssl.features.pieces import read_piece, write_piece
 from medssl.features.scans import failures_path, read_scans
-from medssl.features.table import FOLDS, FeatureTable
+from medssl.features.table import FeatureTable
 from medssl.features.unlike import UNLIKE, judge, places_of
 from medssl.files import exclusive, make_folder, write_atomic
 from medssl.tables.people import COPY

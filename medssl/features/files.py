@@ -16,7 +16,17 @@ import pandas as pd
 from medssl.documents.json_file import parse_json, read_json
 from medssl.documents.shape import checked
 from medssl.errors import StaleError, UserError
-from medssl.features.table import ID_LIKE, META, SUFFIXES, FeatureTable, feature_columns, known_names, tidy
+from medssl.features.columns import (
+    ID_LIKE,
+    META,
+    SUFFIXES,
+    Parts,
+    feature_columns,
+    known_names,
+    named_values,
+    split_frame,
+    tidy,
+)
 from medssl.files import BROKEN_ARRAYS, write_atomic
 from medssl.tables.missing import cell_text as text
 from medssl.tables.missing import said_missing, without_missing
@@ -42,7 +52,7 @@ class _Record(TypedDict, total=False):
     provenance: Provenance
 
 
-def write_table(table: FeatureTable, path: Path) -> Path:
+def write_table(table: Parts, path: Path) -> Path:
     """Write ``table`` in the format of the suffix; see ``FeatureTable.write``."""
     suffix = _suffix(path)
     record = record_of(path)
@@ -53,14 +63,14 @@ def write_table(table: FeatureTable, path: Path) -> Path:
     record.unlink(missing_ok=True)  # first: a table may lack its record, but must never have a foreign one
     if suffix == ".parquet":
         _need_pyarrow(path)
-        frame = table.frame()
+        frame = pd.concat([table.meta, pd.DataFrame(table.values, columns=named_values(table.values))], axis=1)
         write_atomic(path, lambda file: frame.to_parquet(file, engine="pyarrow", index=False))
     else:
         write_atomic(path, lambda file: _write_text(table, file, "\t" if suffix == ".tsv" else ","))
     content = {
         "file": path.name,
         "sha256": sha256(path),
-        "rows": len(table),
+        "rows": len(table.values),
         "features": int(table.values.shape[1]),
         "provenance": table.provenance,
     }
@@ -76,7 +86,7 @@ def check_target(path: Path) -> None:
         raise UserError(f"{path} is a folder, but a feature table needs a file name such as {path / 'features.csv'}")
 
 
-def read_table(path: Path, prefix: str | None = None) -> FeatureTable:
+def read_table(path: Path, prefix: str | None = None) -> Parts:
     """Read a table; see ``FeatureTable.read``."""
     if not path.is_file():
         raise UserError(f"{path} does not exist; write a table with `medssl embed` or correct the path")
@@ -90,7 +100,7 @@ def read_table(path: Path, prefix: str | None = None) -> FeatureTable:
             frame = pd.read_parquet(path, engine="pyarrow")
         except (OSError, ValueError) as error:
             raise UserError(f"{path} is not a readable parquet file ({error}); write it again") from error
-        return FeatureTable.from_frame(frame, provenance, prefix=prefix, source=path.name)
+        return split_frame(frame, provenance, prefix, path.name)
     return _read_text(path, prefix, provenance)
 
 
@@ -144,11 +154,10 @@ def _provenance(content: Any, path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _write_text(table: FeatureTable, file: IO[bytes], separator: str) -> None:
+def _write_text(table: Parts, file: IO[bytes], separator: str) -> None:
     wrapper = io.TextIOWrapper(file, encoding="utf-8", newline="")
     writer = csv.writer(wrapper, delimiter=separator, lineterminator="\n")
-    frame = table.frame()
-    writer.writerow(frame.columns)
+    writer.writerow([*table.meta.columns, *named_values(table.values)])
     cells = [[_cell(v) for v in table.meta[name].tolist()] for name in table.meta.columns]
     for i, row in enumerate(table.values):
         writer.writerow([*(column[i] for column in cells), *[f"{v:.9g}" for v in row.tolist()]])
@@ -165,7 +174,7 @@ def _cell(value: object) -> str:
     return "" if value is None or value is pd.NA or value is pd.NaT else str(value)
 
 
-def _read_text(path: Path, prefix: str | None, provenance: dict[str, Any]) -> FeatureTable:
+def _read_text(path: Path, prefix: str | None, provenance: dict[str, Any]) -> Parts:
     """A CSV or TSV, whatever its encoding and separator; numbers of a table with semicolons may have commas."""
     cells: list[list[str]] = []
     values: list[np.ndarray] = []
@@ -211,7 +220,7 @@ def _read_text(path: Path, prefix: str | None, provenance: dict[str, Any]) -> Fe
             kept, counts[name] = without_missing(meta[name].tolist(), column)
             meta[name] = _numbers_if_all(name, pd.Series(kept, dtype=object))
     meta = tidy(meta, path.name, notes)
-    return FeatureTable(meta, np.stack(values), provenance, (*notes, *said_missing(path.name, counts)))
+    return Parts(meta, np.stack(values), provenance, (*notes, *said_missing(path.name, counts)))
 
 
 def _numbers(path: Path, line: int, header: list[str], row: list[str], feature_at: list[int]) -> np.ndarray:
@@ -243,7 +252,7 @@ def _numbers_if_all(name: str, column: pd.Series) -> Any:
     return np.array([int(c) for c in cells]) if all(c.lstrip("+-").isdigit() for c in cells) else numbers.to_numpy()
 
 
-def _write_npz(table: FeatureTable, file: IO[bytes]) -> None:
+def _write_npz(table: Parts, file: IO[bytes]) -> None:
     arrays: dict[str, np.ndarray] = {"values": table.values}
     arrays["columns"] = np.array([str(c) for c in table.meta.columns], dtype=str)
     for i, name in enumerate(table.meta.columns):
@@ -255,7 +264,7 @@ def _write_npz(table: FeatureTable, file: IO[bytes]) -> None:
     np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def _read_npz(path: Path) -> FeatureTable:
+def _read_npz(path: Path) -> Parts:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             columns = [str(c) for c in arrays["columns"]]
@@ -270,7 +279,7 @@ def _read_npz(path: Path) -> FeatureTable:
     lists = {name: a.astype(object) if a.dtype.kind in "US" else a for name, a in meta.items()}
     notes: list[str] = []
     tidied = tidy(pd.DataFrame(lists), path.name, notes)
-    return FeatureTable(tidied, values, provenance, tuple(notes))
+    return Parts(tidied, values, provenance, tuple(notes))
 
 
 def _json(content: dict[str, Any], path: Path | None) -> bytes:

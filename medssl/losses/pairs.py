@@ -1,7 +1,7 @@
 """What the contrastive losses are fed: similarities, which pairs are positives, which must never be used.
 
 Rows are stacked view-major: row r = v * B + b (``tile`` does the same to labels). Columns start with the
-anchors' own rows (``methods.base.gather`` puts them first), so column r < N is anchor r itself.
+anchors' own rows (``medssl.distributed.gather`` puts them first), so column r < N is anchor r itself.
 """
 
 from __future__ import annotations

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Rows, Step
-
-
-_all_gather: Any = getattr(dist, "all_gather_single", None) or getattr(dist, "all_gather_into_tensor", None)
-_reduce_scatter: Any = getattr(dist, "reduce_scatter_single", None) or getattr(dist, "reduce_scatter_tensor", None)
 
 
 class Term(Protocol):
@@ -142,65 +137,3 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
     finally:
         for p in parameters:
             p.requires_grad_(True)
-
-
-def world() -> int:
-    """Number of processes that train together; 1 where torch.distributed is not up."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def gather(x_ND: Tensor, *, own_first: bool = True) -> Tensor:
-    """Rows of all processes with gradient; the same tensor where there is one process.
-
-    own_first: this process's rows come first, so that column r < N is anchor r (losses); otherwise in the order of
-    ranks, which is the same everywhere. Every process must give as many rows.
-
-    Scale: the backward pass sums, over all processes, the gradient that their losses send to these rows, and the
-    trainer (DDP) then averages the gradients of parameters. Together that is the gradient of the mean of the losses
-    of all processes. So a loss needs no factor where it is a mean over own anchors (``over_processes`` where their
-    number may differ), nor where every process computes it from all rows.
-    """
-    if world() == 1:
-        return x_ND
-    parts = list(_Gather.apply(x_ND.contiguous()))
-    rank = dist.get_rank()
-    return torch.cat([parts[rank], *parts[:rank], *parts[rank + 1 :]] if own_first else parts)
-
-
-class _Gather(torch.autograd.Function):
-    """Rows of all processes (P, N, ...); backwards, every process gets the sum of what all sent to its rows."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        out = x.new_empty(world(), *x.shape)
-        _all_gather(out.flatten(0, 1) if x.ndim else out, x)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *sent: Tensor) -> Tensor:
-        own = torch.empty_like(sent[0][0])
-        _reduce_scatter(own, sent[0].contiguous().flatten(0, 1))
-        return own
-
-
-def gather_scans(index_B: Tensor, *rows: Tensor) -> tuple[Tensor, ...]:
-    """Rows (B, ...) of the scans of all processes, without gradient, in the order of the manifest, for memory.
-
-    That order is the same on every process, and the same for any number of processes and micro-batches.
-    """
-    with torch.no_grad():
-        order = torch.argsort(gather(index_B, own_first=False), stable=True)
-        return tuple(gather(x.detach(), own_first=False)[order] for x in rows)
-
-
-def over_processes(mean: Tensor, count: Callable[[], Tensor]) -> Tensor:
-    """A mean over ``count()`` own anchors, scaled so that its average over processes is the mean over all anchors.
-
-    Needed where a process may have fewer anchors than others (missing labels). One process does not even count.
-    """
-    if world() == 1:
-        return mean
-    own = count().detach().to(mean.dtype)
-    total = own.clone()
-    dist.all_reduce(total)
-    return mean * (own * world() / total.clamp(min=1))

@@ -29,8 +29,10 @@ from medssl.data.manifest.spellings import spelling_notes
 from medssl.data.synthetic.mark import synthetic_rows
 from medssl.data.volumes.preprocess import Preprocessing
 from medssl.data.volumes.reference import Stamps, summary
+from medssl.distributed import process_is_first
 from medssl.encoders import build_encoder
 from medssl.encoders.file import weights_digest
+from medssl.environment import origin
 from medssl.errors import ManifestError, RecipeError, UserError, VolumeError, shown
 from medssl.files import in_turn, write_atomic
 from medssl.heads.file import save_head
@@ -39,9 +41,8 @@ from medssl.recipe.ages import usable_ages
 from medssl.recipe.catalog import add_regularizers, build_method
 from medssl.recipe.model import Recipe
 from medssl.recipe.rehearsal import rehearse
-from medssl.runs.folder import origin, process_rank, processes
 from medssl.tables.people import COPY
-from medssl.training.hardware.device import refuse_machine
+from medssl.training.hardware.device import processes, refuse_machine
 from medssl.training.hardware.shards import refuse_shards
 from medssl.training.monitors import tensorboard_writer
 from medssl.types import Facts
@@ -266,11 +267,6 @@ def say(notes: Iterable[str], aloud: bool = True) -> None:
     if aloud and process_is_first():
         for note in notes:
             print(f"note: {shown(note)}", file=sys.stderr)
-
-
-def process_is_first() -> bool:
-    """True in the process that may write and draw."""
-    return process_rank() == 0
 
 
 def run_views(parts: Assembly, path: Path, scans: int = 4) -> None:

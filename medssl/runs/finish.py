@@ -9,13 +9,14 @@ import torch
 
 from medssl.encoders.base import recalibrate_
 from medssl.encoders.file import save_encoder, weights_digest
+from medssl.environment import now
 from medssl.errors import TrainingStopped
 from medssl.features.likeness import Likeness
 from medssl.features.looking import likeness_of
 from medssl.recipe.build import Assembly, run_views
 from medssl.report.build import build_report
 from medssl.report.figures import save_figure, scatter_map
-from medssl.runs.folder import Run, now
+from medssl.runs.folder import Run
 from medssl.runs.references import batched
 from medssl.runs.same_scans import write_digests
 

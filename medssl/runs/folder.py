@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import sys
 from collections.abc import Mapping
-from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypedDict
 
-import torch
-
-from medssl import __version__
 from medssl.documents.json_file import read_json
+from medssl.environment import now
 from medssl.errors import UserError
 from medssl.files import make_folder, write_atomic
 from medssl.training.checkpoints import list_checkpoints
-from medssl.training.options import TrainerOptions
-
-_PACKAGES = (
-    "torch",
-    "monai",
-    "pytorch-lightning",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "nibabel",
-    "SimpleITK",
-    "pandas",
-)
 
 
 class _State(TypedDict):
@@ -103,46 +83,3 @@ class Run:
     def update(self, changes: Mapping[str, Any]) -> None:
         """Change entries of run.json."""
         self.write_info(self.read_info() | dict(changes))
-
-
-def now() -> str:
-    """Time stamp in UTC, to the second."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def origin() -> dict[str, Any]:
-    """Versions and hardware, for run.json and for records of measurements."""
-    installed = {d.metadata["Name"].lower(): d.version for d in metadata.distributions() if d.metadata["Name"]}
-    versions = {"medssl": __version__, "python": platform.python_version()}
-    versions |= {name: installed.get(name.lower(), "not installed") for name in _PACKAGES}
-    hardware = {
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
-    }
-    return {
-        "medssl_version": __version__,
-        "versions": versions,
-        "hardware": hardware,
-        "command": " ".join(sys.argv),
-    }
-
-
-def process_rank() -> int:
-    """Rank of this process; before torch.distributed is up, a number that is 0 in the first process alone."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank()
-    if os.environ.get("RANK", "").isdigit():
-        return int(os.environ["RANK"])
-    given = (os.environ.get(name, "") for name in ("SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"))
-    return max([int(text) for text in given if text.isdigit()], default=0)
-
-
-def processes(options: TrainerOptions) -> int:
-    """How many processes these options train with, one per device."""
-    devices = options.devices
-    if devices == "auto":
-        on_gpus = options.accelerator != "cpu" and torch.cuda.is_available()
-        devices = torch.cuda.device_count() if on_gpus else 1
-    return options.nodes * devices

@@ -12,18 +12,21 @@ import pandas as pd
 from medssl.data.loading.contents import Began, Contents, changed
 from medssl.data.manifest.cohort import Cohort
 from medssl.data.manifest.copies import file_key
+from medssl.distributed import process_is_first
 from medssl.documents.json_file import LARGEST_LOG, read_bytes
 from medssl.encoders.file import load_encoder, read_card, weights_digest
+from medssl.environment import now
 from medssl.errors import StaleError, UserError
 from medssl.features.table import FeatureTable
 from medssl.files import write_atomic
 from medssl.recipe.build import Assembly
 from medssl.recipe.model import Recipe, file_digest, load_recipe
-from medssl.runs.folder import Run, now, process_rank, processes
+from medssl.runs.folder import Run
 from medssl.runs.modality import named_in, trained_on
 from medssl.runs.network import network_of
 from medssl.tables.people import GROUP, families_of, group_column, groups_of, torn
 from medssl.tables.spelling import alike_names, alike_people, said_of_names, said_of_people
+from medssl.training.hardware.device import processes
 
 _PLACES = (
     "trainer.accelerator", "trainer.devices", "trainer.nodes", "trainer.strategy", "trainer.timeout",
@@ -70,7 +73,7 @@ def continued(run: Run, overrides: Sequence[str]) -> Recipe:
 
 def note(run: Run, recipe: Recipe, checkpoint: Path, scans: str | None) -> None:
     """Write into run.json with what a run was continued, and beside it the state of its scans (text of scans.csv)."""
-    if process_rank() == 0:
+    if process_is_first():
         if scans is not None and run.scans.is_file():
             write_atomic(run.scans, scans)
         step = int(checkpoint.stem.rpartition("-")[2])

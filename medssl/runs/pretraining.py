@@ -8,12 +8,13 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from medssl.distributed import process_is_first
 from medssl.files import exclusive
 from medssl.recipe.build import Assembly, assemble, say
 from medssl.recipe.model import Recipe
 from medssl.report.build import build_report
 from medssl.runs.finish import draw_map, finish
-from medssl.runs.folder import Run, process_rank
+from medssl.runs.folder import Run
 from medssl.runs.lineage import began, continued, note, older, same_parents
 from medssl.training.checkpoints import how_to_continue, identity_of, newest_checkpoint, resumable
 from medssl.training.hardware.device import announce
@@ -29,16 +30,16 @@ def resume_run(run: Run, overrides: Sequence[str], progress: bool, page: bool) -
     before = began(run)
     if finished_at(run.folder):
         same_parents(run, assemble(recipe, progress=progress, began=before))
-        if page and not run.report.is_file() and process_rank() == 0:  # it died while it was made
+        if page and not run.report.is_file() and process_is_first():  # it died while it was made
             with exclusive(run.lock, str(run.folder)):
                 build_report(run.folder)
         return run.folder
-    checkpoint, notes = resumable(run.folder, run.read_info(), process_rank() == 0)
+    checkpoint, notes = resumable(run.folder, run.read_info(), process_is_first())
     say(notes)  # --quiet is about bars: what was damaged is told
     say(older(before), progress)
     parts = assemble(recipe, progress=progress, began=before)
     same_parents(run, parts)
-    announce(recipe.trainer, recipe.trainer, recipe.data.batch_size, quiet=not progress or process_rank() > 0)
+    announce(recipe.trainer, recipe.trainer, recipe.data.batch_size, quiet=not progress or not process_is_first())
     train_run(recipe, parts, run, checkpoint, progress, page)
     return run.folder
 
@@ -48,7 +49,7 @@ def train_run(recipe: Recipe, parts: Assembly, run: Run, checkpoint: Path | None
 
     Raises KeyboardInterrupt with the sentence that says how to go on.
     """
-    first = process_rank() == 0
+    first = process_is_first()
     lock = exclusive(run.lock, str(run.folder)) if first else nullcontext()
     try:
         with lock:

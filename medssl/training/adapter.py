@@ -17,6 +17,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from medssl.distributed import follow_first_, mean_over_processes, same_everywhere
 from medssl.errors import TrainingStopped, UserError
 from medssl.methods.base import Method
 from medssl.training.batches import joined, to_batch
@@ -24,8 +25,8 @@ from medssl.training.checkpoints import Identity, checkpoint_name, prune_checkpo
 from medssl.training.gradcache import average_gradients_, gradient_cache
 from medssl.training.hardware.device import compiled, lay_out_, settle
 from medssl.training.hardware.launch import Sharded, alone, build_trainer, end_helpers
+from medssl.training.hardware.lost_process import is_lost, lost
 from medssl.training.hardware.precision import guard_convolutions_
-from medssl.training.hardware.ranks import follow_first_, is_lost, lost, mean_over_processes, same_everywhere
 from medssl.training.hardware.shards import shard_, whole, whole_copy, whole_parameters
 from medssl.training.hooks import Hooks
 from medssl.training.optim import build_optimizer, lr_factor

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from medssl.data.loading.batches import EpochBatches
 from medssl.data.loading.dataset import ResumableLoader, ScanDataset
+from medssl.distributed import embed_in_parts, process_is_first
 from medssl.errors import UserError
 from medssl.features.embed import embed_rows
 from medssl.methods.base import Method
-from medssl.runs.folder import process_rank, processes
 from medssl.training.adapter import Hooks, MethodModule, fit
 from medssl.training.bar import Bar
 from medssl.training.checkpoints import Identity
-from medssl.training.hardware.ranks import embed_in_parts
+from medssl.training.hardware.device import processes
 from medssl.training.monitors import Monitor
 from medssl.training.options import MonitorOptions, Optimisation, TrainerOptions
 
@@ -54,7 +54,7 @@ def train(
     table: manifest columns of all rows (age, site, sex, subject, participant_id, weight). balance: codes of all
     rows, such as sites, that every batch holds alike. resume: a checkpoint. identity: of the run, for its checkpoints.
     """
-    first, number = process_rank() == 0, processes(trainer)
+    first, number = process_is_first(), processes(trainer)
     progress = progress and first
     weights = _weights(table["weight"].to_numpy(float), rows)
     made: list[ResumableLoader] = []

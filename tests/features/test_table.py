@@ -11,7 +11,8 @@ import pytest
 
 from medssl.errors import StaleError, UserError
 from medssl.features import files
-from medssl.features.table import META, FeatureTable, feature_columns
+from medssl.features.columns import META, feature_columns
+from medssl.features.table import FeatureTable
 
 
 def example() -> FeatureTable:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from medssl.methods.base import world
+from medssl.distributed import world
 from medssl.recipe.catalog import CATALOG, add_regularizers, entry
 from medssl.types import Batch, Facts, Progress
 from tests.methods.bench import BATCH, SCANS, SHAPE, Bench, columns

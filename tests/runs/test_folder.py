@@ -13,11 +13,14 @@ import yaml
 
 from medssl import __version__, stages
 from medssl.data.manifest.cohort import Cohort
+from medssl.distributed import process_rank
 from medssl.encoders.file import load_encoder, read_card, weights_digest
+from medssl.environment import now, origin
 from medssl.errors import UserError
 from medssl.recipe.model import load_recipe
-from medssl.runs.folder import Run, now, origin, process_rank, processes
+from medssl.runs.folder import Run
 from medssl.training.checkpoints import checkpoint_name, write_checkpoint
+from medssl.training.hardware.device import processes
 from medssl.training.options import TrainerOptions
 from tests.conftest import tiny_recipe
 

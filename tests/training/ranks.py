@@ -14,12 +14,12 @@ import torch
 
 from medssl.data.loading.dataset import ScanDataset
 from medssl.data.volumes.preprocess import Preprocessing
+from medssl.distributed import embed_in_parts
 from medssl.encoders import build_encoder
 from medssl.errors import TrainingStopped
 from medssl.methods.contrastive.two_view import TwoView
 from medssl.recipe.catalog import build_method
 from medssl.recipe.model import load_recipe
-from medssl.training.hardware.ranks import embed_in_parts
 from medssl.training.options import MonitorOptions, Optimisation, TrainerOptions
 from medssl.training.session import train
 from medssl.types import Batch, Facts, Progress, Step

@@ -13,6 +13,7 @@ from rich.progress import track
 
 from medssl import stages
 from medssl.checks import Count, Flag, Processes, checked
+from medssl.environment import origin
 from medssl.errors import UserError
 from medssl.experiments.benchmark.board import collect, markdown
 from medssl.experiments.benchmark.cell import Beside, run_cell
@@ -22,7 +23,6 @@ from medssl.experiments.benchmark.preset import Cell, Preset, cells, load_preset
 from medssl.experiments.benchmark.processes import spread
 from medssl.files import exclusive, make_folder, write_atomic
 from medssl.report.figures import save_figure
-from medssl.runs.folder import origin
 
 
 @checked

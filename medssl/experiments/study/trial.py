@@ -16,6 +16,7 @@ import torch
 
 from medssl import stages
 from medssl.documents.json_file import read_json
+from medssl.environment import now
 from medssl.errors import BusyError, StoppedByHand, TrainingStopped, UserError
 from medssl.evaluation.intervals import METRICS
 from medssl.evaluation.scorecard import scorecard
@@ -24,7 +25,7 @@ from medssl.experiments.study.plan import Settings, Study, trial_name
 from medssl.features.table import FeatureTable
 from medssl.files import exclusive, write_atomic
 from medssl.recipe.overrides import assigned
-from medssl.runs.folder import Run, now
+from medssl.runs.folder import Run
 
 
 class _Finished(TypedDict):

@@ -11,10 +11,11 @@ from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor, nn
 
 from medssl.checks import Count, Interval, Width
+from medssl.distributed import over_processes
 from medssl.errors import RecipeError
 from medssl.losses.cluster import pseudo_label_loss
 from medssl.memory.assignments import Assignments, cluster
-from medssl.methods.base import Method, over_processes, stack_views
+from medssl.methods.base import Method, stack_views
 from medssl.types import Batch, Embed, Facts, Progress, Step
 
 

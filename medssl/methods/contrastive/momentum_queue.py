@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medssl.checks import Flag, Interval, Share, Sizes, Temperature
+from medssl.distributed import gather_scans
 from medssl.heads.mlp import MLP, Norm
 from medssl.losses.contrastive import nt_xent
 from medssl.losses.pairs import queue_pairs
 from medssl.memory.ema import EMA
 from medssl.memory.queue import Queue
-from medssl.methods.base import Method, gather_scans
+from medssl.methods.base import Method
 from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Rows, Step
 
 

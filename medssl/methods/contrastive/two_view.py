@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medssl.checks import Count, Sizes, Temperature
+from medssl.distributed import gather
 from medssl.errors import RecipeError
 from medssl.heads.mlp import MLP, Norm
 from medssl.losses.contrastive import nearest_is_positive, nt_xent_rows
 from medssl.losses.pairs import tile, view_masks
 from medssl.losses.rows import blockwise
-from medssl.methods.base import Method, gather
+from medssl.methods.base import Method
 from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Rows, Step
 
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from medssl.checks import Column, Flag, Interval, Small, Weight, nearest
+from medssl.distributed import gather
 from medssl.errors import RecipeError
 from medssl.losses.fair import fair_kl
 from medssl.losses.pairs import cosine, label_weights, same, tile
 from medssl.losses.uniformity import alignment, uniformity
-from medssl.methods.base import Method, gather
+from medssl.methods.base import Method
 from medssl.types import Facts, Joint
 
 Power = Annotated[float, Interval(0.5, 8)]

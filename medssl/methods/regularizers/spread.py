@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from medssl.checks import Interval, Small
+from medssl.distributed import gather
 from medssl.errors import RecipeError
 from medssl.losses.redundancy import covariance, variance
-from medssl.methods.base import Method, gather
+from medssl.methods.base import Method
 from medssl.types import Facts, Joint
 
 

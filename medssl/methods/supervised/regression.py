@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from medssl.checks import Column, nearest
+from medssl.distributed import over_processes
 from medssl.errors import RecipeError
-from medssl.methods.base import Method, over_processes, stack_views
+from medssl.methods.base import Method, stack_views
 from medssl.types import Batch, Facts, Progress, Step
 
 

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medssl.checks import Count, Interval, Sizes, Temperature
+from medssl.distributed import gather, over_processes
 from medssl.errors import RecipeError
 from medssl.heads.mlp import MLP, Norm
 from medssl.kernels import Kernels, check_kernels, kernel_of
 from medssl.losses.kernel import dropped_rows, effective_rows, exponential_rows, threshold_rows, y_aware_rows
 from medssl.losses.pairs import label_order, labelled_pairs, tile
 from medssl.losses.rows import WHOLE, RowLoss, blockwise, counting
-from medssl.methods.base import Method, gather, over_processes
+from medssl.methods.base import Method
 from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Rows, Step
 
 _AGE = {"age": {"kernel": "rbf", "bandwidth": 5.0}}

@@ -56,7 +56,7 @@ def refuse_machine(options: TrainerOptions) -> None:
             "no other scan"
         )
     if options.strategy not in ("auto", "ddp", "fsdp"):
-        from medssl.training.hardware.launch import known_strategies  # Lightning is slow to import
+        from medssl.training.hardware.strategies import known_strategies  # Lightning is slow to import
 
         if options.strategy not in known_strategies():
             raise UserError(
@@ -125,3 +125,12 @@ def _compiling(blamed: type[Exception]) -> Iterator[None]:
             f"trainer.compile=true does not work here ({reason}); set trainer.compile=false, or install a C++ "
             f"compiler (g++)"
         ) from problem
+
+
+def processes(options: TrainerOptions) -> int:
+    """How many processes these options train with, one per device."""
+    devices = options.devices
+    if devices == "auto":
+        on_gpus = options.accelerator != "cpu" and torch.cuda.is_available()
+        devices = torch.cuda.device_count() if on_gpus else 1
+    return options.nodes * devices

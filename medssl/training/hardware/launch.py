@@ -17,14 +17,12 @@ from pytorch_lightning.strategies import (
     ModelParallelStrategy,
     ParallelStrategy,
     Strategy,
-    StrategyRegistry,
 )
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from medssl.errors import UserError
-from medssl.runs.folder import processes
 from medssl.training.checkpoints import read_checkpoint, write_checkpoint
-from medssl.training.hardware.device import settle
+from medssl.training.hardware.device import processes, settle
 from medssl.training.options import TrainerOptions
 
 
@@ -111,11 +109,6 @@ def build_trainer(options: TrainerOptions, callbacks: list[pl.Callback]) -> pl.T
             f"strategy={options.strategy}, precision={options.precision} ({' '.join(str(problem).split())}); change "
             f"these options, such as trainer.accelerator=auto"
         ) from problem
-
-
-def known_strategies() -> list[str]:
-    """Names that Lightning knows."""
-    return StrategyRegistry.available_strategies()
 
 
 def _strategy(options: TrainerOptions) -> str | Strategy:

@@ -7,10 +7,11 @@ import pytest
 import torch
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 
+from medssl.distributed import embed_in_parts, follow_first_, mean_over_processes
 from medssl.errors import UserError
 from medssl.recipe.catalog import CATALOG
 from medssl.training.hardware.launch import Sharded, alone, build_trainer
-from medssl.training.hardware.ranks import embed_in_parts, follow_first_, is_lost, lost, mean_over_processes
+from medssl.training.hardware.lost_process import is_lost, lost
 from medssl.training.hardware.shards import refuse_shards
 from medssl.training.options import TrainerOptions
 from tests.methods.bench import Bench
