@@ -28,7 +28,7 @@ def rng_for(seed: int, epoch: int, scan: int, view: int, repeat: int = 0) -> np.
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
         if not whole or not low <= value < 2**bits:
             raise UserError(f"{name} is {value!r}, but it must be a whole number from {low} to 2^{bits} - 1.")
-    key = (int(epoch), int(scan), int(view) + 1)
+    key: tuple[int, ...] = (int(epoch), int(scan), int(view) + 1)
     if repeat:  # a first draw has the key of three numbers, so that its views are those of earlier versions
         key = (*key, int(repeat))
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(int(seed), spawn_key=key)))
