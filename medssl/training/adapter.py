@@ -25,7 +25,7 @@ from medssl.training.device import compiled, lay_out_, settle
 from medssl.training.gradcache import average_gradients_, gradient_cache
 from medssl.training.hooks import Hooks
 from medssl.training.launch import Sharded, alone, build_trainer, end_helpers
-from medssl.training.optim import build_optimizer, lr_factor
+from medssl.training.optim import build_optimizer, lr_factor, set_rates_, weight_decay_at
 from medssl.training.options import Optimisation, PlayerOptions, TrainerOptions
 from medssl.training.precision import guard_convolutions_
 from medssl.training.ranks import follow_first_, is_lost, lost, mean_over_processes, same_everywhere
@@ -183,10 +183,10 @@ class MethodModule(pl.LightningModule):
         """Step the optimisers that are due; returns the learning rate used for the first player."""
         optimizers = self.optimizers() if len(self.names) > 1 else [self.optimizers()]
         factor = lr_factor(self.optim, at.step, at.steps, self.steps_per_epoch)
+        decay = weight_decay_at(self.optim, at.step, at.steps)
         for name, optimizer in zip(self.names, optimizers, strict=True):
             if (at.step + 1) % self.player(name).every == 0:
-                for group in optimizer.param_groups:
-                    group["lr"] = (self.player(name).lr or self.optim.lr) * factor
+                set_rates_(optimizer, (self.player(name).lr or self.optim.lr) * factor, decay)
                 optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return self.optim.lr * factor
