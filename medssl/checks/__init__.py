@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache, wraps
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar
 
 from medssl.checks.rules import Interval, Keyed, Listed, Pair, Rule, Text, YesNo, describe, is_ranged
 from medssl.checks.words import clipped, fault, near, nearest, short, written
@@ -55,6 +55,8 @@ Heads = Annotated[int, Interval(1, 128)]
 """Attention heads of a layer."""
 Sizes = Annotated[Sequence[Width], Listed(1, 16)]
 """Units of layers, one after another."""
+Units = Annotated[Sequence[Width | Literal["width"]], Listed(1, 16)]
+"""Units of layers behind an encoder, one after another; "width" is as many as the encoder has features."""
 Dims = Annotated[Sequence[Count], Listed(2, 17)]
 """Sizes of a perceptron from its input to its output."""
 Grid = Annotated[tuple[Count, Count, Count], Listed(3, 3)]

@@ -34,6 +34,15 @@ def _norm_1d(kind: str, features: int, affine: bool) -> nn.Module:
     return nn.Identity()
 
 
+def behind(width: int, units: Sequence[int | Literal["width"]]) -> tuple[int, ...]:
+    """``dims`` of an MLP on features of this width; "width" among the units is that many.
+
+    >>> behind(512, ("width", 128))
+    (512, 512, 128)
+    """
+    return (width, *(width if n == "width" else n for n in units))
+
+
 class MLP(nn.Module):
     """Linear, norm, activation for every hidden size, then a linear layer, optionally with a norm of its own.
 

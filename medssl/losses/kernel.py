@@ -150,7 +150,7 @@ def _less_similar_to_candidates(logw_NN: Tensor, valid_NN: Tensor, order_N: Tens
             f"{tuple(logw_NN.shape)}; use variant slide with a queue or several processes"
         )
     logw_NN = wide(logw_NN.detach()).clamp(min=NO_WEIGHT)
-    count_NN = torch.empty(logw_NN.shape, device=logw_NN.device)
+    count_NN = torch.empty(logw_NN.shape, dtype=torch.float32, device=logw_NN.device)
     visit_N = torch.arange(len(logw_NN), device=logw_NN.device)
     if order_N is not None and logw_NN.numel():
         visit_N = line.visiting_order(logw_NN, order_N)

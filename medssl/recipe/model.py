@@ -36,6 +36,7 @@ from medssl.errors import RecipeError
 from medssl.recipe.catalog import CATALOG, check_arguments, check_micro_batch, check_regularizers
 from medssl.recipe.overrides import apply_override, blamed
 from medssl.training.options import MonitorOptions, Optimisation, TrainerOptions
+from medssl.training.presets import with_preset
 
 _HERE = Path(__file__).resolve().parents[1]
 
@@ -132,6 +133,8 @@ class Recipe(_Strict):
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML and JSON."""
         plain: dict[str, Any] = json.loads(self.model_dump_json())
+        if plain["optim"]["final_weight_decay"] is None:  # so that digests of older recipes stay
+            del plain["optim"]["final_weight_decay"]
         return plain
 
     def to_yaml(self) -> str:
@@ -216,9 +219,13 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def parse_recipe(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
-    """Check a recipe given as plain values."""
+    """Check a recipe given as plain values, with its preset of the optimiser written out."""
     try:
-        recipe = Recipe.model_validate(dict(content))
+        content = dict(content) | ({"optim": with_preset(content["optim"])} if "optim" in content else {})
+    except RecipeError as problem:
+        raise RecipeError(f"{where}: {problem}") from None
+    try:
+        recipe = Recipe.model_validate(content)
     except ValidationError as problem:
         raise RecipeError(f"{where}: {explain(problem, content)}") from None
     if recipe.method.name not in CATALOG:

@@ -29,7 +29,7 @@ from medssl.training.hardware.lost_process import is_lost, lost
 from medssl.training.hardware.precision import guard_convolutions_
 from medssl.training.hardware.shards import shard_, whole, whole_copy, whole_parameters
 from medssl.training.hooks import Hooks
-from medssl.training.optim import build_optimizer, lr_factor
+from medssl.training.optim import build_optimizer, lr_factor, set_rates_, weight_decay_at
 from medssl.training.options import Optimisation, PlayerOptions, TrainerOptions
 from medssl.training.restore import is_misfit, misfit, refuse_misfit, same_form
 from medssl.training.seeding import step_seed
@@ -184,10 +184,10 @@ class MethodModule(pl.LightningModule):
         """Step the optimisers that are due; returns the learning rate used for the first player."""
         optimizers = self.optimizers() if len(self.names) > 1 else [self.optimizers()]
         factor = lr_factor(self.optim, at.step, at.steps, self.steps_per_epoch)
+        decay = weight_decay_at(self.optim, at.step, at.steps)
         for name, optimizer in zip(self.names, optimizers, strict=True):
             if (at.step + 1) % self.player(name).every == 0:
-                for group in optimizer.param_groups:
-                    group["lr"] = (self.player(name).lr or self.optim.lr) * factor
+                set_rates_(optimizer, (self.player(name).lr or self.optim.lr) * factor, decay)
                 optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return self.optim.lr * factor

@@ -79,6 +79,22 @@ def build_optimizer(options: Optimisation, parameters: Iterable[nn.Parameter], l
     return LARS(groups, lr=lr, momentum=options.momentum)
 
 
+def set_rates_(optimizer: Optimizer, lr: float, weight_decay: float | None) -> None:
+    """Learning rate of all parameters, and weight decay of matrices and kernels (None: as it is)."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+        if weight_decay is not None and group["params"][0].ndim > 1:
+            group["weight_decay"] = weight_decay
+
+
+def weight_decay_at(options: Optimisation, step: int, steps: int) -> float | None:
+    """Weight decay of a step (0-based), by a cosine from ``weight_decay`` to its final value; None where it stays."""
+    if options.final_weight_decay is None:
+        return None
+    start, end = options.weight_decay, options.final_weight_decay
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * step / max(1, steps)))
+
+
 def lr_factor(options: Optimisation, step: int, steps: int, steps_per_epoch: int) -> float:
     """Learning rate of a step (0-based) relative to ``lr``; ends at final_lr / lr for cosine and onecycle."""
     end = options.final_lr / options.lr if options.lr else 0.0

@@ -41,6 +41,9 @@ class Optimisation:
     weight_decay is never applied to norms and biases (1-D parameters). schedule: "cosine" (to final_lr),
     "onecycle" (from 4 % of lr up to lr for ``warmup`` epochs, 0: for 30 % of the training, then cosine to final_lr),
     "step" (x ``gamma`` every ``every_epochs``), "constant". warmup: epochs of linear warm-up (of the others).
+    final_weight_decay: the weight decay at the end, reached from ``weight_decay`` by a cosine; None where it stays.
+    A recipe may also name a preset, ``optim: {preset: ywa | isbi | vit | lars}`` (``training/presets.py``), whose
+    keys stand in the resolved recipe.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
@@ -55,6 +58,7 @@ class Optimisation:
     final_lr: NotNegative = 0.0
     gamma: Positive = 0.9
     every_epochs: Count = 10
+    final_weight_decay: NotNegative | None = None
     players: Mapping[str, PlayerOptions] = field(default_factory=dict)
 
 

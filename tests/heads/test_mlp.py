@@ -6,6 +6,7 @@ from torch import nn
 
 from medssl.errors import RecipeError
 from medssl.heads import MLP
+from medssl.heads.mlp import behind
 
 
 def layers(head):
@@ -80,3 +81,8 @@ def test_under_autocast_it_stays_in_the_precision_of_its_weights() -> None:
     assert z.dtype == torch.float32
     assert torch.equal(z, head(x))
     assert len(z.unique(dim=0)) == 3
+
+
+def test_the_width_of_the_encoder_may_be_named():
+    assert behind(64, ("width", 128)) == (64, 64, 128)
+    assert behind(64, (512, "width", 8)) == (64, 512, 64, 8)

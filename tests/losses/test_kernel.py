@@ -232,6 +232,21 @@ def test_the_published_gaussian_kernel_gives_the_published_losses(method, loss):
     assert bool((of_rbf - published).abs() > 0.5) == (method == "expw"), "only L_exp sees the factor"
 
 
+@pytest.mark.parametrize("name", sorted(LOSSES))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_default_dtype_decides_nothing(name, dtype):
+    sim, logw, valid, _ = two_views(scans=5)
+    sim, logw = sim.detach().to(dtype), logw.to(dtype)
+    plain = LOSSES[name][0](sim, logw, valid)
+    torch.set_default_dtype(torch.float64)
+    try:
+        value = LOSSES[name][0](sim, logw, valid)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert value.dtype == dtype
+    assert torch.equal(value, plain)
+
+
 # diagnostics and messages ---------------------------------------------------------------------------------
 
 

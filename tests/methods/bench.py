@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,13 @@ class Bench:
             self.method.after_step(out, batch, at)
             trace.append({k: float(v.detach()) for k, v in out.losses.items()})
         return trace
+
+
+def moved(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors that are not what they were, bit for bit; NaN where NaN was is no move."""
+    assert before.keys() == after.keys()
+    same = {k: (v == after[k]) | (v.isnan() & after[k].isnan()) for k, v in before.items()}
+    return [name for name, equal in same.items() if not bool(equal.all())]
 
 
 def tiny(recipe: Recipe) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from medssl.encoders import build_encoder
 from medssl.errors import RecipeError
 from medssl.methods.base import Method
 from medssl.recipe.catalog import CATALOG, build_method, check_arguments, entry
+from medssl.recipe.model import load_recipe
 from medssl.types import Facts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,3 +87,30 @@ def test_a_method_that_needs_tokens_refuses_a_convolutional_encoder():
     facts = Facts(8, np.arange(8), 4, (1, 16, 16, 16))
     with pytest.raises(RecipeError, match=r"mae needs an encoder that returns tokens.*encoder\.name=vit"):
         build_method("mae", encoder, facts, {})
+
+
+@pytest.mark.parametrize("name", ["simclr", "moco", "y_aware", "threshold", "exponential"])
+def test_a_projector_is_as_wide_as_the_encoder_where_nothing_else_is_said(name: str) -> None:
+    arguments = {k: v for k, v in load_recipe(name).method.arguments.items() if k != "projector"}
+    encoder = build_encoder("resnet18", in_channels=1, shape=(16, 16, 16), width=4, depth=[1, 1])
+    facts = Facts(8, np.arange(8), 4, (1, 16, 16, 16), {"age": np.arange(8.0)})
+    assert build_method(name, encoder, facts, arguments).projector.dims == (8, 8, 128)
+    named = build_method(name, encoder, facts, arguments | {"projector": [32, "width", 5]})
+    assert named.projector.dims == (8, 32, 8, 5)
+    with pytest.raises(RecipeError, match=r"method\.projector.* 'wide'.*'width'"):
+        build_method(name, encoder, facts, arguments | {"projector": ["wide", 128]})
+
+
+@pytest.mark.parametrize("name", [*CATALOG, "demo", "exponential_roi"])
+def test_shipped_recipes_name_their_heads(name: str) -> None:
+    """So that a default of an argument can follow the papers without moving a number of theirs."""
+    recipe = load_recipe(name)
+    arguments = entry(recipe.method.name).arguments()
+    for key in ("projector", "decoder_width", "decoder_depth", "decoder_heads"):
+        assert key not in arguments or key in recipe.method.arguments
+
+
+def test_the_decoder_of_mae_is_that_of_its_card() -> None:
+    arguments = entry("mae").arguments()
+    assert [arguments[f"decoder_{k}"].default for k in ("width", "depth", "heads")] == [384, 4, 6]
+    assert "decoder of 4 blocks of width 384" in (entry("mae").load().__doc__ or "")

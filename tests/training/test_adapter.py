@@ -452,3 +452,20 @@ def test_a_machine_that_cannot_do_it_is_said_in_one_sentence(options: dict[str, 
     with pytest.raises(UserError, match="this machine cannot train with") as caught:
         build_trainer(TrainerOptions(**options), [])
     assert "\n" not in str(caught.value)
+
+
+def test_weight_decay_moves_along_its_schedule_while_it_trains(tmp_path: Path):
+    class Shrinks(Anew):
+        def before_epoch(self, embed: Embed, progress: Progress) -> None:
+            pass
+
+        def step(self, batch: Batch, progress: Progress) -> Step:
+            self.notes["w"].append(float(self.head.weight.detach()))
+            return Step({"loss": 0 * (self.head.weight.sum() + self.w.sum())})
+
+    method = Shrinks()
+    train(method, tmp_path, optim=replace(SGD, weight_decay=0.5, final_weight_decay=1.5))
+    shrunk = 1 - np.array(method.notes["w"][1:]) / np.array(method.notes["w"][:-1])
+    expected = 0.1 * (1.5 - 0.5 * (1 + np.cos(np.pi * np.arange(5) / 6)))
+    assert shrunk == pytest.approx(expected, rel=1e-4)
+    assert float(method.w.detach()) == 0.5, "vectors do not decay"

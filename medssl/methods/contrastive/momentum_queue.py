@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medssl.checks import Flag, Interval, Share, Sizes, Temperature
+from medssl.checks import Flag, Interval, Share, Temperature, Units
 from medssl.distributed import gather_scans
-from medssl.heads.mlp import MLP, Norm
+from medssl.heads.mlp import MLP, Norm, behind
 from medssl.losses.contrastive import nt_xent
 from medssl.losses.pairs import queue_pairs
 from medssl.memory.ema import EMA
@@ -30,7 +30,7 @@ class MomentumQueue(Method):
 
     queue: keys kept (paper 65536); None: the largest of at most 1024 that the cohort allows. momentum: 0.99 (paper
     0.999 with 200 epochs of ImageNet). temperature: 0.2 (v2). symmetric: also query with the second view.
-    projector: hidden and output sizes; norm: batch | layer | group | none.
+    projector: hidden and output sizes ("width": as wide as the encoder, as in v2). norm: batch | layer | group | none.
     """
 
     joint: ClassVar[bool] = True
@@ -44,15 +44,15 @@ class MomentumQueue(Method):
         momentum: Share = 0.99,
         temperature: Temperature = 0.2,
         symmetric: Flag = True,
-        projector: Sizes = (512, 128),
+        projector: Units = ("width", 128),
         norm: Norm = "none",
     ) -> None:
         super().__init__(encoder, facts)
-        self.projector = MLP((self.width, *projector), norm=norm)
+        self.projector = MLP(behind(self.width, projector), norm=norm)
         outside = max(facts.batch, len(facts.train) - facts.batch)
         self.teacher = EMA(nn.ModuleList([encoder, self.projector]), momentum, end_momentum="same")
         keys = min(1024, outside) if queue is None else queue
-        self.queue = Queue(keys, projector[-1], seed=0)  # random keys until it is full
+        self.queue = Queue(keys, self.projector.dims[-1], seed=0)  # random keys until it is full
         self.temperature, self.symmetric = temperature, symmetric
         self.chance = math.log(len(self.queue) + 1)
 

@@ -8,10 +8,10 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medssl.checks import Count, Sizes, Temperature
+from medssl.checks import Count, Temperature, Units
 from medssl.distributed import gather
 from medssl.errors import RecipeError
-from medssl.heads.mlp import MLP, Norm
+from medssl.heads.mlp import MLP, Norm, behind
 from medssl.losses.contrastive import nearest_is_positive, nt_xent_rows
 from medssl.losses.pairs import tile, view_masks
 from medssl.losses.rows import blockwise
@@ -26,8 +26,8 @@ class TwoView(Method):
     other. State: none. Collapse: prevented by the other scans, so the batch must not be tiny (16 or more).
     Paper: Chen et al. 2020, arXiv 2002.05709 (SimCLR). 3D: batch 32 to 64 and Adam(W) instead of 4096 and LARS.
 
-    temperature: 0.1 (paper 0.1 to 0.5). projector: hidden and output sizes behind the encoder's width (paper: one
-    hidden layer as wide as the encoder, output 128). norm: batch | layer | group | none inside the projector.
+    temperature: 0.1 (paper 0.1 to 0.5). projector: hidden and output sizes behind the encoder ("width": as wide as
+    it; paper: one such hidden layer, output 128). norm: batch | layer | group | none inside the projector.
     relatives: what other scans of the same person are: positive | ignore | negative. block: anchors whose
     similarities are held at once; by itself all in batches up to 512 rows, and beyond what fits.
     """
@@ -40,7 +40,7 @@ class TwoView(Method):
         facts: Facts,
         *,
         temperature: Temperature = 0.1,
-        projector: Sizes = (512, 128),
+        projector: Units = ("width", 128),
         norm: Norm = "none",
         relatives: Literal["positive", "ignore", "negative"] = "ignore",
         block: Count | None = None,
@@ -48,7 +48,7 @@ class TwoView(Method):
         super().__init__(encoder, facts)
         if facts.batch < 2:
             raise RecipeError("simclr needs other scans to repel, but data.batch_size is 1; set it to 16 or more")
-        self.projector = MLP((self.width, *projector), norm=norm)
+        self.projector = MLP(behind(self.width, projector), norm=norm)
         self.temperature, self.relatives, self.block = temperature, relatives, block
         self.chance = math.log(2 * facts.batch - 1)
 

@@ -21,7 +21,7 @@ class MaskedAutoencoder(Method):
 
     Views: 1; the view maker draws which patches are hidden ("token_noise"). Labels: none. State: none. Collapse:
     not possible (the target is the scan). Paper: He et al. 2022, arXiv 2111.06377 (MAE). 3D: patches of 8 or 16
-    voxels a side, a decoder of width 384 (divisible by 6 for 3D sin-cos positions), ratio 0.6 to 0.75.
+    voxels a side, a decoder of 4 blocks of width 384 (divisible by 6 for 3D sin-cos positions), ratio 0.6 to 0.75.
 
     ratio: share of hidden patches (paper 0.75). norm_pix: predict patches standardised by their own mean and
     (unbiased) variance. decoder_width, decoder_depth, decoder_heads: of the decoder that is thrown away (paper 512,
@@ -38,8 +38,8 @@ class MaskedAutoencoder(Method):
         *,
         ratio: Part = 0.75,
         norm_pix: Flag = False,
-        decoder_width: Width = 192,
-        decoder_depth: Depth = 2,
+        decoder_width: Width = 384,
+        decoder_depth: Depth = 4,
         decoder_heads: Heads = 6,
     ) -> None:
         super().__init__(encoder, facts)

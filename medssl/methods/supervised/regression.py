@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from medssl.checks import Column, nearest
 from medssl.distributed import over_processes
 from medssl.errors import RecipeError
+from medssl.losses.lse import wide
 from medssl.methods.base import Method, stack_views
 from medssl.types import Batch, Facts, Progress, Step
 
@@ -50,12 +51,13 @@ class Regression(Method):
 
     def predict(self, pooled_NE: Tensor) -> Tensor:
         """Labels (N,) in their own unit."""
-        return self.middle + self.spread * self.head(pooled_NE).squeeze(1).float()
+        return self.middle + self.spread * wide(self.head(pooled_NE).squeeze(1))
 
     def step(self, batch: Batch, progress: Progress) -> Step:
         """Mean absolute error over scans with a label, in the label's unit."""
         features = stack_views(self.encoder, batch.views)
-        truth_B, guess_B = batch.meta[self.label].float(), self.predict(features.pooled)
+        guess_B = self.predict(features.pooled)
+        truth_B = batch.meta[self.label].to(guess_B.dtype)
         known_B = truth_B.isfinite()
         error_B = torch.where(known_B, (guess_B - torch.where(known_B, truth_B, guess_B.detach())).abs(), 0.0)
         loss = over_processes(error_B.sum() / known_B.sum().clamp(min=1), known_B.sum)

@@ -10,10 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medssl.checks import Count, Interval, Sizes, Temperature
+from medssl.checks import Count, Interval, Temperature, Units
 from medssl.distributed import gather, over_processes
 from medssl.errors import RecipeError
-from medssl.heads.mlp import MLP, Norm
+from medssl.heads.mlp import MLP, Norm, behind
 from medssl.kernels import Kernels, check_kernels, kernel_of
 from medssl.losses.kernel import dropped_rows, effective_rows, exponential_rows, threshold_rows, y_aware_rows
 from medssl.losses.pairs import label_order, labelled_pairs, tile
@@ -37,7 +37,7 @@ class KernelContrast(Method):
     categorical, bandwidth: number in label units, scott or silverman}; several columns multiply. temperature: 0.1
     (papers). variant: slide | isbi_code | include_k (what the published code computes instead, with kernel gaussian;
     see the loss). norm: of L_thr, anchor | slide (which needs ratio_max, the limit of its weight ratios). projector:
-    sizes behind the encoder's width (papers: one hidden layer of the encoder's width, output 128). projector_norm,
+    sizes behind the encoder ("width": as wide as it; papers: one such hidden layer, output 128). projector_norm,
     block: as in simclr.
     """
 
@@ -55,7 +55,7 @@ class KernelContrast(Method):
         norm: Literal["anchor", "slide"] = "anchor",
         ratio_max: Annotated[float, Interval(0.001, 1e9)] | None = None,
         missing: Literal["self", "drop"] = "self",
-        projector: Sizes = (512, 128),
+        projector: Units = ("width", 128),
         projector_norm: Norm = "none",
         block: Count | None = None,
     ) -> None:
@@ -68,7 +68,7 @@ class KernelContrast(Method):
         self.loss, self.block = _loss(loss, variant, norm, ratio_max), WHOLE if whole else block
         dropped = {"thr_dropped": dropped_rows} if self.ordered and not whole else {}
         self.watched: dict[str, RowLoss] = {"effective_positives": effective_rows, **dropped}
-        self.projector = MLP((self.width, *projector), norm=projector_norm)
+        self.projector = MLP(behind(self.width, projector), norm=projector_norm)
         self.chance = math.log(2 * facts.batch - 1) if loss == "y_aware" else None
 
     @classmethod
