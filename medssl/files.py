@@ -45,7 +45,7 @@ def write_atomic(
     stays behind. The temporary is named after the machine and the process, so that :func:`is_abandoned` can tell a
     live one from one left by a killed process. durable: flush to the disk before the rename (checkpoints).
     What fills the file may be any library: an error of the disk that it hides is raised all the same.
-    Errors: UserError where ``path`` is a folder or a device, the disk is full or fails, or nothing can be written there.
+    Errors: UserError where ``path`` is a folder or a device, the disk is full or fails, or it is read-only.
     """
     if path.is_dir():
         raise UserError(f"{path} is a folder; give a file name")
