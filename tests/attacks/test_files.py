@@ -29,6 +29,8 @@ HARMLESS: Mapping[tuple[str, str, str], str] = {
     ("resume", r"stopped/logs/.*\.csv", "*"): "written again from the .jsonl beside it",
     ("resume", r"stopped/logs/probe\.jsonl", "*"): "its one row is later than the checkpoint, and is written again",
     ("resume", r"stopped/logs/.*\.jsonl", "odd lines"): "every row is there, and the lines that are none are dropped",
+    ("openbhb export", r"roi/manifest\.csv", "*"): "only tells the modality, which is asked for where it does not",
+    ("openbhb export z", r"roi/manifest\.csv", "*"): "only tells the modality, which is asked for where it does not",
     ("resume finished", r"cache/.*", "*"): "nothing is left to train, so that no voxels are read",
     ("*", r".*\.nii\.gz", "tail"): "what follows the voxels is not read",
     ("*", r".*\.ckpt", "tail"): "an archive is read from its end, which is whole",
