@@ -54,7 +54,7 @@ READERS: Mapping[str, Reader] = {
     "report": Reader(
         ("report", "run"),
         (*RUN[:3], "run/features.csv", "run/predictions.csv", "run/scores.json", "run/views.npz", *_SHOWN),
-        6,
+        3,
     ),
     "openbhb score": Reader(("openbhb", "score", "run/features.csv"), (*_TABLE, "cache/*/*.npy"), 0),
     "openbhb export": Reader(_EXPORT, _ROI, 4),
