@@ -307,6 +307,11 @@ def test_test_rows_that_the_encoder_was_trained_on_are_named(trained: Path, coho
     assert notes(elsewhere, "others") == []
     (said,) = notes(elsewhere.assign(dataset=table["dataset"]), "namesakes")
     assert "carry the id of somebody" in said
+    with (tmp_path / "namesakes.csv").open("a") as file:
+        file.write((tmp_path / "namesakes.csv").read_text().splitlines()[-1].replace("sub-", "other-", 1) + "\n")
+    after = stages.score(tmp_path / "namesakes-features.csv", references=False, resamples=0, progress=False)
+    (said,) = [note for note in after.notes if "trained on" in note]
+    assert said.startswith(f"{tmp_path / 'namesakes.csv'} changed since the features were made, so who was trained on")
 
 
 @pytest.mark.oddity("family-that-was-trained-on")

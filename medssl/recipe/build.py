@@ -90,7 +90,7 @@ def assemble(recipe: Recipe, progress: bool = True, began: Began | None = None) 
         tensorboard_writer()  # said now, not after the scans are read and the run folder is made
     cohort = Cohort.read(recipe.data.sources, images=recipe.data.columns is None)
     if began is not None:
-        began.same_manifest(cohort.digest)
+        began.same_manifest(cohort.digest, cohort.paths)
     rows = cohort.rows("train")
     if not len(rows):
         raise ManifestError(f"{_names(cohort)}: no row has split 'train'; mark training scans in the column split")

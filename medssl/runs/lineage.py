@@ -41,7 +41,8 @@ def same_parents(run: Run, parts: Assembly) -> None:
     now_there = {"manifest": str(made["manifest"]), "recipe": file_digest(run.recipe), "scans": str(made["scans"])}
     for parent, digest in now_there.items():
         if before.get(parent) != digest:
-            raise changed(parent, run.folder, str(before.get(parent)), digest)
+            paths = [run.recipe] if parent == "recipe" else parts.cohort.paths
+            raise changed(parent, run.folder, str(before.get(parent)), digest, paths)
 
 
 def began(run: Run) -> Began:
@@ -49,7 +50,7 @@ def began(run: Run) -> Began:
     info = run.read_info()
     hashes, kept = info.get("hashes", {}), info.get("contents")
     if hashes.get("recipe") != (digest := file_digest(run.recipe)):
-        raise changed("recipe", run.folder, str(hashes.get("recipe")), digest)
+        raise changed("recipe", run.folder, str(hashes.get("recipe")), digest, [run.recipe])
     contents = None
     if kept is not None:
         remedy = "restore it, or start a new run"

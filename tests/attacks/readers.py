@@ -30,6 +30,8 @@ _CACHE = ("cohort", "cache", MANIFEST, "--spacing", "8", "--shape", "24", "--wor
 _EMBED = ("embed", "run", MANIFEST, "-o", "features.csv")
 _TABLE = ("run/features.csv", "run/features.csv.json", "run/scan-digests.json", "run/run.json", MANIFEST)
 _SHOWN = ("run/logs/messages.jsonl", "run/logs/probe.csv", "run/logs/train.csv")
+_EXPORT = ("openbhb", "export", "roi", "-o", "exported")
+_ROI = ("roi/run.json", "roi/manifest.csv", "roi/encoder.safetensors")
 _MARK = "cohort/dataset_description.json"
 READERS: Mapping[str, Reader] = {
     "check": Reader(("cohort", "check", MANIFEST), (MANIFEST, "cohort/images/*.nii.gz"), 12),
@@ -37,25 +39,26 @@ READERS: Mapping[str, Reader] = {
     "split": Reader(("cohort", "split", MANIFEST, "-o", "split.csv"), (MANIFEST, "cohort/images/*.nii.gz"), 12),
     "cache": Reader(_CACHE, (MANIFEST, "cache/*/*.npy"), 8),
     "print": Reader(("pretrain", "my.yaml", "--print"), ("my.yaml",), 20),
-    "pretrain": Reader(("pretrain", "my.yaml", "output=new", "trainer.epochs=1"), ("my.yaml", *SCANS, _MARK), 4),
+    "pretrain": Reader(("pretrain", "my.yaml", "output=new", "trainer.epochs=1"), ("my.yaml", *SCANS, _MARK), 2),
     "resume": Reader(
-        ("pretrain", "--resume", "stopped"), (*SCANS, _MARK, "stopped/*", "stopped/logs/*", "stopped/*/*2.ckpt"), 14
+        ("pretrain", "--resume", "stopped"), (*SCANS, _MARK, "stopped/*", "stopped/logs/*", "stopped/*/*2.ckpt"), 6
     ),
     "resume finished": Reader(("pretrain", "--resume", "run"), (*RUN, MANIFEST, "cache/*/*.npy", _MARK), 12),
     "embed": Reader(_EMBED, (*SCANS, "run/run.json", "run/encoder.safetensors"), 8),
     "embed z": Reader((*_EMBED, "--projection"), (*SCANS, "run/run.json", "run/projection.safetensors"), 4),
     "score": Reader(("score", "run", "--no-references", "--resamples", "10"), ("run/encoder.safetensors", *_TABLE), 6),
-    "score references": Reader(("score", "run", "--resamples", "0"), (*_TABLE, "cache/*/*.npy"), 2),
+    "score references": Reader(("score", "run", "--resamples", "0"), (*_TABLE, "cache/*/*.npy"), 1),
     "score table": Reader(
         ("score", "run/features.csv", "-o", "scored", "--no-references", "--resamples", "10"), _TABLE, 4
     ),
     "report": Reader(
         ("report", "run"),
         (*RUN[:3], "run/features.csv", "run/predictions.csv", "run/scores.json", "run/views.npz", *_SHOWN),
-        16,
+        3,
     ),
     "openbhb score": Reader(("openbhb", "score", "run/features.csv"), (*_TABLE, "cache/*/*.npy"), 0),
-    "openbhb export": Reader(("openbhb", "export", "roi", "-o", "exported"), ("roi/*",), 8),
+    "openbhb export": Reader(_EXPORT, _ROI, 4),
+    "openbhb export z": Reader((*_EXPORT, "--features", "z"), (*_ROI, "roi/projection.safetensors"), 4),
     "openbhb check": Reader(("openbhb", "check", "submission"), ("submission/*",), 0),
     "study run": Reader(
         _STUDY, ("study.yaml", "regions.csv", "study/study.json", "study/train.csv", "study/trials/*/trial.json"), 0
@@ -80,8 +83,8 @@ UNREAD: Mapping[str, str] = {
 _UNSEEN: Mapping[str, tuple[str, ...]] = {  # safetensors are opened outside Python
     "run/encoder.safetensors": ("embed", "score", "report", "resume finished"),
     "run/projection.safetensors": ("embed z",),
-    "roi/encoder.safetensors": ("openbhb export",),
-    "roi/projection.safetensors": ("openbhb export",),
+    "roi/encoder.safetensors": ("openbhb export", "openbhb export z"),
+    "roi/projection.safetensors": ("openbhb export z",),
 }
 
 _opened: list[str] | None = None

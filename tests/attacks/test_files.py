@@ -23,9 +23,14 @@ HARMLESS: Mapping[tuple[str, str, str], str] = {
         r"cohort/manifest\.csv",
         "one column",
     ): "people alone can be dealt out, and it says what cannot be scored",
+    ("split", r"cohort/manifest\.csv", "cut"): "cut in a column that it does not read, it is a shorter table",
+    ("resume", r"stopped/logs/train\.jsonl", "cut"): "the third of three rows is later than the checkpoint",
+    ("resume", r"stopped/logs/train\.jsonl", "half a line"): "the third of three rows is later than the checkpoint",
     ("resume", r"stopped/logs/.*\.csv", "*"): "written again from the .jsonl beside it",
     ("resume", r"stopped/logs/probe\.jsonl", "*"): "its one row is later than the checkpoint, and is written again",
     ("resume", r"stopped/logs/.*\.jsonl", "odd lines"): "every row is there, and the lines that are none are dropped",
+    ("openbhb export", r"roi/manifest\.csv", "*"): "only tells the modality, which is asked for where it does not",
+    ("openbhb export z", r"roi/manifest\.csv", "*"): "only tells the modality, which is asked for where it does not",
     ("resume finished", r"cache/.*", "*"): "nothing is left to train, so that no voxels are read",
     ("*", r".*\.nii\.gz", "tail"): "what follows the voxels is not read",
     ("*", r".*\.ckpt", "tail"): "an archive is read from its end, which is whole",
@@ -62,15 +67,15 @@ def sample(world: World) -> dict[str, list[tuple[Path, str]]]:
             path, kind = min(left, key=lambda case: _turn(*case, turns, rare, files))
             cases[reader].append((path, kind))
             left.remove((path, kind))
-            turns[suffix_of(path), kind] += 1
+            turns.update([kind, (suffix_of(path), kind)])
             files[path] += 1
     return cases
 
 
 def _turn(path: Path, kind: str, turns: Counter[object], rare: Counter[str], files: Counter[Path]) -> tuple[int, ...]:
-    """What comes first: kinds without a turn, of files that few readers open, of a file that was not yet damaged."""
+    """What comes first: kinds without a turn, then of this suffix, files that few readers open, files still whole."""
     suffix = suffix_of(path)
-    return turns[suffix, kind], rare[suffix], files[path]
+    return turns[kind], turns[suffix, kind], rare[suffix], files[path]
 
 
 def is_harmless(reader: str, path: Path, kind: str) -> bool:
@@ -153,6 +158,6 @@ def test_every_file_has_a_reader_and_kinds_of_damage(built: World):
 
 
 def test_every_kind_of_damage_has_its_turn_in_the_fast_tests(built: World):
-    cases = {(suffix_of(path), kind) for listed in sample(built).values() for path, kind in listed}
+    cases = {kind for listed in sample(built).values() for _, kind in listed}
     sampled = [name for name, reader in READERS.items() if reader.sample]
-    assert {(suffix_of(path), kind) for name in sampled for path, kind in telling(name, built)} <= cases
+    assert {kind for name in sampled for _, kind in telling(name, built)} <= cases

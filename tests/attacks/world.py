@@ -21,8 +21,11 @@ import pandas as pd
 import yaml
 
 from medssl import cli, stages
+from medssl.data.loading.cache import VolumeCache
+from medssl.data.manifest.cohort import Cohort
 from medssl.data.manifest.folds import split_cohort
 from medssl.errors import StoppedByHand
+from medssl.runs.network import network_of
 from medssl.training.monitors import Monitor
 from tests.conftest import tiny_recipe
 from tests.export.conftest import make_run
@@ -121,7 +124,7 @@ def build_world(folder: Path, cohort: Path) -> World:
     with _variable("MEDSSL_CACHE", home / "cache"):
         common = [*tiny_recipe(manifest, home / "run"), *QUICK, "trainer.epochs=2", f"data.cache={home / 'cache'}"]
         run = stages.pretrain("exponential", *common, progress=False)
-        trained_on = frozenset(path.relative_to(home) for path in (home / "cache").rglob("*.npy"))
+        trained_on = _entries_trained_on(run, home)
         stages.score(run, resamples=20, references=False, progress=False)
         stages.report(run)
         stopped = [*common, f"output={home / 'stopped'}", "trainer.checkpoint_steps=1", "monitors.every=1"]
@@ -160,6 +163,13 @@ PRESET = {
     "seeds": 1,
     "quick": {"rows": ["L_exp"], "encoders": ["mlp"], "designs": ["sites"]},
 }
+
+
+def _entries_trained_on(run: Path, home: Path) -> frozenset[Path]:
+    network, cache = network_of(run, False), VolumeCache(home / "cache")
+    cohort = Cohort.read(network.manifests)
+    keys = cache.keys(cohort.files(cohort.rows("train")), network.preprocessing)
+    return frozenset(cache.path(key).relative_to(home) for key in keys)
 
 
 def _regions(path: Path) -> None:

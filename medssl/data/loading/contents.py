@@ -97,17 +97,18 @@ class Began:
     contents: Contents | None
     old: bool = False
 
-    def same_manifest(self, digest: str) -> None:
-        """UserError where the manifests changed, before anything is read of the scans."""
+    def same_manifest(self, digest: str, paths: Sequence[Path] = ()) -> None:
+        """UserError where the manifests (``paths``) changed, before anything is read of the scans."""
         if self.manifest != digest:
-            raise changed("manifest", self.run, self.manifest, digest)
+            raise changed("manifest", self.run, self.manifest, digest, paths)
 
 
-def changed(parent: str, run: Path, before: str, now: str) -> UserError:
-    """The refusal to continue a run after a parent of it changed."""
+def changed(parent: str, run: Path, before: str, now: str, paths: Sequence[Path] = ()) -> UserError:
+    """The refusal to continue a run after a parent of it changed; paths: where that parent is."""
+    where = f": {', '.join(map(str, paths))}" if paths else ""
     return UserError(
-        f"the {parent} changed since {run} was started (hash {before[:12]} before, {now[:12]} now); restore it, or "
-        "start a new run"
+        f"the {parent} changed since {run} was started (hash {before[:12]} before, {now[:12]} now){where}; restore it, "
+        "or start a new run"
     )
 
 

@@ -88,6 +88,8 @@ def test_other_numbers_of_scans_and_other_manifests_are_refused(kept, scans, tmp
         kept.still(scans[:3], NAMES, Stamps(), tmp_path / "run")
     with pytest.raises(UserError, match=r"the manifest changed since .*hash aaaa before, bbbb now"):
         Began(tmp_path, "aaaa", kept).same_manifest("bbbb")
+    with pytest.raises(UserError, match=r"bbbb now\): .*m\.csv; restore it"):
+        Began(tmp_path, "aaaa", kept).same_manifest("bbbb", [tmp_path / "m.csv"])
 
 
 HEAD = "scan,crc32,state"
