@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from medssl.errors import UserError
+from medssl.errors import UserError, shown
 
 _all_gather: Any = getattr(dist, "all_gather_single", None) or getattr(dist, "all_gather_into_tensor", None)
 _reduce_scatter: Any = getattr(dist, "reduce_scatter_single", None) or getattr(dist, "reduce_scatter_tensor", None)
@@ -30,6 +31,13 @@ def process_rank() -> int:
 def process_is_first() -> bool:
     """Whether this process is the only one, or the first of several."""
     return process_rank() == 0
+
+
+def say(notes: Iterable[str], aloud: bool = True) -> None:
+    """Print notes on stderr, in the first process alone."""
+    if aloud and process_is_first():
+        for note in notes:
+            print(f"note: {shown(note)}", file=sys.stderr)
 
 
 def world() -> int:

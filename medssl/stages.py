@@ -18,7 +18,7 @@ from medssl.data.checks.report import check
 from medssl.data.loading.cache import VolumeCache
 from medssl.data.manifest.cohort import Cohort
 from medssl.data.synthetic.cohort import synthesize
-from medssl.distributed import process_is_first
+from medssl.distributed import process_is_first, say
 from medssl.encoders.file import load_encoder, read_card
 from medssl.errors import ScanWarning, UserError
 from medssl.evaluation.scorecard import Line, Scores, scorecard
@@ -28,9 +28,10 @@ from medssl.features.scans import rows_with_images, said_of
 from medssl.features.table import FeatureTable
 from medssl.harmonize.base import Unseen
 from medssl.harmonize.build import Name, build_harmonizer
-from medssl.recipe.build import assemble, say, scans_digest
+from medssl.recipe.build import assemble
 from medssl.recipe.model import Recipe, load_recipe, parse_recipe
 from medssl.recipe.overrides import assigned
+from medssl.recipe.scans import scans_digest
 from medssl.report.build import build_report
 from medssl.runs.folder import Run
 from medssl.runs.lineage import origin_of, own_cohort, own_encoder, same_modality, seen_in_training

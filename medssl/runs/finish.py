@@ -13,12 +13,14 @@ from medssl.environment import now
 from medssl.errors import TrainingStopped
 from medssl.features.likeness import Likeness
 from medssl.features.looking import likeness_of
-from medssl.recipe.build import Assembly, run_views
+from medssl.heads.file import save_head
+from medssl.recipe.build import Assembly
 from medssl.report.build import build_report
 from medssl.report.figures import save_figure, scatter_map
 from medssl.runs.folder import Run
 from medssl.runs.references import batched
 from medssl.runs.same_scans import write_digests
+from medssl.runs.sample_views import write_sample_views
 
 
 def finish(parts: Assembly, run: Run, page: bool) -> None:
@@ -43,14 +45,23 @@ def finish(parts: Assembly, run: Run, page: bool) -> None:
         **({} if likeness is None else {"likeness": likeness.to_dict()}),
     }
     save_encoder(encoder, run.encoder, card)
-    projection = parts.save_projection(run.projection)
-    run_views(parts, run.views)
+    projection = _save_projection(parts, run.projection)
+    write_sample_views(parts, run.views)
     made = {"encoder": weights_digest(encoder)} | ({} if projection is None else {"projection": projection})
     hashes = run.read_info().get("hashes", {}) | made
     write_digests(run.folder, hashes["encoder"], parts.marks)
     run.update({"finished": now(), "state": "finished", "hashes": hashes})
     if page:
         build_report(run.folder)
+
+
+def _save_projection(parts: Assembly, path: Path) -> str | None:
+    """Keep the projector beside the encoder, where the method has one (``medssl embed --projection``); its hash."""
+    projector = getattr(parts.method, "projector", None)
+    if projector is None:
+        return None
+    save_head(projector.cpu(), path, normalise=parts.method.normalised)
+    return weights_digest(projector)
 
 
 def _spoilt(what: str, parts: Assembly) -> TrainingStopped:

@@ -8,9 +8,9 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from medssl.distributed import process_is_first
+from medssl.distributed import process_is_first, say
 from medssl.files import exclusive
-from medssl.recipe.build import Assembly, assemble, say
+from medssl.recipe.build import Assembly, assemble
 from medssl.recipe.model import Recipe
 from medssl.report.build import build_report
 from medssl.runs.finish import draw_map, finish

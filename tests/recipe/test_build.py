@@ -17,10 +17,11 @@ from medssl.data.volumes.preprocess import Preprocessing
 from medssl.encoders import build_encoder
 from medssl.encoders.file import save_encoder, weights_digest
 from medssl.errors import ManifestError, RecipeError, UserError, VolumeError
-from medssl.recipe.build import assemble, run_views, views_are_late
+from medssl.recipe.build import assemble, views_are_late
 from medssl.recipe.model import Recipe, load_recipe
 from medssl.runs.network import network_of
 from medssl.runs.references import untrained_encoder, voxel_matrix
+from medssl.runs.sample_views import write_sample_views
 from tests.conftest import tiny_recipe
 
 
@@ -192,7 +193,7 @@ def test_sample_views_hold_the_scan_first_and_are_padded_squares(cohort: Path, t
         recipe(cohort, "simclr", "data.preprocessing={spacing: [8, 8, 8], shape: [20, 24, 22]}"),
         progress=False,
     )
-    run_views(parts, tmp_path / "views.npz", scans=3)
+    write_sample_views(parts, tmp_path / "views.npz", scans=3)
     with np.load(tmp_path / "views.npz") as views:
         assert views["slices"].shape == (3, 3, 3, 24, 24)
         volume = parts.dataset.volume(int(views["rows"][0])).numpy()[0]
@@ -227,7 +228,8 @@ def test_the_recipe_says_where_views_are_made_and_how_exactly(cohort: Path):
 def test_pictures_show_the_views_also_where_they_are_made_late(cohort: Path, tmp_path: Path):
     pictures = []
     for device in ("loader", "device"):
-        run_views(assemble(recipe(cohort, "simclr", f"views.device={device}"), progress=False), tmp_path / "views.npz")
+        parts = assemble(recipe(cohort, "simclr", f"views.device={device}"), progress=False)
+        write_sample_views(parts, tmp_path / "views.npz")
         with np.load(tmp_path / "views.npz") as views:
             pictures.append(views["slices"])
     assert pictures[0].shape == (4, 3, 3, 24, 24)

@@ -58,8 +58,6 @@ class ScanDataset(Dataset[Item]):
     life of the dataset, so that a scan that changes during a training is noticed by the next one.
     """
 
-    late = False
-
     def __init__(
         self,
         images: Sequence[tuple[Path | str, ...]],
@@ -69,9 +67,11 @@ class ScanDataset(Dataset[Item]):
         maker: Maker | None = None,
         clean: Callable[[Tensor], Tensor] | None = None,
         keys: Sequence[str] | None = None,
+        *,
+        late: bool = False,
     ) -> None:
         self.images, self.cache, self.preprocessing = list(images), cache, preprocessing
-        self.meta, self.maker, self.clean = dict(meta), maker, clean
+        self.meta, self.maker, self.clean, self.late = dict(meta), maker, clean, late
         self.keys = [""] * len(self.images) if keys is None else list(keys)
         self.entries = MappedEntries(cache.path, cache.dtype) if isinstance(cache, VolumeCache) else None
 
@@ -136,8 +136,10 @@ class TableDataset(ScanDataset):
         meta: Mapping[str, Tensor],
         maker: Maker | None = None,
         clean: Callable[[Tensor], Tensor] | None = None,
+        *,
+        late: bool = False,
     ) -> None:
-        super().__init__([()] * len(values_NF), VolumeCache(None), Preprocessing(), meta, maker, clean)
+        super().__init__([()] * len(values_NF), VolumeCache(None), Preprocessing(), meta, maker, clean, late=late)
         self.values_NF = np.ascontiguousarray(values_NF, np.float32)
 
     def volume(self, row: int) -> Tensor:

@@ -11,11 +11,11 @@ from medssl.data.manifest.cohort import Cohort
 from medssl.data.manifest.columns import chosen_columns
 from medssl.data.manifest.folds import challenge_folds
 from medssl.data.manifest.twins import with_copies
+from medssl.distributed import say
 from medssl.errors import ManifestError, UserError
 from medssl.experiments.benchmark.preset import Preset
 from medssl.files import write_atomic
 from medssl.recipe.ages import refuse_other_unit
-from medssl.recipe.build import say
 from medssl.recipe.model import load_recipe
 from medssl.tables.age_use import RULE, impossible
 from medssl.tables.people import COPY, groups_of

@@ -14,6 +14,7 @@ from medssl import stages
 from medssl.checks import Flag, Processes, checked
 from medssl.data.loading.pool import processors
 from medssl.data.manifest.cohort import Cohort
+from medssl.distributed import say
 from medssl.documents.json_file import read_json
 from medssl.errors import UserError
 from medssl.experiments.benchmark.processes import gpus, spread
@@ -24,7 +25,6 @@ from medssl.experiments.study.table import tabulate
 from medssl.experiments.study.trial import Place, run_trial
 from medssl.files import make_folder, write_atomic
 from medssl.recipe.ages import usable_ages
-from medssl.recipe.build import say
 from medssl.recipe.model import explain, load_recipe
 from medssl.recipe.overrides import assigned
 
