@@ -13,8 +13,8 @@ ARROWS = {
     "__main__": "cli",
     "cli": "challenge checks data.checks data.loading data.manifest data.sources data.synthetic data.volumes "
     "distributed errors experiments export files recipe runs stages tables",
-    "experiments": "challenge checks data.loading data.manifest documents environment errors evaluation features files "
-    "harmonize recipe report runs stages tables training",
+    "experiments": "challenge checks data.loading data.manifest distributed documents environment errors evaluation "
+    "features files harmonize recipe report runs stages tables training",
     "challenge": "checks data.manifest errors evaluation features files runs stages tables",
     "stages": "checks data.checks data.loading data.manifest data.synthetic distributed encoders errors evaluation "
     "export features harmonize recipe report runs training",
