@@ -23,7 +23,7 @@ ARROWS = {
     "runs": "data.checks data.loading data.manifest data.volumes distributed documents encoders environment errors "
     "evaluation features files heads recipe report tables training views",
     "recipe": "checks data.loading data.manifest data.synthetic data.volumes distributed documents encoders "
-    "environment errors files heads methods tables training types views",
+    "environment errors files methods tables training types views",
     "training": "checks data.loading distributed documents errors evaluation features files memory methods tables "
     "types",
     "features": "data.loading data.manifest data.volumes documents errors files tables",
