@@ -79,6 +79,28 @@ class _Gather(torch.autograd.Function):
         return own
 
 
+def sum_over_processes(x: Tensor) -> Tensor:
+    """The sum of a tensor over all processes, with gradient (scaled as that of ``gather``)."""
+    total: Tensor = x if world() == 1 else _Sum.apply(x)
+    return total
+
+
+class _Sum(torch.autograd.Function):
+    """Forwards and backwards the sum over all processes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *sent: Tensor) -> Tensor:
+        total = sent[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
 def gather_scans(index_B: Tensor, *rows: Tensor) -> tuple[Tensor, ...]:
     """Rows (B, ...) of the scans of all processes, without gradient, in the order of the manifest, for memory.
 

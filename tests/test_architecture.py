@@ -32,7 +32,7 @@ ARROWS = {
     "harmonize": "checks errors tables",
     "methods": "checks distributed errors heads kernels losses memory types",
     "encoders": "checks documents errors heads types",
-    "heads": "checks documents errors files",
+    "heads": "checks distributed documents errors files",
     "views": "checks errors transforms",
     "transforms": "checks errors",
     "kernels": "checks errors",

@@ -27,7 +27,7 @@ class VectorEncoder(Encoder):
             raise RecipeError("encoder mlp needs shape: the number of values per scan, or its (D, H, W)")
         super().__init__(in_channels, hidden[-1])
         self.values = in_channels * math.prod(shape)
-        self.net = MLP((self.values, *hidden), norm=norm, act=act)
+        self.net = MLP((self.values, *hidden), norm=norm, act=act, joint=False)
 
     def forward(self, x: Tensor) -> Features:
         """(N, C, D, H, W) or (N, F) -> pooled (N, E)."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from medssl.checks import Dims, check
 from medssl.errors import RecipeError
 from medssl.heads.blocks import groups_of
+from medssl.heads.joint_norm import JointBatchNorm1d
 
 _ACTS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -24,9 +25,9 @@ Norm = Literal["batch", "layer", "group", "none"]
 Act = Literal["relu", "gelu", "leaky_relu", "tanh", "none"]
 
 
-def _norm_1d(kind: str, features: int, affine: bool) -> nn.Module:
+def _norm_1d(kind: str, features: int, affine: bool, joint: bool) -> nn.Module:
     if kind == "batch":
-        return nn.BatchNorm1d(features, affine=affine)
+        return JointBatchNorm1d(features, affine=affine) if joint else nn.BatchNorm1d(features, affine=affine)
     if kind == "layer":
         return nn.LayerNorm(features, elementwise_affine=affine)
     if kind == "group":
@@ -49,7 +50,8 @@ class MLP(nn.Module):
     dims: sizes from input to output; two of them make a linear layer. norm: batch | layer | group | none.
     act: relu | gelu | leaky_relu | tanh | none. last_norm: a norm behind the last layer (SimSiam, BYOL, MoCo v3
     projectors), without scale and shift unless last_affine. bias: None gives every linear layer a bias that no
-    norm follows; True or False decides for all. Weights start as torch's ``nn.Linear`` does.
+    norm follows; True or False decides for all. joint: batch norm is over the rows of all processes that train
+    together. Weights start as torch's ``nn.Linear`` does.
 
     Published projectors: y-aware and ISBI ``MLP((F, F, 128), norm="none")``; SimCLR v1 the same;
     SimSiam ``MLP((F, F, F, F), last_norm=True, bias=False)``. ``MLP(**spec)`` builds the same again.
@@ -63,6 +65,7 @@ class MLP(nn.Module):
         last_norm: bool = False,
         bias: bool | None = None,
         last_affine: bool = False,
+        joint: bool = True,
     ) -> None:
         super().__init__()
         sizes = tuple(check("dims", dims, Dims, RecipeError))
@@ -74,7 +77,7 @@ class MLP(nn.Module):
             normed = norm != "none" and (last_norm or not last)
             layers.append(nn.Linear(a, b, bias=not normed if bias is None else bias))
             if normed:
-                layers.append(_norm_1d(norm, b, affine=last_affine or not last))
+                layers.append(_norm_1d(norm, b, last_affine or not last, joint))
             if not last:
                 layers.append(make_act())
         self.net = nn.Sequential(*layers)
@@ -116,4 +119,4 @@ class MLP(nn.Module):
                 scale = torch.where(std > 1e-6 * out.abs().amax().clamp(min=1e-12), 1 / std.clamp(min=1e-12), 1.0)
                 layer.weight.mul_(scale[:, None])
                 layer.bias.copy_((layer.bias - mean) * scale)
-            x = layer(x)
+            x = layer.local(x) if isinstance(layer, JointBatchNorm1d) else layer(x)

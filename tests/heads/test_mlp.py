@@ -14,7 +14,7 @@ def layers(head):
 
 
 def test_layers_stand_in_the_documented_order():
-    assert layers(MLP((8, 6, 4))) == ["Linear", "BatchNorm1d", "ReLU", "Linear"]
+    assert layers(MLP((8, 6, 4))) == ["Linear", "JointBatchNorm1d", "ReLU", "Linear"]
     assert layers(MLP((8, 6, 4), norm="none", act="gelu")) == ["Linear", "GELU", "Linear"]
     assert layers(MLP((8, 6, 4), norm="layer", last_norm=True))[-2:] == ["Linear", "LayerNorm"]
     assert layers(MLP((8, 4))) == ["Linear"]

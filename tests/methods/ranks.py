@@ -5,15 +5,22 @@ All in float64, so that only a wrong factor or a wrong row makes a difference.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import torch.distributed as dist
 
+from medssl.checks import declared
 from medssl.distributed import world
 from medssl.recipe.catalog import CATALOG, add_regularizers, entry
 from medssl.types import Batch, Facts, Progress
 from tests.methods.bench import BATCH, SCANS, SHAPE, Bench, columns
+
+
+def heads_of(name: str, key: str) -> tuple[str, ...]:
+    """Norms that an argument of a method may name; () where it has no such argument."""
+    return get_args(declared(entry(name).load()).get(key)) if key in entry(name).arguments() else ()
+
 
 STEPS = 2
 TERMS = ("fair_kl", "alignment", "uniformity", "variance", "covariance")
@@ -21,6 +28,8 @@ JOINT = [name for name in CATALOG if entry(name).load().joint]
 LABELLED = [name for name in CATALOG if Bench(name).method.reads]
 CASES = [(name, "plain") for name in CATALOG] + [(name, "missing") for name in LABELLED]
 CASES += [(name, "blocks") for name in LABELLED if entry(name).family == "weak"]
+HEADS = {name: key for name in CATALOG for key in ("projector_norm", "norm") if "batch" in heads_of(name, key)}
+CASES += [(name, "batch norm") for name in HEADS]
 CASES += [(name, "terms") for name in JOINT] + [("y_aware", term) for term in TERMS]
 
 
@@ -34,7 +43,8 @@ def bench_of(name: str, kind: str) -> Bench:
     lacking = kind in ("missing", "blocks")
     drop = {"missing": "drop"} if lacking and entry(name).family == "weak" else {}
     blocks = {"block": 3} if kind == "blocks" else {}
-    bench = Bench(name, meta=uneven(columns()) if lacking else None, **drop, **blocks)
+    heads = {HEADS[name]: "batch"} if kind == "batch norm" else {}
+    bench = Bench(name, meta=uneven(columns()) if lacking else None, **drop, **blocks, **heads)
     terms = TERMS if kind == "terms" else (kind,) if kind in TERMS else ()
     facts = Facts(SCANS, torch.arange(SCANS).numpy(), BATCH, SHAPE, {k: v.numpy() for k, v in bench.meta.items()})
     add_regularizers(bench.method, name, facts, [(t, {"weight": 0.5}) for t in terms])

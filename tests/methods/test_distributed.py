@@ -41,6 +41,7 @@ def test_memory_and_weights_of_two_processes_agree_bit_for_bit(name, kind, ranks
 
 def test_the_cases_hold_what_they_promise():
     kinds = {kind for _, kind in CASES}
-    assert kinds == {"plain", "missing", "blocks", "terms", *TERMS}
+    assert kinds == {"plain", "missing", "blocks", "batch norm", "terms", *TERMS}
+    assert {name for name, kind in CASES if kind == "batch norm"} >= {"simclr", "moco", "y_aware", "exponential"}
     assert {name for name, kind in CASES if kind == "terms"} >= {"simclr", "moco", "y_aware"}
     assert {name for name, kind in CASES if kind == "missing"} >= {"y_aware", "threshold", "exponential", "l1_age"}
