@@ -125,7 +125,7 @@ PLACES: dict[str, Callable[[], Any]] = {
     "in a map": lambda: _calling("medssl.training.monitors.write_atomic", 2, True, _half_file),
     "between a map and its picture": lambda: _calling("medssl.runs.finish.save_figure", 2, True, _now),
     "in the likeness": lambda: _calling("medssl.runs.finish.likeness_of", 1, True, _now),
-    "after the encoder": lambda: _calling("medssl.runs.finish.run_views", 1, True, _now),
+    "after the encoder": lambda: _calling("medssl.runs.finish.write_sample_views", 1, True, _now),
     "in the report": lambda: _calling("medssl.runs.finish.build_report", 1, True, _now),
     "while it goes back": lambda: _calling("medssl.training.log.write_atomic", 2, True, _half_file),
     "by Ctrl-C": lambda: _calling("medssl.training.monitors.Monitor.on_step", 8, False, _interrupt),
