@@ -107,10 +107,14 @@ def slurm(
     Example:
       medssl study slurm my.yaml -o studies/mine --script mine.sh && sbatch mine.sh
     """
-    from medssl.experiments.study.run import prepare
-    from medssl.experiments.study.slurm import array_script
-    from medssl.files import write_atomic
+    import shlex
 
+    from medssl.experiments.study.run import prepare
+    from medssl.experiments.study.slurm import SCRIPT, array_script
+    from medssl.files import refuse_foreign, write_atomic
+
+    if script is not None:
+        refuse_foreign(script, SCRIPT, [study, *([] if data is None else [data])])
     place = prepare(study, _folder(study, out), data)
     name = str(Path(study).absolute()) if Path(study).is_file() else study
     text = array_script(
@@ -119,7 +123,7 @@ def slurm(
     if script is None:
         typer.echo(text, nl=False)
     else:
-        typer.echo(f"sbatch {write_atomic(script, text)}")
+        typer.echo(f"sbatch {shlex.quote(str(write_atomic(script, text)))}")
 
 
 def _folder(study: str, out: Path | None) -> Path:
@@ -127,5 +131,7 @@ def _folder(study: str, out: Path | None) -> Path:
 
 
 def _written(folder: Path) -> None:
-    names = [n for n in ("study.md", "trials.csv", "study.png", "best.yaml") if (folder / n).is_file()]
+    from medssl.experiments.study.table import OUTPUTS
+
+    names = [name for name in OUTPUTS if (folder / name).is_file()]
     typer.echo(f"written: {', '.join(str(folder / name) for name in names)}", err=True)

@@ -6,6 +6,8 @@ import csv
 import hashlib
 import io
 import json
+import re
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, TypedDict
@@ -27,13 +29,25 @@ from medssl.features.columns import (
     split_frame,
     tidy,
 )
-from medssl.files import BROKEN_ARRAYS, write_atomic
+from medssl.files import BROKEN_ARRAYS, Output, refuse_foreign, write_atomic
 from medssl.tables.missing import cell_text as text
 from medssl.tables.missing import said_missing, without_missing
 from medssl.tables.people import GROUP
 from medssl.tables.text import decoded, separator_of
 
 _AGAIN = "delete it and write the table again with `medssl embed`"
+
+
+_COLUMNS = re.compile(rb"[^\r\n]*[,\t]f0+[,\t\r\n]")
+_TABLE = Output(
+    "a features table",
+    {
+        **dict.fromkeys((".csv", ".tsv"), _COLUMNS),
+        ".npz": re.compile(rb"PK.{28}values\.npy", re.DOTALL),
+        ".parquet": re.compile(rb"(?!)"),  # told by its record alone
+    },
+)
+_ANYTHING = Output("a features table", dict.fromkeys(SUFFIXES, re.compile(rb"")))
 
 
 class Provenance(TypedDict, total=False):
@@ -84,6 +98,12 @@ def check_target(path: Path) -> None:
         _need_pyarrow(path)
     if path.is_dir():
         raise UserError(f"{path} is a folder, but a feature table needs a file name such as {path / 'features.csv'}")
+
+
+def refuse_foreign_table(path: Path, inputs: Sequence[str | Path]) -> None:
+    """Refuse to replace one of the files that the table is made from, or a file that is no features table."""
+    recorded = record_of(path).is_file()
+    refuse_foreign(path, _ANYTHING if recorded else _TABLE, inputs)
 
 
 def read_table(path: Path, prefix: str | None = None) -> Parts:

@@ -20,6 +20,8 @@ from medssl.recipe.overrides import assigned
 from medssl.report.figures import save_figure
 
 SHOWN = ("mae_internal", "mae_external", "r2_external", "site_bacc", "challenge")
+OUTPUTS = ("study.md", "trials.csv", "study.png", "best.yaml")
+"""What stands in the folder of a study beside its trials."""
 
 
 def tabulate(place: Place) -> dict[str, Any]:
