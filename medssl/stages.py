@@ -37,7 +37,7 @@ from medssl.report.build import build_report
 from medssl.runs.folder import Run
 from medssl.runs.lineage import origin_of, own_cohort, own_encoder, same_modality, seen_in_training
 from medssl.runs.network import network_of
-from medssl.runs.pretraining import finished_at, resume_run, train_run
+from medssl.runs.pretraining import finished_at, resume_run, stopped_by_hand, train_run
 from medssl.runs.references import reference_features
 from medssl.runs.same_scans import copied, trained_on
 from medssl.training.checkpoints import list_checkpoints
@@ -68,7 +68,7 @@ def pretrain(
     if resume is not None:
         return resume_run(Run(resume), overrides, progress, page)
     recipe = _recipe(recipe, overrides).absolute()
-    run = Run(recipe.output or f"runs/{recipe.method.name}-{recipe.digest[:8]}")
+    run = Run(run_folder(recipe))
     asked, recipe = recipe.trainer, recipe.settled()
     if process_is_first():
         run.refuse_taken([source["path"] for source in recipe.data.sources])
@@ -76,6 +76,11 @@ def pretrain(
     announce(asked, recipe.trainer, recipe.data.batch_size, quiet=not progress or not process_is_first())
     train_run(recipe, parts, run, None, progress, page)
     return run.folder
+
+
+def run_folder(recipe: Recipe) -> Path:
+    """The folder that a training by this recipe makes."""
+    return Path(recipe.output or f"runs/{recipe.method.name}-{recipe.digest[:8]}")
 
 
 @checked
@@ -281,6 +286,8 @@ __all__ = [
     "pretrain",
     "read_card",
     "report",
+    "run_folder",
     "score",
+    "stopped_by_hand",
     "synthetic_cohort",
 ]

@@ -109,17 +109,17 @@ def slurm(
     """
     import shlex
 
+    from medssl.experiments.study.plan import load_study
     from medssl.experiments.study.run import prepare
     from medssl.experiments.study.slurm import SCRIPT, array_script
     from medssl.files import refuse_foreign, write_atomic
 
     if script is not None:
         refuse_foreign(script, SCRIPT, [study, *([] if data is None else [data])])
-    place = prepare(study, _folder(study, out), data)
     name = str(Path(study).absolute()) if Path(study).is_file() else study
-    text = array_script(
-        name, place.out, place.study.count, data=data, at_once=at_once, cpus=cpus, gpus=gpus, hours=hours
-    )
+    folder, trials = _folder(study, out).absolute(), load_study(study, data).count
+    text = array_script(name, folder, trials, data=data, at_once=at_once, cpus=cpus, gpus=gpus, hours=hours)
+    prepare(study, folder, data)
     if script is None:
         typer.echo(text, nl=False)
     else:

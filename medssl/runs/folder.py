@@ -102,12 +102,18 @@ class Run:
         leaves from what others put there.
         """
         self.refuse_taken()
-        make_folder(self.logs, "set output= to another folder")
-        make_folder(self.checkpoints)
-        self.write_info({"created": now(), "finished": None, "state": "training", **info})
-        write_atomic(self.recipe, recipe_yaml)
-        if scans is not None:
-            write_atomic(self.scans, scans)
+        try:
+            make_folder(self.logs, "set output= to another folder")
+            make_folder(self.checkpoints)
+            self.write_info({"created": now(), "finished": None, "state": "training", **info})
+            write_atomic(self.recipe, recipe_yaml)
+            if scans is not None:
+                write_atomic(self.scans, scans)
+        except UserError:
+            for folder in (self.logs, self.checkpoints):
+                with suppress(OSError):  # it holds something
+                    folder.rmdir()
+            raise
 
     def read_info(self) -> dict[str, Any]:
         """Content of run.json."""

@@ -148,6 +148,12 @@ def load_preset(name: str) -> Preset:
     except ValidationError as problem:
         raise RecipeError(f"{path}: {explain(problem, content, Preset)}") from None
     _refuse_names(preset, str(path))
+    for key, names in {
+        "encoders": preset.encoders, "rows": preset.rows, "designs": preset.designs,
+        "quick.encoders": preset.quick.encoders, "quick.rows": preset.quick.rows, "quick.designs": preset.quick.designs,
+    }.items():  # fmt: skip
+        if not names:
+            raise RecipeError(f"{path}: {key} is empty, so nothing would be trained; name at least one")
     named = {
         "regularised": preset.regularised,
         "harmonized": preset.harmonized,

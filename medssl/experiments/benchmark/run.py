@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,16 @@ def benchmark(
         chosen = chosen.model_copy(update={"changes": (*chosen.changes, f"data.columns={json.dumps(list(columns))}")})
     for name, kind in _OUTPUTS.items():
         refuse_foreign(out / name, kind, [] if data is None else [data])
+    fresh = not out.exists()
     make_folder(out)
     with exclusive(out / ".lock", str(out)):
-        manifest = _cohort(chosen, out, data, progress)
-        folds = fold_manifests(manifest, chosen, out, progress)
+        try:
+            manifest = _cohort(chosen, out, data, progress)
+            folds = fold_manifests(manifest, chosen, out, progress)
+        except UserError:
+            if fresh and os.listdir(out) == [".lock"]:
+                shutil.rmtree(out)
+            raise
         results = _all_cells(chosen, folds, out, jobs or chosen.jobs or os.cpu_count() or 1, progress)
         return _write(chosen, results, out)
 

@@ -19,7 +19,7 @@ from medssl.errors import UserError
 from medssl.experiments.benchmark.processes import gpus, spread
 from medssl.experiments.study.holdout import hold_out
 from medssl.experiments.study.plan import Study, load_study
-from medssl.experiments.study.search import open_journal, search_once, turn
+from medssl.experiments.study.search import load_optuna, open_journal, search_once, turn
 from medssl.experiments.study.table import OUTPUTS, tabulate
 from medssl.experiments.study.trial import Place, run_trial
 from medssl.files import make_folder, write_atomic
@@ -47,6 +47,8 @@ def prepare(study: str | Path, out: str | Path, data: str | Path | None = None, 
     """
     out, chosen = Path(out).absolute(), load_study(study, data)
     _refuse_foreign(out)
+    if chosen.search is not None:
+        load_optuna()
     fresh = not out.exists()
     try:
         return _prepared(chosen, make_folder(out), progress)
