@@ -110,7 +110,7 @@ class Run:
             if scans is not None:
                 write_atomic(self.scans, scans)
         except UserError:
-            for folder in (self.logs, self.checkpoints):
+            for folder in (self.logs, self.checkpoints, self.folder):
                 with suppress(OSError):  # it holds something
                     folder.rmdir()
             raise

@@ -279,3 +279,13 @@ def test_a_training_into_the_folder_of_its_manifest_leaves_all_as_it_was(cohort:
     with pytest.raises(UserError, match=r"scans\.csv is read by this run"):
         stages.pretrain(str(recipe), "data.manifest=scans.csv", "output=.", progress=False)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_run_that_finds_no_room_for_its_first_file_leaves_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object, **__: object) -> None:
+        raise UserError("no space left")
+
+    monkeypatch.setattr("medssl.runs.folder.write_atomic", full)
+    with pytest.raises(UserError, match="no space left"):
+        Run(tmp_path / "run").start("method: moco\n", {"id": "1"})
+    assert not (tmp_path / "run").exists()
