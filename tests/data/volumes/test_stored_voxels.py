@@ -104,6 +104,15 @@ def test_a_stream_that_unpacks_to_another_number_of_voxels_is_refused(tmp_path, 
         read_volume(path)
 
 
+def test_bytes_behind_the_end_of_a_stream_are_refused_where_the_header_counts_them(tmp_path):
+    path = tmp_path / "x.mha"
+    written(path)
+    size = text_header(path).packed_bytes
+    path.write_bytes(path.read_bytes().replace(b"Size = %d" % size, b"Size = %d" % (size + 2)) + b"\0\0")
+    with pytest.raises(VolumeError, match="packed voxels are damaged"):
+        read_volume(path)
+
+
 def test_a_header_that_the_library_reads_otherwise_is_refused(tmp_path, monkeypatch):
     written(tmp_path / "x.mha")
     other = sitk.GetImageFromArray(np.zeros((5, 6, 8), "f4"))

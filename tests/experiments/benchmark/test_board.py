@@ -114,4 +114,4 @@ def test_a_title_is_text_in_the_table_and_no_mathematics_in_the_figure():
     assert markdown(collect(RESULTS), title).splitlines()[0] == r"## Costs \$x^{1}\$ \| &lt;b&gt;\\frac&lt;/b&gt;"
     fig = trade_off(collect(RESULTS), "challenge", "Costs $\\frac{")
     fig.draw_without_rendering()
-    assert fig.axes[0].get_title().startswith(r"Costs \$/frac{")
+    assert fig.axes[0].get_title(loc="left").startswith(r"Costs \$/frac{")
