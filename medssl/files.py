@@ -12,7 +12,8 @@ import socket
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -28,6 +29,8 @@ BROKEN_ARRAYS = (
     OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """What numpy raises of a damaged .npz file, depending on the byte."""
+_HEAD = 1 << 14
+"""Bytes of a file by which its kind is told."""
 FOREIGN_AGE_S = 24 * 3600.0
 """A temporary of another machine counts as left behind after a day."""
 
@@ -69,6 +72,44 @@ def write_atomic(
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     return path
+
+
+@dataclass(frozen=True)
+class Output:
+    """A kind of file that a command writes.
+
+    what: such as "a checklist". begins: by the suffix of its name, a pattern that the first bytes of every such file
+    match.
+    """
+
+    what: str
+    begins: Mapping[str, re.Pattern[bytes]]
+
+
+def refuse_foreign(path: Path, kind: Output, inputs: Iterable[str | Path] = ()) -> None:
+    """Refuse an output that would replace anything but an earlier output of the same kind, or an empty file.
+
+    inputs: files that the command reads, which are never its output. Errors: UserError for a suffix of another kind,
+    an input, and a file that does not begin as the kind does.
+    """
+    if path.is_dir():  # told where it is written
+        return
+    if path.suffix.lower() not in kind.begins:
+        *some, last = kind.begins
+        listed = f"{', '.join(some)} or {last}" if some else last
+        raise UserError(f"{path.name} has the ending '{path.suffix}'; {kind.what} is written as {listed}")
+    if any(os.path.realpath(path) == os.path.realpath(given) for given in inputs):
+        raise UserError(f"{path} is read by this command, so it is no place for its output; choose another one with -o")
+    if not path.is_file():
+        return
+    start = b"?"  # of a file that may not be read
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        start = file.read(_HEAD)
+    if start and not kind.begins[path.suffix.lower()].match(start):
+        raise UserError(
+            f"{path} exists and is not {kind.what} that medssl wrote, so it is kept; choose another place with -o, or "
+            "move it away"
+        )
 
 
 def is_encodable(name: str) -> bool:

@@ -14,7 +14,7 @@ from rich.progress import track
 
 from medssl.challenge.board import Job, challenge_board
 from medssl.challenge.folds import fold_columns, read_folds
-from medssl.challenge.table import Board
+from medssl.challenge.table import Board, refuse_foreign_board
 from medssl.checks import Flag, Interval, Processes, Resamples, SolverSeed, checked
 from medssl.data.manifest.cohort import Cohort
 from medssl.data.manifest.folds import challenge_folds
@@ -61,6 +61,8 @@ def score_openbhb(
     folder = Path(out) if out else (target if target.is_dir() else target.parent)
     if folder.is_file():
         raise UserError(f"{folder} is a file; give a folder for openbhb.json and openbhb.md")
+    if folder != target:
+        refuse_foreign_board(folder, target)
     if target.is_dir():
         if prefix is not None:
             raise UserError(f"{target} is a run, whose features need no prefix; leave out --prefix, or name a table")

@@ -108,13 +108,26 @@ def _sentence(problem: Exception) -> str:
             return "no space is left on the disk that the output goes to; free some, or choose another place"
         if sentence := no_room(problem, Path(str(problem.filename)), "choose another folder"):
             return sentence
+    if isinstance(problem, FileNotFoundError) and "usable temporary directory" in str(problem):
+        return (
+            "no folder takes temporary files (its disk is full, or nothing may be written there); free some space, or "
+            "set TMPDIR to another folder"
+        )
     if isinstance(problem, FileNotFoundError) and not problem.filename:  # what the system says of a working folder
         return "the folder that this command was started in is no longer there; change to another one"
     if isinstance(problem, OSError) and problem.filename:
-        return f"{problem.filename}: {(problem.strerror or type(problem).__name__).lower()}"
+        return f"{problem.filename}: {(problem.strerror or type(problem).__name__).lower()}; {_remedy(problem)}"
     if isinstance(problem, MemoryError) or "out of memory" in str(problem).lower():
         return "the memory does not suffice; set a smaller data.batch_size (--batch for embed), encoder or shape"
     return f"unexpected {type(problem).__name__}: {problem}; run again with --debug and report the traceback"
+
+
+def _remedy(problem: OSError) -> str:
+    if isinstance(problem, FileNotFoundError):
+        return "put it back where it was, or correct its path"
+    if isinstance(problem, PermissionError):
+        return "change its permissions, or choose another place"
+    return "check its disk, or choose another place"
 
 
 def _fail(text: str, status: int) -> NoReturn:

@@ -54,6 +54,13 @@ def check(
     from medssl.data.checks.report import check as check_cohort
     from medssl.data.manifest.cohort import Cohort
 
+    if json_file is not None:
+        import re
+
+        from medssl.files import Output, refuse_foreign
+
+        kind = Output("a report of the check", {".json": re.compile(rb'\{\s*"ok":')})
+        refuse_foreign(json_file, kind, manifest)
     globs = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
     cohort = Cohort.read([str(path) for path in manifest], images=globs is None)
     report = check_cohort(cohort, sample=sample, progress=not quiet, workers=workers, columns=globs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,16 @@ def three(text: str | None, kind: type, option: str) -> Any:
     return tuple(values * 3 if len(values) == 1 else values)
 
 
-def free_to_write(path: Path, overwrite: bool) -> None:
-    """Refuse to replace a file (perhaps mended by hand) that nobody said may go."""
+def free_to_write(path: Path, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
+    """Refuse to replace a manifest (perhaps mended by hand) that nobody said may go, and anything else in any case."""
     if path.is_file() and not overwrite:
         raise typer.BadParameter(f"{path} exists; name another file, or add --overwrite", param_hint="-o")
+    import re
+
+    from medssl.files import Output, refuse_foreign
+
+    head = re.compile(rb"[^\r\n]*(participant_id|image)", re.IGNORECASE)
+    refuse_foreign(path, Output("a manifest", {".csv": head, ".tsv": head}), inputs)
 
 
 def say_note(note: object, err: bool = False) -> None:

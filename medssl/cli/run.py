@@ -47,14 +47,14 @@ def pretrain(
     try:
         changes = overrides or [] if asked is None else []
         run = stages.pretrain(asked, *changes, resume=resume, progress=not quiet)
+        if first:
+            typer.echo(f"encoder  {run / 'encoder.safetensors'}\nreport   {run / 'report.html'}")
+            typer.echo(f"next: medssl score {run}", err=True)
     except KeyboardInterrupt as stop:
         if not first:
             raise typer.Exit(130) from None  # the first process says it
-        raise StoppedByHand(str(stop) or "stopped by hand before the training began; nothing is lost") from None
-    if not first:
-        return
-    typer.echo(f"encoder  {run / 'encoder.safetensors'}\nreport   {run / 'report.html'}")
-    typer.echo(f"next: medssl score {run}", err=True)
+        folder = resume if asked is None else stages.run_folder(asked.absolute())
+        raise StoppedByHand(str(stop) or stages.stopped_by_hand(Path(str(folder)))) from None
 
 
 def embed(

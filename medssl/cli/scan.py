@@ -90,7 +90,7 @@ def scan(
     from medssl.data.sources.names import filled
     from medssl.data.sources.tables import COLUMNS, listed
 
-    free_to_write(out, overwrite)
+    free_to_write(out, overwrite, [*(root / "participants.tsv" for root in roots), *([] if table is None else [table])])
     visits = pair_list(session, "--session")
     if layout == "openbhb":
         from medssl.data.sources.openbhb import scan_openbhb

@@ -107,19 +107,23 @@ def slurm(
     Example:
       medssl study slurm my.yaml -o studies/mine --script mine.sh && sbatch mine.sh
     """
-    from medssl.experiments.study.run import prepare
-    from medssl.experiments.study.slurm import array_script
-    from medssl.files import write_atomic
+    import shlex
 
-    place = prepare(study, _folder(study, out), data)
+    from medssl.experiments.study.plan import load_study
+    from medssl.experiments.study.run import prepare
+    from medssl.experiments.study.slurm import SCRIPT, array_script
+    from medssl.files import refuse_foreign, write_atomic
+
+    if script is not None:
+        refuse_foreign(script, SCRIPT, [study, *([] if data is None else [data])])
     name = str(Path(study).absolute()) if Path(study).is_file() else study
-    text = array_script(
-        name, place.out, place.study.count, data=data, at_once=at_once, cpus=cpus, gpus=gpus, hours=hours
-    )
+    folder, trials = _folder(study, out).absolute(), load_study(study, data).count
+    text = array_script(name, folder, trials, data=data, at_once=at_once, cpus=cpus, gpus=gpus, hours=hours)
+    prepare(study, folder, data)
     if script is None:
         typer.echo(text, nl=False)
     else:
-        typer.echo(f"sbatch {write_atomic(script, text)}")
+        typer.echo(f"sbatch {shlex.quote(str(write_atomic(script, text)))}")
 
 
 def _folder(study: str, out: Path | None) -> Path:
@@ -127,5 +131,7 @@ def _folder(study: str, out: Path | None) -> Path:
 
 
 def _written(folder: Path) -> None:
-    names = [n for n in ("study.md", "trials.csv", "study.png", "best.yaml") if (folder / n).is_file()]
+    from medssl.experiments.study.table import OUTPUTS
+
+    names = [name for name in OUTPUTS if (folder / name).is_file()]
     typer.echo(f"written: {', '.join(str(folder / name) for name in names)}", err=True)

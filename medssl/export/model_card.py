@@ -9,7 +9,7 @@ from typing import Any
 
 from medssl.documents.yaml_file import to_yaml
 from medssl.errors import UserError
-from medssl.files import write_atomic
+from medssl.files import Output, refuse_foreign, write_atomic
 from medssl.recipe.catalog import CATALOG
 from medssl.report.about import NO_CLINICAL_USE
 from medssl.report.checklists import data, discussion, model, performance, scans
@@ -18,6 +18,7 @@ from medssl.report.markdown import md, table
 from medssl.report.words import ordered, row_name, with_interval
 from medssl.runs.modality import trained_on
 
+CARD = Output("a model card", {".md": re.compile(rb"---\nlibrary_name: medssl\n")})
 _TASK = "image-feature-extraction"
 _METRICS = (
     ("mae", "Mean absolute error of age [years]"),
@@ -46,8 +47,8 @@ def build_model_card(run: Path, out: Path | None = None) -> Path:
     target = run / "model-card" / "README.md" if out is None else out
     if target.is_dir() or not target.suffix:
         target = target / "README.md"
-    if target.suffix.lower() != ".md":
-        raise UserError(f"{target.name} has the ending '{target.suffix}'; a model card is written as .md")
+    if out is not None:
+        refuse_foreign(target, CARD)
     return write_atomic(target, render(known).encode("utf-8", "replace"))
 
 

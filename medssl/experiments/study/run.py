@@ -20,8 +20,8 @@ from medssl.errors import UserError
 from medssl.experiments.benchmark.processes import gpus, spread
 from medssl.experiments.study.holdout import hold_out
 from medssl.experiments.study.plan import Study, load_study
-from medssl.experiments.study.search import open_journal, search_once, turn
-from medssl.experiments.study.table import tabulate
+from medssl.experiments.study.search import load_optuna, open_journal, search_once, turn
+from medssl.experiments.study.table import OUTPUTS, tabulate
 from medssl.experiments.study.trial import Place, run_trial
 from medssl.files import make_folder, write_atomic
 from medssl.recipe.ages import usable_ages
@@ -46,6 +46,9 @@ def prepare(study: str | Path, out: str | Path, data: str | Path | None = None, 
     other swept keys); values of the grid, the number of trials and the score may change.
     """
     out, chosen = Path(out).absolute(), load_study(study, data)
+    _refuse_foreign(out)
+    if chosen.search is not None:
+        load_optuna()
     fresh = not out.exists()
     try:
         return _prepared(chosen, make_folder(out), progress)
@@ -54,6 +57,15 @@ def prepare(study: str | Path, out: str | Path, data: str | Path | None = None, 
             if fresh:
                 out.rmdir()
         raise
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Refuse a folder that holds files of the names that a study writes, but no study."""
+    foreign = next((name for name in OUTPUTS if (out / name).exists()), None)
+    if foreign is not None and not (out / "study.json").is_file():
+        raise UserError(
+            f"{out / foreign} exists, but {out} is no folder of a study, so it is kept; choose another folder with -o"
+        )
 
 
 def _prepared(chosen: Study, out: Path, progress: bool) -> Place:

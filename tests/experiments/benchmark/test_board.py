@@ -107,3 +107,11 @@ def test_every_encoder_has_its_panel():
     assert [axes.get_title(loc="left") for axes in fig.axes] == ["T, mlp", "cnn"]
     assert fig.axes[0].get_ylim() == fig.axes[1].get_ylim()
     assert figure_bytes(fig, "png")[:4] == b"\x89PNG"
+
+
+def test_a_title_is_text_in_the_table_and_no_mathematics_in_the_figure():
+    title = r"Costs $x^{1}$ | <b>\frac</b>"
+    assert markdown(collect(RESULTS), title).splitlines()[0] == r"## Costs \$x^{1}\$ \| &lt;b&gt;\\frac&lt;/b&gt;"
+    fig = trade_off(collect(RESULTS), "challenge", "Costs $\\frac{")
+    fig.draw_without_rendering()
+    assert fig.axes[0].get_title(loc="left").startswith(r"Costs \$/frac{")
