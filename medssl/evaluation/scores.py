@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medssl.evaluation.caution import SITE_DIRECTION
 from medssl.files import write_atomic
 
 COLUMNS = (
@@ -72,7 +73,7 @@ class Scores:
         """The table, the differences of the error on unseen sites, and the notes."""
         lines = [bar(COLUMNS), bar(["---"] * len(COLUMNS)), *(bar(cells) for cells in self.rows()), ""]
         lines.append(
-            "Ages in years; lower MAE and challenge are better; "
+            f"Ages in years; lower MAE and challenge are better; site BAcc: {SITE_DIRECTION}; "
             f"intervals resample {self.protocol.get('resampled', 'people')}."
         )
         for name, metrics in self.differences.items():
