@@ -17,6 +17,7 @@ from medssl.report.about import NO_CLINICAL_USE
 from medssl.report.checklists import data, discussion, model, performance, scans
 from medssl.report.checklists.known import EXTERNAL, INTERNAL, SPLITS, Known, mapping, paths_in, read_known
 from medssl.report.markdown import md, table
+from medssl.report.ownership import own_digest
 from medssl.report.words import SITE_DIRECTION, ordered, row_name, with_interval
 from medssl.runs.folder import Run
 from medssl.runs.lineage import own_encoder
@@ -47,7 +48,8 @@ def build_model_card(run: Path, out: Path | None = None) -> Path:
     if not known.card:
         raise UserError(f"{run} holds no encoder yet, so there is no model to describe; finish it with "
                         f"`medssl pretrain --resume {run}`")  # fmt: skip
-    own_encoder(run)
+    if own_digest(known.files):
+        own_encoder(run)
     _own_projector(Run(run), known)
     target = run / "model-card" / "README.md" if out is None else out
     if target.is_dir() or not target.suffix:

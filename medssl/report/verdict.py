@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from medssl.evaluation.caution import BELOW_CHANCE, clearly_below
 from medssl.report.baselines import one_site, sign_of, sure
 from medssl.report.read import Difference, Row, Scores
-from medssl.report.words import bounds, ordered, percent, ratio, signed, site_chance, years
+from medssl.report.words import NARROW, bounds, ordered, percent, ratio, signed, site_chance, years
 
 _WIDE = 1.5  # an interval from chance to more than so many times chance says little
 
@@ -91,7 +91,8 @@ def _against(
 def _tail(difference: Difference | None, metric: str) -> str:
     if difference is None or difference.ci is None:
         return " (no interval was computed for the difference)"
-    text = f" (difference {signed(difference.difference)}, 95\u00a0% interval {bounds(metric, difference.ci)}"
+    between = bounds(metric, difference.ci)
+    text = f" (difference {signed(difference.difference)}{f', 95{NARROW}% interval {between}' if between else ''}"
     sites = difference.ci_sites
     if sites is not None and sure(difference) and sites[0] <= 0 <= sites[1]:
         text += f"; but {bounds(metric, sites)} when whole sites are resampled, so other sites may disagree"

@@ -143,11 +143,10 @@ def read_known(run: Path) -> Known:
     """
     files = read_run(run)
     card, parameters = read_card(run / "encoder.safetensors")
-    require_own(files, str(card.get("weights_sha256") or ""))
     scores = read_object(run / "scores.json", "remove it and run `medssl score` again")
     places = paths_in([files.facts, card, scores, str(run.resolve())]) + paths_in(files.recipe or "")
     found = groups(files)
-    return Known(
+    known = Known(
         files=files,
         card=card,
         parameters=parameters,
@@ -156,6 +155,8 @@ def read_known(run: Path) -> Known:
         synthetic=synthetic_scans(files),
         places=places,
     )
+    require_own(files, str(card.get("weights_sha256") or ""))
+    return known
 
 
 def mapping(given: Any) -> Mapping[str, Any]:
