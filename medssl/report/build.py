@@ -27,7 +27,8 @@ def build_report(run: Path, out: Path | None = None) -> Path:
     """Write the report of ``run`` to ``out`` (default RUN/report.html) and return its path.
 
     Every part of the run folder may be absent; its section then names the command that makes it, as it is typed in
-    the working folder. The same files, seen from the same folder, give the same bytes. Raises UserError when the folder is no run, or naming a file that is broken.
+    the working folder. The same files, seen from the same folder, give the same bytes. Raises UserError when the
+    folder is no run, or naming a file that is broken.
     """
     run = Path(run)
     target = run / "report.html" if out is None else Path(out)

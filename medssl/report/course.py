@@ -49,9 +49,7 @@ def _curves(steps: pd.DataFrame, losses: list[str]) -> Picture:
     rate = steps.get("scans_per_s", pd.Series(dtype=float)).median()
     if rate == rate:
         drawn.append(f"Median speed {rate:.3g} scans per second.")
-    return picture(
-        lambda width: curves.curves(steps, width), f"Training curves over steps: {ends}.", " ".join(drawn)
-    )
+    return picture(lambda width: curves.curves(steps, width), f"Training curves over steps: {ends}.", " ".join(drawn))
 
 
 def _once(steps: pd.DataFrame, names: list[str]) -> str:
@@ -68,7 +66,9 @@ def _probes(probes: pd.DataFrame) -> Picture:
     )
 
 
-_PROBES = "Probes are fitted on a part of the training scans and tested on held-out training people; no test scan is used."
+_PROBES = (
+    "Probes are fitted on a part of the training scans and tested on held-out training people; no test scan is used."
+)
 
 
 def _probed_once(probes: pd.DataFrame) -> str:

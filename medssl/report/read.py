@@ -38,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Difference:
-    """Encoder minus reference in one metric; ci resamples people, ci_sites whole sites (of few sites it is left out)."""
+    """Encoder minus reference in one metric; ci resamples people, ci_sites whole sites, None of few."""
 
     difference: float
     ci: tuple[float, float] | None

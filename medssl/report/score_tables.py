@@ -93,7 +93,7 @@ def scorecard(files: RunFiles) -> dict[str, Any] | None:
         "plot": plot if main else None,
         "verdict": verdict(scores),
         "differences": changes,
-        "by_sites": any(c["difference"].ci_sites is not None for c in changes),
+        "by_sites": any(d.ci_sites is not None for metrics in scores.differences.values() for d in metrics.values()),
         "notes": [words.spoken(note) for note in notes],
         "resampled": scores.protocol.get("resampled", "people"),
         "harmonised": harmonised(scores),

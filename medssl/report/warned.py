@@ -13,7 +13,11 @@ _KINDS = (
     (r"^collapse\b", "the embedding collapsed, so all scans look nearly the same to the network", True),
     (r"^dimensional collapse\b", "the features collapsed to very few of their dimensions", True),
     (r"^no learning yet\b", "the loss stayed where guessing leaves it, so hardly anything was learned", True),
-    (r"^(?P<steps>\d+) optimiser steps in all\b.*\bare few\b", "it took only {steps}, and methods that compare scans need some hundreds", False),
+    (
+        r"^(?P<steps>\d+) optimiser steps in all\b.*\bare few\b",
+        "it took only {steps}, and methods that compare scans need some hundreds",
+        False,
+    ),
 )
 """How a message begins, what it means, and whether it speaks against the encoder."""
 

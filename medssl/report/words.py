@@ -113,6 +113,9 @@ def ordered(scores: Scores) -> list[Row]:
 _SPOKEN = (
     (r"\binternal_test rows\b", "test scans of known sites"),
     (r"\bexternal_test rows\b", "test scans of unseen sites"),
+    (r"\binternal_test row\b", "test scan of a known site"),
+    (r"\bexternal_test row\b", "test scan of an unseen site"),
+    (r"\btrain row\b", "training scan"),
     (r"\binternal_test\b", "the test on known sites"),
     (r"\bexternal_test\b", "the test on unseen sites"),
     (r"\binternal scores\b", "scores on known sites"),

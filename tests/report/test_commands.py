@@ -28,7 +28,7 @@ def runs(tmp_path: Path) -> Path:
 
 
 def commands(html: str) -> list[str]:
-    return [unescape(text) for text in re.findall(r"(?:<code>|\n|<pre>)(medssl [^<\n#]+)", html)]
+    return [text.strip() for text in re.findall(r"(?:<code>|\n|<pre>)(medssl [^<\n#]+)", unescape(html))]
 
 
 def test_commands_have_the_path_below_the_working_folder(runs: Path, monkeypatch: pytest.MonkeyPatch):
@@ -69,7 +69,9 @@ def test_no_user_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert from_where(Path("/data/anna/first")).endswith("the folder that holds the run.")
 
 
-def test_a_link_to_the_working_folder_is_the_working_folder(runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_a_link_to_the_working_folder_is_the_working_folder(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     link = tmp_path / "link"
     link.symlink_to(runs.parents[1], target_is_directory=True)
     monkeypatch.chdir(runs.parents[1])

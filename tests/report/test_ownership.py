@@ -81,7 +81,7 @@ def test_an_edited_number_is_found(run: Path, change_it: Callable[[dict[str, obj
     change_it(content)
     (run / "scores.json").write_text(json.dumps(content))
     assert words in " ".join(differing(read_run(run)))
-    with pytest.raises(StaleError, match="was changed or was not made together with predictions.csv"):
+    with pytest.raises(StaleError, match="was changed or was not made together with predictions"):
         read_known(run)
 
 
@@ -96,9 +96,9 @@ def test_an_edited_site_accuracy_is_found(run: Path):
     (run / "scores.json").write_text(json.dumps(content))
     assert differing(read_run(run)) == []
     change(run / "scores.json", site_bacc=0.125, challenge=None)
-    assert differing(read_run(run)) == [
-        "This encoder: predictions.csv gives a balanced accuracy of the site of 100\u00a0%, scores.json says 12.5\u00a0%"
-    ]
+    (wrong,) = differing(read_run(run))
+    assert wrong.startswith("This encoder: predictions.csv gives a balanced accuracy of the site of 100\u00a0%")
+    assert wrong.endswith(", scores.json says 12.5\u00a0%")
 
 
 def test_numbers_that_look_alike_are_told_with_more_digits(run: Path):

@@ -54,6 +54,8 @@ def test_chance_of_the_site_is_what_constant_features_reach_where_the_tests_lack
         ("no internal_test rows: it is empty", "No test scans of known sites: it is empty."),
         ("external scores are empty", "Scores on unseen sites are empty."),
         ("3 train rows have no site", "3 training scans have no site."),
+        ("1 train row has no site", "1 training scan has no site."),
+        ("1 internal_test row is left out", "1 test scan of a known site is left out."),
         ("external_test holds 2 sites", "The test on unseen sites holds 2 sites."),
         ("site_bacc is a mean", "The balanced accuracy of the site is a mean."),
     ],
