@@ -45,7 +45,7 @@ def differing(files: RunFiles) -> list[str]:
     if files.scores is None:
         return []
     rows = {row.key: row for row in (files.scores.encoder, *files.scores.references) if row.missing is None}
-    found = [text for row in rows.values() for text in _challenge(row)]
+    found = []
     for key, row in rows.items():
         for metric, label, value in _recomputed(files, key):
             stated = row.values.get(metric)
@@ -54,7 +54,7 @@ def differing(files: RunFiles) -> list[str]:
                     f"{row_name(row.key)}: predictions.csv gives {label} of {_both(metric, value, stated)}, "
                     f"scores.json says {_both(metric, stated, value)}"
                 )
-    return found
+    return found + [text for row in rows.values() for text in _challenge(row)]
 
 
 def _recomputed(files: RunFiles, key: str) -> Iterator[tuple[str, str, float]]:

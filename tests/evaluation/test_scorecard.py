@@ -14,6 +14,7 @@ from sklearn.model_selection import GridSearchCV
 
 from medssl.errors import UserError
 from medssl.evaluation import age as age_probe
+from medssl.evaluation import intervals
 from medssl.evaluation import site as site_probe
 from medssl.evaluation.caution import BELOW_CHANCE, SITE_DIRECTION
 from medssl.evaluation.intervals import METRICS
@@ -208,9 +209,12 @@ def test_no_resamples_give_the_same_scores_without_intervals(make_cohort: MakeCo
 
 
 @pytest.mark.usefixtures("quick")
-def test_whole_sites_that_err_together_give_a_wider_interval(make_cohort: MakeCohort) -> None:
-    table = make_cohort(external=200, unseen=6)
-    shift = {f"site{4 + k}": s for k, s in enumerate((0.0, 3.0, -3.0, 5.0, -5.0, 0.0))}
+def test_whole_sites_that_err_together_give_a_wider_interval(
+    make_cohort: MakeCohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intervals, "FEW_SITES", 5)
+    table = make_cohort(external=200)
+    shift = {f"site{4 + k}": s for k, s in enumerate((0.0, 3.0, -3.0, 5.0, -5.0))}
     values = table.values.copy()
     values += table.meta["site"].map(shift).fillna(0.0).to_numpy()[:, None].astype(np.float32)
     gap = short(FeatureTable(table.meta, values, {}), resamples=1000).to_dict()["differences"]["constant"][

@@ -198,7 +198,7 @@ def test_the_score_of_another_run_is_not_published(a_study: Path, tmp_path: Path
     with pytest.raises(StaleError, match="another encoder"):
         write_documents(other, None, ["all"], True)
     change(a_study / "scores.json", mae_external=0.01)
-    with pytest.raises(StaleError, match=r"predictions\.csv gives a mean absolute error on unseen sites of 5"):
+    with pytest.raises(StaleError, match=r"predictions\.csv gives a mean absolute error on unseen sites of \d"):
         write_documents(a_study, None, ["all"], True)
     for run in (other, a_study):
         assert not (run / "model-card").exists()
