@@ -32,6 +32,10 @@ def test_an_interval_of_one_number_is_no_interval():
     assert words.bounds("site_bacc", (0.1, 0.2)).replace(words.NARROW, " ") == "10 to 20 %"
 
 
+def test_the_best_that_can_be_reached_is_no_ceiling_where_lower_is_better():
+    assert words.row_name("age_oracle") == "True age as feature (best possible)"
+
+
 def test_what_counts_as_few_is_said_in_one_place():
     root = Path(medssl.__file__).parent
     files = [*(root / "report").rglob("*.py"), *(root / "evaluation").rglob("*.py")]
