@@ -27,7 +27,7 @@ ARROWS = {
     "training": "checks data.loading distributed documents errors evaluation features files memory methods tables "
     "types",
     "features": "data.loading data.manifest data.volumes documents errors files tables",
-    "report": "data.manifest data.synthetic documents errors files tables",
+    "report": "data.manifest data.synthetic documents errors evaluation files tables",
     "evaluation": "errors files harmonize tables",
     "harmonize": "checks errors tables",
     "methods": "checks distributed errors heads kernels losses memory types",

@@ -106,7 +106,7 @@ def read_rows(meta: pd.DataFrame, *, unseen_scored: bool = False) -> Rows:
     sites = tuple(sorted(set(site[train]) - {""}))
     notes = _spellings(meta, participant, subject, site, split) + said + _notes(split, site, age, sites, unseen_scored)
     if anonymous:
-        notes.append(f"{anonymous} rows have no participant_id; each is taken as another person")
+        notes.append(f"{count(anonymous, 'row has', 'rows have')} no participant_id; each is taken as another person")
     session = text_column(meta, "session")
     return Rows(
         participant,
@@ -231,10 +231,11 @@ def _notes(
     if not external.any():
         notes.append("no external_test rows: external scores and the challenge score are empty")
     if (split == "").any():
-        notes.append(f"{int((split == '').sum())} rows without a split are ignored")
+        notes.append(f"{count(int((split == '').sum()), 'row without a split is', 'rows without a split are')} ignored")
     for name, mask in (("train", train), (INTERNAL, internal), (EXTERNAL, external)):
         if missing := int((mask & ~np.isfinite(age)).sum()):
-            notes.append(f"{missing} of {int(mask.sum())} {name} rows have no age and are left out of the age scores")
+            have = "has no age and is" if missing == 1 else "have no age and are"
+            notes.append(f"{missing} of {int(mask.sum())} {name} rows {have} left out of the age scores")
     if not (train & np.isfinite(age)).any():
         notes.append("no training row has an age: the age scores are empty")
     if len(sites) < 2:
@@ -243,14 +244,19 @@ def _notes(
         return notes
     seen = set(sites)
     if missing := int((train & (site == "")).sum()):
-        notes.append(f"{missing} train rows have no site and are left out of the site probe")
+        rows = count(missing, "train row has no site and is", "train rows have no site and are")
+        notes.append(f"{rows} left out of the site probe")
     unseen = sum(bool(s) and s not in seen for s in site[internal])
     unknown = int((internal & (site == "")).sum())
     if unseen_scored and unseen:
-        notes.append(f"{unseen} internal_test rows are of sites without training rows: the site score counts misses")
+        rows = count(unseen, "internal_test row is of a site", "internal_test rows are of sites")
+        notes.append(f"{rows} without training rows: the site score counts misses")
     if dropped := unknown + (0 if unseen_scored else unseen):
         which = "no" if unseen_scored else "no or an unseen"
-        notes.append(f"{dropped} internal_test rows of {which} site are left out of the site score")
+        notes.append(
+            f"{count(dropped, 'internal_test row', 'internal_test rows')} of {which} site "
+            f"{'is' if dropped == 1 else 'are'} left out of the site score"
+        )
     present = len({s for s in site[internal] if s in seen})
     if 0 < present < len(sites):
         notes.append(
@@ -258,7 +264,7 @@ def _notes(
         )
     if both := sorted(seen & set(site[external])):
         notes.append(
-            f"external_test rows of {len(both)} sites that are also in train (first: {both[0]}) are not unseen"
+            f"external_test rows of {count(len(both), 'site')} also in train (first: {both[0]}) are not unseen"
         )
     return notes
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medssl.evaluation.caution import SITE_DIRECTION
 from medssl.files import Output, refuse_foreign, write_atomic
 
 COLUMNS = (
@@ -79,7 +80,7 @@ class Scores:
         """The table, the differences of the error on unseen sites, and the notes."""
         lines = [bar(COLUMNS), bar(["---"] * len(COLUMNS)), *(bar(cells) for cells in self.rows()), ""]
         lines.append(
-            "Ages in years; lower MAE and challenge are better; "
+            f"Ages in years; lower MAE and challenge are better; site BAcc: {SITE_DIRECTION}; "
             f"intervals resample {self.protocol.get('resampled', 'people')}."
         )
         for name, metrics in self.differences.items():

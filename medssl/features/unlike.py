@@ -195,19 +195,22 @@ def _sentence(likeness: Likeness, looks_NJ: Floats, kind: str, rows: NDArray[np.
 _WORDS = {
     ("stripping", True): (
         "not skull-stripped, or with a background that is not 0",
-        "prepare them as the training scans were",
+        "give scans that were prepared as the training scans were",
     ),
-    ("stripping", False): ("less than a brain is left", "look at their skull-stripping"),
+    ("stripping", False): ("less than a brain is left", "check the skull-stripping"),
     ("contrast", True): (
         "contrast inverted, as in another sequence",
         "give images of the sequence that the encoder was trained on",
     ),
-    ("contrast", False): ("another contrast between rim and core", "look at their sequence, bias field and smoothness"),
-    ("turned", False): ("head turned or flipped", "look at them and at the orientation in their headers"),
+    ("contrast", False): (
+        "another contrast between rim and core",
+        "check the sequence, the bias field and the smoothness",
+    ),
+    ("turned", False): ("head turned or flipped", "check how the head lies, and the orientation in the header"),
     ("resolution", False): ("another resolution", "expect other features, or give scans of the training's voxel size"),
-    ("field", False): ("another field of view, or cut off", "look at whether the whole brain is inside"),
-    ("intensities", False): ("other intensities", "look at artefacts and at how they were prepared"),
-    (FEATURES, False): ("far off in the encoder's features", "look at them before you trust their features"),
+    ("field", False): ("another field of view, or cut off", "check that the whole brain is inside"),
+    ("intensities", False): ("other intensities", "check for artefacts and how the scans were prepared"),
+    (FEATURES, False): ("far off in the encoder's features", "check before you trust the features"),
 }
 
 

@@ -29,9 +29,9 @@ _LONGEST_NAME = 70  # letters of a run's name that fit into the head of a printe
 def build_report(run: Path, out: Path | None = None) -> Path:
     """Write the report of ``run`` to ``out`` (default RUN/report.html) and return its path.
 
-    Every part of the run folder may be absent; its section then names the command that makes it. The same
-    files give the same bytes. Raises UserError when the folder is no run, naming a file that is broken, or where
-    ``out`` is a file that is no report.
+    Every part of the run folder may be absent; its section then names the command that makes it, as it is typed in
+    the working folder. The same files, seen from the same folder, give the same bytes. Raises UserError when the
+    folder is no run, naming a file that is broken, or where ``out`` is a file that is no report.
     """
     run = Path(run)
     target = run / "report.html" if out is None else Path(out)
@@ -59,6 +59,7 @@ def render(files: RunFiles) -> str:
         "training": course.training(files),
         "maps": course.maps(files),
         "views": course.views(files),
+        "of_table": about.of_table(files),
         "messages": course.messages(files),
         "trust": trusted,
         "no_clinical_use": about.NO_CLINICAL_USE,

@@ -91,11 +91,17 @@ def preface(known: Known, checklist: Checklist) -> list[str]:
     ]
     if known.files.facts and not known.finished:
         said.append("This run is not finished; what is said here is preliminary. "
-                    f"It is finished by: {known.command('pretrain --resume')}")  # fmt: skip
+                    f"It is finished by: {known.command('pretrain --resume')} "
+                    f"({_inside(known.from_where)})")  # fmt: skip
     if known.scores is None:
         said.append("This run is not scored, so that errors, intervals and comparisons are missing. They are computed "
-                    f"by: {known.command('score')}")  # fmt: skip
+                    f"by: {known.command('score')} ({_inside(known.from_where)})")  # fmt: skip
     return said
+
+
+def _inside(sentence: str) -> str:
+    """A sentence as it stands in brackets."""
+    return f"{sentence[:1].lower()}{sentence[1:].rstrip('.')}"
 
 
 def questions(answers: Sequence[Answer]) -> list[tuple[str, str, bool]]:
