@@ -38,12 +38,14 @@ def write_atomic(
     remedy: str = "choose another folder",
     *,
     durable: bool = False,
+    replace: bool = True,
 ) -> Path:
     """Write ``path`` under a temporary name in the same folder and rename it when it is complete; returns ``path``.
 
     content: bytes, text (UTF-8), or what fills a binary file. Whatever ends the writing (an error, Ctrl-C), nothing
     stays behind. The temporary is named after the machine and the process, so that :func:`is_abandoned` can tell a
     live one from one left by a killed process. durable: flush to the disk before the rename (checkpoints).
+    replace: False where a file that is there, or that another process writes meanwhile, must stay.
     What fills the file may be any library: an error of the disk that it hides is raised all the same.
     Errors: UserError where ``path`` is a folder or a device, the disk is full or fails, or the folder cannot be
     written.
@@ -64,11 +66,31 @@ def write_atomic(
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
-            os.replace(temporary, path)
+            if replace:
+                os.replace(temporary, path)
+            else:
+                _claim(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     return path
+
+
+def _claim(temporary: Path, path: Path) -> None:
+    """Give a whole file its name, where no other file has it. Errors: UserError where one has."""
+    taken = f"{path} exists; another process wrote it meanwhile, so name another file, or add --overwrite"
+    try:
+        os.link(temporary, path)
+        return
+    except FileExistsError:
+        raise UserError(taken) from None
+    except OSError:  # a file system without links: take the name first, then fill it
+        pass
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        raise UserError(taken) from None
+    os.replace(temporary, path)
 
 
 def is_encodable(name: str) -> bool:

@@ -14,7 +14,7 @@ from medssl.cli.cohort import app as cohort
 from medssl.cli.demo import demo
 from medssl.cli.methods import methods
 from medssl.cli.openbhb import app as openbhb
-from medssl.cli.parse import notes_aloud
+from medssl.cli.parse import notes_aloud, say
 from medssl.cli.run import embed, pretrain, report, score
 from medssl.cli.study import app as study
 
@@ -46,7 +46,7 @@ def _version(asked: bool) -> None:
     if asked:
         from medssl import __version__
 
-        typer.echo(f"medssl {__version__}")
+        say(f"medssl {__version__}")
         raise typer.Exit
 
 
@@ -120,5 +120,5 @@ def _sentence(problem: Exception) -> str:
 def _fail(text: str, status: int) -> NoReturn:
     from medssl.errors import shown
 
-    typer.echo(f"medssl: {'' if status == _STOPPED else 'error: '}{shown(' '.join(text.split()))}", err=True)
+    say(f"medssl: {'' if status == _STOPPED else 'error: '}{shown(' '.join(text.split()))}", err=True)
     raise SystemExit(status)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from medssl.cli.parse import say, say_text
+
 app = typer.Typer(
     help="Compare many methods on one cohort, cell by cell, resumable.",
     no_args_is_help=True,
@@ -48,6 +50,6 @@ def openbhb(
 
     chosen = [name.strip() for name in columns.split(",") if name.strip()] if columns else ()
     record = benchmark(preset, out, data=data, columns=chosen, quick=quick, seeds=seeds, jobs=jobs, progress=not quiet)
-    typer.echo(record["markdown"])
+    say_text(record["markdown"])
     written = ", ".join(str(out / name) for name in ("benchmark.json", "benchmark.md", *record["figures"]))
-    typer.echo(f"written: {written}", err=True)
+    say(f"written: {written}", err=True)

@@ -27,7 +27,7 @@ def print_report(report: CheckReport, everything: bool) -> None:
         console.width = WIDTH
     facts = Table.grid(padding=(0, 2))
     for name, value in _facts(report.summary):
-        facts.add_row(Text(name, style="bold"), Text(value))
+        facts.add_row(Text(name, style="bold"), Text(shown(value)))
     console.print(facts)
     console.print()
     groups: dict[tuple[str, str], list[str]] = {}

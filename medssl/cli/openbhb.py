@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from medssl.cli.parse import say_text
 from medssl.cli.submission import check, export
 
 app = typer.Typer(
@@ -62,7 +63,7 @@ def score(
         n_jobs=jobs,
         progress=not quiet,
     )
-    typer.echo(json.dumps(board.to_dict(), indent=2) if as_json else board.markdown())
+    say_text(json.dumps(board.to_dict(), indent=2) if as_json else board.markdown())
 
 
 app.command()(export)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from medssl.cli.parse import say, say_text
+
 app = typer.Typer(
     help="Sweep settings of a recipe on local processes or a Slurm array, resumable; choose on held-out train rows.",
     no_args_is_help=True,
@@ -55,20 +57,20 @@ def run(
     from medssl.experiments.study.run import run_study, run_task
 
     if task is None:
-        typer.echo(run_study(study, folder, data=data, jobs=jobs, progress=not quiet)["markdown"])
+        say_text(run_study(study, folder, data=data, jobs=jobs, progress=not quiet)["markdown"])
         _written(folder)
         return
     records = run_task(study, folder, task, of=of, data=data)
     for record in records:
         if record is None:
-            typer.echo(f"task {task}: another process is at its trial")
+            say(f"task {task}: another process is at its trial")
         else:
             said = record.get("stopped") or ", ".join(
                 f"{k} {v:.3f}" for k, v in record["scores"].items() if v is not None
             )
-            typer.echo(f"task {task}: {record['name']}: {said}")
+            say(f"task {task}: {record['name']}: {said}")
     if not records:
-        typer.echo(f"task {task}: nothing is left to do")
+        say(f"task {task}: nothing is left to do")
 
 
 @app.command()
@@ -86,7 +88,7 @@ def table(
     from medssl.experiments.study.table import tabulate
 
     found = tabulate(open_study(folder))
-    typer.echo(found["csv" if as_csv else "markdown"], nl=not as_csv)
+    say_text(found["csv" if as_csv else "markdown"], nl=not as_csv)
     _written(folder)
 
 
@@ -117,9 +119,9 @@ def slurm(
         name, place.out, place.study.count, data=data, at_once=at_once, cpus=cpus, gpus=gpus, hours=hours
     )
     if script is None:
-        typer.echo(text, nl=False)
+        say_text(text, nl=False)
     else:
-        typer.echo(f"sbatch {write_atomic(script, text)}")
+        say(f"sbatch {write_atomic(script, text)}")
 
 
 def _folder(study: str, out: Path | None) -> Path:
@@ -128,4 +130,4 @@ def _folder(study: str, out: Path | None) -> Path:
 
 def _written(folder: Path) -> None:
     names = [n for n in ("study.md", "trials.csv", "study.png", "best.yaml") if (folder / n).is_file()]
-    typer.echo(f"written: {', '.join(str(folder / name) for name in names)}", err=True)
+    say(f"written: {', '.join(str(folder / name) for name in names)}", err=True)

@@ -137,7 +137,9 @@ def _spellings(
     test = np.isin(split.astype(str), [INTERNAL, EXTERNAL])
     pairs = alike_people(participant.tolist(), dataset, subject.tolist(), split == "train", test)
     families = alike_families(meta, split == "train", test)
-    places, homes = ([where(row, participant) for p in found for row in (p.one, p.other)] for found in (pairs, families))
+    places, homes = (
+        [where(row, participant) for p in found for row in (p.one, p.other)] for found in (pairs, families)
+    )
     said = [said_of_people(pairs, places), said_of_families(families, homes)]
     said += [said_of_names(site.tolist(), "site"), said_of_names(dataset, "dataset")]
     return [words for words in said if words]

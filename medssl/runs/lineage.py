@@ -26,7 +26,12 @@ from medssl.runs.modality import named_in, trained_on
 from medssl.runs.network import network_of
 from medssl.tables.people import GROUP, families_of, family_cells, groups_of, torn
 from medssl.tables.spelling import (
-    alike_families, alike_names, alike_people, said_of_families, said_of_names, said_of_people,
+    alike_families,
+    alike_names,
+    alike_people,
+    said_of_families,
+    said_of_names,
+    said_of_people,
 )  # fmt: skip
 from medssl.training.hardware.device import processes
 

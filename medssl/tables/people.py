@@ -160,8 +160,9 @@ def family_cells(table: pd.DataFrame) -> list[str]:
         for k, (old, new) in enumerate(zip(cells, named, strict=True)):
             if old and new and old != new:
                 raise UserError(
-                    f"the columns {first} and {ascii_if_odd(str(column))} name two families of {_who(table, k)}, {ascii_if_odd(old)} and "
-                    f"{ascii_if_odd(new)}; leave one of the columns out, or give it a name that is not family"
+                    f"the columns {first} and {ascii_if_odd(str(column))} name two families of {_who(table, k)}, "
+                    f"{ascii_if_odd(old)} and {ascii_if_odd(new)}; leave one of the columns out, or give it a name "
+                    "that is not family"
                 )
         cells = [old or new for old, new in zip(cells, named, strict=True)]
         first = first or ascii_if_odd(str(column))

@@ -9,6 +9,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from medssl.errors import shown
+
 
 class Bar:
     """A rich bar on stderr; a plain line every tenth where stderr is no terminal; silent where ``show`` is False."""
@@ -54,4 +56,4 @@ class Bar:
 
     def say(self, text: str) -> None:
         """Print a sentence above the bar."""
-        self.console.print(f"medssl: {text}", highlight=False, markup=False, soft_wrap=True)
+        self.console.print(f"medssl: {shown(text)}", highlight=False, markup=False, soft_wrap=True)

@@ -5,23 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medssl.data.checks.confounding import about_confounding
 from medssl.data.manifest.groups import about_families
 from medssl.data.manifest.spellings import about_spelling
+from medssl.errors import count
 from medssl.tables.age_use import RULE
 from medssl.tables.ages import looks_like, possible
+from medssl.tables.people import ascii_if_odd
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from medssl.data.manifest.cohort import Cohort
 
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
 FEWEST_SUBJECTS = 10
 ROUNDING = 0.1  # two ages of one visit [years] that differ by no more are the same one
-CONFOUNDED = 0.14  # share of variance that Cohen (1988) calls a large effect
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""Beginnings of a cell that spreadsheets take for a formula."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Finding:
 
 
 def check_table(cohort: Cohort) -> Iterator[Finding]:
-    """Findings on splits, sites, ages and sexes of a cohort, and on what was read otherwise than it stands there."""
+    """Findings on splits, sites, ages, sexes and names of a cohort, and on what was read otherwise than it stands there."""
     for note in cohort.notes:
         yield _overall(cohort, "info", _code(note), note)
     yield from _splits(cohort)
@@ -52,6 +57,7 @@ def check_table(cohort: Cohort) -> Iterator[Finding]:
     yield from _sexes(cohort)
     yield from _visits(cohort)
     yield from _sites(cohort)
+    yield from _formulas(cohort)
 
 
 def _about(cohort: Cohort, row: int, level: str, code: str, text: str) -> Finding:
@@ -248,59 +254,35 @@ def _sites(cohort: Cohort) -> Iterator[Finding]:
             f"{rows['dataset'].loc[first]} at {cohort.where(int(first))}, and counts as one scanner; where it is not, "
             f"write other names, such as {rows['dataset'].loc[other]}-{site}",
         )
-    numbers = confounding(cohort)
-    if numbers:
-        strong = numbers["epsilon_squared"] >= CONFOUNDED
-        yield _overall(
-            cohort,
-            "warning" if strong else "info",
-            "age-site",
-            f"site explains {100 * numbers['eta_squared']:.0f} % of the variance of age (eta squared "
-            f"{numbers['eta_squared']:.2f}, {numbers['epsilon_squared']:.2f} corrected for {numbers['sites']} sites); "
-            f"guessing the median age of the site errs by {numbers['mae_site_median']:.1f} years, the median of all "
-            f"by {numbers['mae_median']:.1f}"
-            + (": age and scanner are confounded, so judge age scores beside the site median" if strong else ""),
-        )
+    for level, code, text in about_confounding(cohort):
+        yield _overall(cohort, level, code, text)
 
 
-def confounding(cohort: Cohort) -> dict[str, Any]:
-    """How much of age is known from the site alone; {} with fewer than two sites or no spread of age.
-
-    One age per subject and site, impossible ages left out. eta_squared: between-site share of the sum of squares;
-    epsilon_squared: the same corrected for the number of sites (1 - (1 - eta^2)(n - 1)/(n - sites)).
-    mae_site_median, mae_median [years]: mean absolute error of the median age of the site, of everybody,
-    each without the subject itself (a site of one falls back on everybody).
-    """
+def _formulas(cohort: Cohort) -> Iterator[Finding]:
+    """Names that a spreadsheet would take for a formula; they cannot be escaped without changing who is who."""
     table = cohort.table
-    known = table[(table["site"] != "") & possible(table["age"].to_numpy(dtype=float))]
-    known = known.drop_duplicates(["subject", "site"])
-    age = known["age"].to_numpy(dtype=float)
-    groups = known.reset_index(drop=True).groupby("site").indices
-    total = float(((age - age.mean()) ** 2).sum()) if len(age) else 0.0
-    if len(groups) < 2 or total == 0 or len(age) <= len(groups):
-        return {}
-    between = sum(len(rows) * float(age[rows].mean() - age.mean()) ** 2 for rows in groups.values())
-    eta = between / total
-    overall = medians_without_self(age)
-    by_site = overall.copy()
-    for rows in groups.values():
-        if len(rows) > 1:
-            by_site[rows] = medians_without_self(age[rows])
-    return {
-        "subjects": len(age),
-        "sites": len(groups),
-        "eta_squared": eta,
-        "epsilon_squared": max(0.0, 1 - (1 - eta) * (len(age) - 1) / (len(age) - len(groups))),
-        "mae_site_median": float(np.abs(age - by_site).mean()),
-        "mae_median": float(np.abs(age - overall).mean()),
-    }
-
-
-def medians_without_self(values: np.ndarray) -> np.ndarray:
-    """For each of n >= 2 values the median of the others, in O(n log n)."""
-    order = np.argsort(values, kind="stable")
-    ordered, rank = values[order], np.arange(len(values))
-    low, high = (len(values) - 2) // 2, (len(values) - 1) // 2
-    out = np.empty(len(values))
-    out[order] = (ordered[low + (low >= rank)] + ordered[high + (high >= rank)]) / 2
-    return out
+    columns = [str(name) for name in table.columns if str(name).startswith(FORMULA)]
+    ids = table["participant_id"].tolist()
+    cells = [
+        (row, name)
+        for name in table.columns
+        if table[name].dtype == object and not str(name).startswith("image") and name not in ("manifest", "mask")
+        for row, cell in enumerate(table[name].tolist())
+        if isinstance(cell, str) and cell.startswith(FORMULA) and not _NUMBER.fullmatch(cell)
+        if name != "subject" or cell != ids[row]  # which was made of the id
+    ]
+    if not columns and not cells:
+        return
+    parts = [f"{count(len(columns), 'column name')} (such as {ascii_if_odd(columns[0])})"] if columns else []
+    if cells:
+        row, name = cells[0]
+        parts.append(
+            f"{count(len(cells), 'cell')} (such as {name} {ascii_if_odd(table[name].iloc[row])} at {cohort.where(row)})"
+        )
+    text = (
+        f"a spreadsheet would take {' and '.join(parts)} for a formula, which goes unchanged into features.csv and "
+        "predictions.csv; rename it, or import these files as text instead of opening them"
+    )
+    yield replace(
+        _overall(cohort, "warning", "formula", text), row=int(table["row"].iloc[cells[0][0]]) if cells else None
+    )

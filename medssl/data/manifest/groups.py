@@ -12,7 +12,15 @@ from medssl.data.manifest.cohort import Cohort
 from medssl.data.manifest.copies import copies, file_key
 from medssl.errors import ManifestError, UserError, count
 from medssl.tables.people import (
-    GROUP, families_of, family_cells, family_name, group_column, groups_of, is_group, sizes_of, torn,
+    GROUP,
+    families_of,
+    family_cells,
+    family_name,
+    group_column,
+    groups_of,
+    is_group,
+    sizes_of,
+    torn,
 )  # fmt: skip
 
 

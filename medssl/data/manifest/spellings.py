@@ -11,8 +11,8 @@ _NAMED = ("site", "dataset")
 
 
 def about_spelling(cohort: Cohort) -> Iterator[tuple[int | None, str, str]]:
-    """Line in the manifest, code and sentence: ids that may be one person's, families that may be one, sites and data sets in
-    two spellings.
+    """Line in the manifest, code and sentence: ids that may be one person's, families, sites and data sets that may
+    be one.
 
     The line is None of sites and data sets. One sentence for each kind, with how many there are and the first ones.
     """
