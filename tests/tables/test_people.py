@@ -194,7 +194,7 @@ def test_families_are_taken_from_whatever_columns_are_called_so():
     assert groups_of(table).tolist() == ["a", "a", "c"]
     assert family_cells(table.assign(family="")) == ["F1", "F1", ""], "an empty family hides no other column"
     torn_in_two = table.assign(FAMILY=["", "F1", "F3"], Family=["F1", "F1", "F2"])
-    with pytest.raises(UserError, match=r"'Family' and 'FAMILY' name two families of row 4 \(c\), 'F2' and 'F3'; leave"):
+    with pytest.raises(UserError, match=r"'Family' and 'FAMILY' name two families of row 4 \(c\), 'F2' and 'F3';"):
         family_cells(torn_in_two)
 
 

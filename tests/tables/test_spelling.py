@@ -19,7 +19,15 @@ SAME = {
     "zeros behind letters": ("IXI012", "ixi12"),
     "a large number as a spreadsheet writes it": ("1200000", "1.2E+06"),
 }
-OTHERS = [("1", "10"), ("a1", "b1"), ("Rene", "Ren\u00e9"), ("1.05", "1.5"), ("p1_2", "p12"), ("0", ""), ("12.5", "1.25e1")]
+OTHERS = [
+    ("1", "10"),
+    ("a1", "b1"),
+    ("Rene", "Ren\u00e9"),
+    ("1.05", "1.5"),
+    ("p1_2", "p12"),
+    ("0", ""),
+    ("12.5", "1.25e1"),
+]
 
 
 def pairs(ids, datasets=None, subjects=None, split=None, sources=None):

@@ -40,7 +40,7 @@ class CheckReport:
         return not any(finding.level == "error" for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON values: {"ok", "summary", "findings": [{level, code, file, row, text}]}."""
+        """The report as JSON values: {"ok", "summary", "findings": [{level, code, file, row, text, count}]}."""
         return {
             "ok": self.ok,
             "summary": self.summary,
@@ -61,7 +61,8 @@ def check(
     where there are fewer; 0 reads none), by several processes for more than 50 images (``workers``, default
     all cores). Errors: missing-file, unreadable, truncated, empty, constant, not-finite, 2d, 4d,
     subject-across-splits, copy-across-splits, no-train. Warnings and notes: orientation, spacing, shape, sform-qform,
-    units, absurd-voxels, duplicate, ages, sexes, sites, age-site, diagnosis-site, sex-site, formula, few-subjects. columns: patterns of columns that are
+    units, absurd-voxels, duplicate, ages, sexes, sites, age-site, diagnosis-site, sex-site,
+    formula, few-subjects. columns: patterns of columns that are
     features, which are checked as ``check_columns`` says. Raises UserError for a negative sample, ManifestError for
     wrong patterns.
     """

@@ -34,7 +34,8 @@ class Finding:
     """One thing that is wrong or odd. level: error (would break a training), warning or info.
 
     code: a short name that groups findings. file: the image or manifest. row: line in the manifest, None
-    where the finding is about the whole cohort. text: one sentence.
+    where the finding is about the whole cohort. text: one sentence. count: how many rows or scans it is about, where it
+    stands for several.
     """
 
     level: str
@@ -42,10 +43,11 @@ class Finding:
     file: str
     row: int | None
     text: str
+    count: int = 1
 
 
 def check_table(cohort: Cohort) -> Iterator[Finding]:
-    """Findings on splits, sites, ages, sexes and names of a cohort, and on what was read otherwise than it stands there."""
+    """Findings on splits, sites, ages, sexes and names of a cohort, and on what was read otherwise than it stands."""
     for note in cohort.notes:
         yield _overall(cohort, "info", _code(note), note)
     yield from _splits(cohort)
@@ -60,9 +62,9 @@ def check_table(cohort: Cohort) -> Iterator[Finding]:
     yield from _formulas(cohort)
 
 
-def _about(cohort: Cohort, row: int, level: str, code: str, text: str) -> Finding:
+def _about(cohort: Cohort, row: int, level: str, code: str, text: str, rows: int = 1) -> Finding:
     record = cohort.table.iloc[row]
-    return Finding(level, code, str(record["manifest"]), int(record["row"]), f"{cohort.where(row)}: {text}")
+    return Finding(level, code, str(record["manifest"]), int(record["row"]), f"{cohort.where(row)}: {text}", rows)
 
 
 def _overall(cohort: Cohort, level: str, code: str, text: str) -> Finding:
@@ -113,6 +115,7 @@ def _splits(cohort: Cohort) -> Iterator[Finding]:
             "warning",
             "site-not-external",
             f"site {site} is external_test in {len(rows)} rows and also in train, so it is not an unseen site",
+            len(rows),
         )
     if cohort.has_split:
         blank = np.flatnonzero((table["split"] == "").to_numpy())
@@ -123,6 +126,7 @@ def _splits(cohort: Cohort) -> Iterator[Finding]:
                 "info",
                 "split-empty",
                 f"{len(blank)} rows have no split and are used nowhere",
+                len(blank),
             )
     subjects = table["subject"].iloc[cohort.rows("train")].nunique()
     if cohort.has_split and not (table["split"] == "train").any():
@@ -200,7 +204,9 @@ def _sexes(cohort: Cohort) -> Iterator[Finding]:
         yield _about(cohort, int(other[0]), "warning", "sex-odd", text)
     if 0 < len(known) < len(table):
         row = int(np.flatnonzero((table["sex"] == "").to_numpy())[0])
-        yield _about(cohort, row, "info", "sex-missing", f"{len(table) - len(known)} rows have no sex")
+        yield _about(
+            cohort, row, "info", "sex-missing", f"{len(table) - len(known)} rows have no sex", len(table) - len(known)
+        )
 
 
 def _visits(cohort: Cohort) -> Iterator[Finding]:
@@ -233,7 +239,7 @@ def _sites(cohort: Cohort) -> Iterator[Finding]:
         return
     blank = np.flatnonzero((table["site"] == "").to_numpy())
     if len(blank):
-        yield _about(cohort, int(blank[0]), "info", "site-missing", f"{len(blank)} rows have no site")
+        yield _about(cohort, int(blank[0]), "info", "site-missing", f"{len(blank)} rows have no site", len(blank))
     for site, rows in named.groupby("site", sort=True):
         if rows["subject"].nunique() == 1:
             yield _about(
