@@ -235,6 +235,20 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         file.close()
 
 
+def is_held(path: Path) -> bool:
+    """Whether another process of this machine holds the lock file ``path`` (see ``exclusive``); nothing is changed."""
+    try:
+        import fcntl
+
+        with path.open("r+") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.EAGAIN) and path.is_file()
+    except ImportError:  # Windows
+        return False
+    return False
+
+
 @contextlib.contextmanager
 def in_turn(path: Path) -> Iterator[None]:
     """Wait until no other process of this machine is inside; the lock file ``path`` stays.

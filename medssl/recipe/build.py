@@ -49,6 +49,8 @@ from medssl.types import Facts
 from medssl.views.pair import ViewMaker
 from medssl.views.policies import WITHOUT_PLACE, Policy, build_policy
 
+_TOLD: set[str] = set()
+"""Notes on possible leaks that this process has printed."""
 _NOT_LABELS = frozenset({"participant_id", "session", "split", "weight", "manifest", "row", "subject", "unlike", COPY})
 _CODES = ("sex", "site", "dataset", "diagnosis", "subject")
 
@@ -68,6 +70,7 @@ class Assembly:
     balance: np.ndarray | None = None  # codes of all rows that every batch holds alike, -1 where there is none
     contents: Contents | None = None  # of the training scans; None for a table
     marks: tuple[str, ...] = ()  # of the training scans, see medssl.data.manifest.copies
+    leaks: tuple[str, ...] = ()  # notes on people, families and scans that may be one under two names
 
     def save_projection(self, path: Path) -> str | None:
         """Keep the projector beside the encoder, where the method has one (``medssl embed --projection``); its hash."""
@@ -101,7 +104,8 @@ def assemble(recipe: Recipe, progress: bool = True, began: Began | None = None) 
     refuse_leaks(cohort)
     _refuse_options(recipe)
     table, said = usable_ages(cohort, rows, recipe)
-    say((*cohort.notes, *spelling_notes(cohort), *said), progress)
+    say((*cohort.notes, *said), progress)
+    leaks = spelling_notes(cohort)
     stamps = Stamps()
     columns = None if recipe.data.columns is None else Columns.fit(cohort, rows, recipe.data.columns)
     aged = cohort if table is cohort.table else replace(cohort, table=table)
@@ -110,15 +114,18 @@ def assemble(recipe: Recipe, progress: bool = True, began: Began | None = None) 
     policy = replace(build_policy(recipe.views.policy), dtype=getattr(torch, recipe.views.products))
     fits = partial(_refuse_parts, recipe, aged, facts, policy)
     if columns is None:
-        dataset, shape, contents, marks = _of_images(recipe, cohort, rows, preprocessing, progress, stamps, began, fits)
+        dataset, shape, contents, marks, twice = _of_images(
+            recipe, cohort, rows, preprocessing, progress, stamps, began, fits
+        )
     else:
         values_NF, contents = columns.matrix(cohort), None
         dataset, shape = TableDataset(values_NF, {}), (1, len(columns.names), 1, 1)
         fits(shape)
         marks, twice = refuse_table_copies(cohort, rows, values_NF)
-        say(twice, progress)
         if columns.filled and progress and process_is_first():
             print(f"{columns.filled} empty cells of the training rows become the mean of their column", file=sys.stderr)
+    leaks += twice
+    say_leaks(leaks, progress)
     torch.manual_seed(recipe.trainer.seed)
     method = _build(recipe, replace(facts, shape=tuple(shape)))
     if columns is not None:
@@ -137,7 +144,8 @@ def assemble(recipe: Recipe, progress: bool = True, began: Began | None = None) 
         "training": _training(aged, rows) | ({} if columns is None else columns.facts),
         "views": policy.to_list(),
     }
-    return Assembly(recipe, aged, preprocessing, dataset, method, rows, info, columns, balance, contents, tuple(marks))
+    found = (tuple(marks), tuple(leaks))
+    return Assembly(recipe, aged, preprocessing, dataset, method, rows, info, columns, balance, contents, *found)
 
 
 def _build(recipe: Recipe, facts: Facts) -> Method:
@@ -204,8 +212,9 @@ def _of_images(
     stamps: Stamps,
     began: Began | None,
     fits: Callable[[tuple[int, ...]], None],
-) -> tuple[ScanDataset, tuple[int, ...], Contents, list[str]]:
-    """The training scans, preprocessed into the cache, their common shape, what their files hold, and their marks.
+) -> tuple[ScanDataset, tuple[int, ...], Contents, list[str], list[str]]:
+    """The training scans, preprocessed into the cache, their common shape, what their files hold, their marks, and
+    notes on scans that are one image under two names.
 
     Scans of the test splits are prepared too where they can be, and compared: nothing else is done with them.
     fits: refuses a shape; asked with that of the first scan, by its header, before a scan is read.
@@ -235,8 +244,8 @@ def _of_images(
     for row, group, key in zip(rows, used, made.keys, strict=True):
         files[row], keys[row] = group, key
     dataset = ScanDataset(files, cache, preprocessing, {}, keys=keys)
-    say((*refuse_copies(cohort, rows, made.marks, test, others), *notes), progress)
-    return dataset, made.shape, contents, made.marks
+    twice = [*refuse_copies(cohort, rows, made.marks, test, others), *notes]
+    return dataset, made.shape, contents, made.marks, twice
 
 
 def _refuse_places(policy: Policy, shape: Sequence[int]) -> None:
@@ -267,6 +276,16 @@ def say(notes: Iterable[str], aloud: bool = True) -> None:
     if aloud and process_is_first():
         for note in notes:
             print(f"note: {shown(note)}", file=sys.stderr)
+
+
+def say_leaks(notes: Iterable[str], aloud: bool = True) -> None:
+    """Print notes on possible leaks, which --quiet does not hide: it is about bars.
+
+    A process that trains quietly many times, as in a study, says each once.
+    """
+    fresh = [note for note in notes if aloud or note not in _TOLD]
+    _TOLD.update(fresh)
+    say(fresh)
 
 
 def run_views(parts: Assembly, path: Path, scans: int = 4) -> None:

@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -154,7 +155,7 @@ def _without_controls(table: pd.DataFrame, notes: list[str] | None) -> pd.DataFr
 
     Cells of paths are left alone: an image with such a name is not written (``is_writable``).
     """
-    cells: dict[str, list[object]] = {}
+    cells: dict[str, Any] = {}
     first = ""
     total = 0
     for name in table.columns:
