@@ -16,7 +16,7 @@ app = typer.Typer(
 )
 
 PRESETS = (
-    "synthetic (2 cores, under 90 minutes), roi (a table given by --data; 2 cores, about an hour), full (the published "
+    "synthetic (71 minutes of one core), roi (a table given by --data; 193 minutes of one core), full (the published "
     "recipe on a manifest of `medssl cohort scan --layout openbhb`; a GPU: 78 trainings, 22 to 149 hours each as the "
     "authors state), or a YAML file like those in configs/benchmark."
 )
