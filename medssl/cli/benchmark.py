@@ -27,7 +27,7 @@ def _benchmark() -> None:
     pass
 
 
-@app.command()
+@app.command(short_help="Train and score every method of a preset.")
 def openbhb(
     preset: str = typer.Option("synthetic", help=PRESETS),
     out: Path = typer.Option(Path("benchmark"), "-o", "--out", help="Folder of cells, table and figure."),

@@ -19,7 +19,7 @@ _OUT = typer.Option(None, "-o", "--out", help="Folder of trials, table and figur
 _DATA = typer.Option(None, "--data", help="Manifest or table, where the study names none.")
 
 
-@app.command()
+@app.command(short_help="Run what a study still lacks.")
 def run(
     study: str = _STUDY,
     out: Path | None = _OUT,
@@ -73,7 +73,7 @@ def run(
         say(f"task {task}: nothing is left to do")
 
 
-@app.command()
+@app.command(short_help="Write table and figure of the trials so far.")
 def table(
     folder: Path = typer.Argument(..., metavar="OUT", help="The folder of a study."),
     as_csv: bool = typer.Option(False, "--csv", help="Print all trials as CSV instead of Markdown."),
@@ -92,7 +92,7 @@ def table(
     _written(folder)
 
 
-@app.command()
+@app.command(short_help="Print an sbatch script, one task per trial.")
 def slurm(
     study: str = _STUDY,
     out: Path | None = _OUT,

@@ -13,6 +13,7 @@ from medssl.encoders import build_encoder
 from medssl.errors import RecipeError
 from medssl.methods.base import Method
 from medssl.recipe.catalog import CATALOG, build_method, check_arguments, entry
+from medssl.recipe.model import load_recipe
 from medssl.types import Facts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,3 +87,21 @@ def test_a_method_that_needs_tokens_refuses_a_convolutional_encoder():
     facts = Facts(8, np.arange(8), 4, (1, 16, 16, 16))
     with pytest.raises(RecipeError, match=r"mae needs an encoder that returns tokens.*encoder\.name=vit"):
         build_method("mae", encoder, facts, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("L_exp", "exponential"),
+        ("lexp", "exponential"),
+        ("L_thr", "threshold"),
+        ("y-aware", "y_aware"),
+        ("L1", "l1_age"),
+    ],
+)
+def test_the_name_of_a_paper_leads_to_the_name_here(name: str, meant: str):
+    with pytest.raises(RecipeError, match=f"unknown method '{name}'; its name here is '{meant}'"):
+        entry(name)
+    with pytest.raises(RecipeError, match=f"unknown method '{name}'; its name here is '{meant}'"):
+        load_recipe(name)
+    assert meant in CATALOG
