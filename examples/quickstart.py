@@ -13,8 +13,7 @@ run = medssl.pretrain(
     f"data.manifest={manifest}",
     f"output={out / 'run'}",
     "data.preprocessing={spacing: [8, 8, 8], shape: [24, 24, 24]}",  # coarse, for speed
-    *("data.batch_size=16", "trainer.epochs=120", "monitors.every=40"),
-    *("trainer.threads=1", "trainer.precision=32-true"),
+    *("data.batch_size=16", "trainer.epochs=120", "trainer.threads=1", "trainer.precision=32-true", "monitors.every=0"),
     "encoder={name: resnet18, width: 8, depth: [1, 1, 1], norm: group, stem: small}",
     page=False,  # the report is written below, with the scores
 )
