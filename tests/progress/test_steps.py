@@ -7,7 +7,14 @@ import sys
 import pytest
 
 from medssl.progress import steps
-from medssl.progress.steps import QUIET_S, Tenths, counting, tracked
+from medssl.progress.steps import Tenths, counting, tracked
+
+QUIET_S = 5.0
+
+
+@pytest.fixture(autouse=True)
+def _as_for_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "QUIET_S", QUIET_S)
 
 
 class Clock:
