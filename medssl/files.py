@@ -41,12 +41,14 @@ def write_atomic(
     remedy: str = "choose another folder",
     *,
     durable: bool = False,
+    replace: bool = True,
 ) -> Path:
     """Write ``path`` under a temporary name in the same folder and rename it when it is complete; returns ``path``.
 
     content: bytes, text (UTF-8), or what fills a binary file. Whatever ends the writing (an error, Ctrl-C), nothing
     stays behind. The temporary is named after the machine and the process, so that :func:`is_abandoned` can tell a
     live one from one left by a killed process. durable: flush to the disk before the rename (checkpoints).
+    replace: False where a file that is there, or that another process writes meanwhile, must stay.
     What fills the file may be any library: an error of the disk that it hides is raised all the same.
     Errors: UserError where ``path`` is a folder or a device, the disk is full or fails, or the folder cannot be
     written.
@@ -67,7 +69,10 @@ def write_atomic(
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
-            os.replace(temporary, path)
+            if replace:
+                os.replace(temporary, path)
+            else:
+                _claim(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -110,6 +115,23 @@ def refuse_foreign(path: Path, kind: Output, inputs: Iterable[str | Path] = ()) 
             f"{path} exists and is not {kind.what} that medssl wrote, so it is kept; choose another place with -o, or "
             "move it away"
         )
+
+
+def _claim(temporary: Path, path: Path) -> None:
+    """Give a whole file its name, where no other file has it. Errors: UserError where one has."""
+    taken = f"{path} exists; another process wrote it meanwhile, so name another file, or add --overwrite"
+    try:
+        os.link(temporary, path)
+        return
+    except FileExistsError:
+        raise UserError(taken) from None
+    except OSError:  # a file system without links: take the name first, then fill it
+        pass
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        raise UserError(taken) from None
+    os.replace(temporary, path)
 
 
 def is_encodable(name: str) -> bool:
@@ -252,6 +274,20 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         file.close()
+
+
+def is_held(path: Path) -> bool:
+    """Whether another process of this machine holds the lock file ``path`` (see ``exclusive``); nothing is changed."""
+    try:
+        import fcntl
+
+        with path.open("r+") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.EAGAIN) and path.is_file()
+    except ImportError:  # Windows
+        return False
+    return False
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -10,8 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from rich.console import Console
-from rich.progress import track
 
 from medssl.checks import Count, Flag, ProcessesOrNone, Resamples, SolverSeed, checked
 from medssl.data.checks.report import check
@@ -30,6 +27,7 @@ from medssl.features.scans import rows_with_images, said_of
 from medssl.features.table import FeatureTable
 from medssl.harmonize.base import Unseen
 from medssl.harmonize.build import Name, build_harmonizer
+from medssl.progress.steps import tracked
 from medssl.recipe.build import assemble
 from medssl.recipe.model import Recipe, load_recipe, parse_recipe
 from medssl.recipe.overrides import assigned
@@ -214,8 +212,8 @@ def score(
 
 
 def _watched(lines: list[Line], progress: bool) -> Iterable[Line]:
-    """The rows of a scorecard with a bar on stderr, where that is a terminal."""
-    return track(lines, "scoring", disable=not (progress and os.isatty(2)), console=Console(stderr=True))
+    """The rows of a scorecard with a bar, or lines in a log, on stderr."""
+    return tracked(lines, "scoring", len(lines), progress)
 
 
 def report(run: str | Path, out: str | Path | None = None) -> Path:

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from medssl.challenge.board import Job, challenge_board
 from medssl.challenge.folds import fold_columns, read_folds
@@ -21,6 +19,7 @@ from medssl.data.manifest.folds import challenge_folds
 from medssl.errors import UserError
 from medssl.evaluation.rows import people
 from medssl.features.table import FeatureTable
+from medssl.progress.steps import tracked
 from medssl.runs.folder import Run
 from medssl.runs.network import network_of
 from medssl.runs.references import reference_features
@@ -123,4 +122,4 @@ def _with_folds(table: FeatureTable, n: int, seed: int) -> FeatureTable:
 
 
 def _watched(jobs: list[Job], progress: bool) -> Iterable[Job]:
-    return track(jobs, "scoring", disable=not (progress and os.isatty(2)), console=Console(stderr=True))
+    return tracked(jobs, "scoring", len(jobs), progress)

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from medssl.errors import ScanWarning, shown
+from medssl.errors import ScanWarning, shown, visible
 
 
 def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
@@ -57,6 +57,27 @@ def free_to_write(path: Path, overwrite: bool, inputs: Iterable[Path] = ()) -> N
 
     head = re.compile(rb"[^\r\n]*(participant_id|image)", re.IGNORECASE)
     refuse_foreign(path, Output("a manifest", {".csv": head, ".tsv": head}), inputs)
+
+
+def names_of(text: str | None) -> list[str] | None:
+    """The names of "A, B,C"; None where none are given.
+
+    >>> names_of("Leiden, Oxford,"), names_of(None)
+    (['Leiden', 'Oxford'], None)
+    """
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def say(text: object, err: bool = False) -> None:
+    """Print one line. Names, cells and paths in it may be anybody's: what would move the cursor or turn the line is
+    spelled out. Commands print through this, ``say_text`` and ``say_note`` alone.
+    """
+    typer.echo(visible(text), err=err)
+
+
+def say_text(text: str, nl: bool = True) -> None:
+    """Print a text of several lines, such as a table, each as ``say`` does."""
+    typer.echo("\n".join(visible(line) for line in text.split("\n")), nl=nl)
 
 
 def say_note(note: object, err: bool = False) -> None:

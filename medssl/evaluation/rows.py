@@ -13,7 +13,7 @@ from medssl.tables.age_use import RULE, impossible, other_unit
 from medssl.tables.ages import read_ages
 from medssl.tables.missing import cell_text, without_missing
 from medssl.tables.people import families_of, groups_of, torn
-from medssl.tables.spelling import alike_people, said_of_names, said_of_people
+from medssl.tables.spelling import alike_families, alike_people, said_of_families, said_of_names, said_of_people
 
 INTERNAL, EXTERNAL = "internal_test", "external_test"
 SPLITS = {
@@ -132,12 +132,16 @@ def _spellings(
     site: NDArray[np.object_],
     split: NDArray[np.object_],
 ) -> list[str]:
-    """Notes on ids and sites that may be one in two spellings."""
+    """Notes on ids, families, sites and data sets that may be one in two spellings."""
     dataset = text_column(meta, "dataset").tolist()
     test = np.isin(split.astype(str), [INTERNAL, EXTERNAL])
     pairs = alike_people(participant.tolist(), dataset, subject.tolist(), split == "train", test)
-    places = [where(row, participant) for pair in pairs for row in (pair.one, pair.other)]
-    said = [said_of_people(pairs, places), said_of_names(site.tolist(), "site"), said_of_names(dataset, "dataset")]
+    families = alike_families(meta, split == "train", test)
+    places, homes = (
+        [where(row, participant) for p in found for row in (p.one, p.other)] for found in (pairs, families)
+    )
+    said = [said_of_people(pairs, places), said_of_families(families, homes)]
+    said += [said_of_names(site.tolist(), "site"), said_of_names(dataset, "dataset")]
     return [words for words in said if words]
 
 

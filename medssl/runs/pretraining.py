@@ -103,6 +103,7 @@ def _train(
         resume=checkpoint,
         identity=identity_of(run.read_info()) if first else None,
         progress=progress,
+        notes=parts.leaks,
     )
     if first:
         finish(replace(parts, method=trained), run, page)

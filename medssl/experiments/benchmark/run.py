@@ -10,9 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import track
-
 from medssl import stages
 from medssl.checks import Count, Flag, Processes, checked
 from medssl.environment import origin
@@ -24,6 +21,7 @@ from medssl.experiments.benchmark.folds import fold_manifests
 from medssl.experiments.benchmark.preset import Cell, Preset, cells, load_preset
 from medssl.experiments.benchmark.processes import spread
 from medssl.files import Output, exclusive, make_folder, refuse_foreign, write_atomic
+from medssl.progress.steps import tracked
 from medssl.report.figures import save_figure
 
 _OUTPUTS = {
@@ -100,9 +98,7 @@ def _all_cells(
     """Every cell, most in parallel; the first cell of each fold comes first, since it fills the cache for the rest."""
     jobs_of = [(cell, preset, folds[cell.design, cell.fold], out, beside) for cell, beside in plan_of(preset)]
     if jobs == 1:  # in this process: a GPU is not shared, and nothing is started
-        hidden = not (progress and os.isatty(2))
-        shown = track(jobs_of, "cells", total=len(jobs_of), disable=hidden, console=Console(stderr=True))
-        return [run_cell(*arguments) for arguments in shown]
+        return [run_cell(*arguments) for arguments in tracked(jobs_of, "cells", len(jobs_of), progress)]
     return spread(run_cell, jobs_of, jobs, progress=progress, title="cells")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,10 +17,10 @@ from medssl.data.loading.pool import processors
 from medssl.data.manifest.cohort import Cohort
 from medssl.distributed import say
 from medssl.documents.json_file import read_json
-from medssl.errors import UserError
+from medssl.errors import UserError, shown
 from medssl.experiments.benchmark.processes import gpus, spread
 from medssl.experiments.study.holdout import hold_out
-from medssl.experiments.study.plan import Study, load_study
+from medssl.experiments.study.plan import Study, load_study, trial_name
 from medssl.experiments.study.search import load_optuna, open_journal, search_once, turn
 from medssl.experiments.study.table import OUTPUTS, tabulate
 from medssl.experiments.study.trial import Place, run_trial
@@ -118,7 +119,10 @@ def run_study(
     count = min(jobs or len(gpus()) or processors(), place.study.count)
     work, plan = _plan(place)
     threads = max(1, processors() // count)
-    spread(work, plan, count, progress=progress, title="trials", threads=threads)
+    names = [trial_name(arguments[1]) for arguments in plan if len(arguments) > 1]  # a search chooses as it goes
+    if progress:
+        _say(f"{place.study.count} trials, {count} at a time, in {place.out / 'trials'}; finished ones are kept")
+    spread(work, plan, count, progress=progress, title="trials", threads=threads, names=names)
     return tabulate(place)
 
 
@@ -135,7 +139,10 @@ def run_task(
         raise UserError(f"task {task} is outside 0 to {tasks - 1}; the study has {place.study.count} trials")
     work, plan = _plan(place)
     records: list[dict[str, Any] | None] = []
-    for arguments in plan[task::tasks]:
+    own = plan[task::tasks]
+    for k, arguments in enumerate(own, start=1):
+        name = f" ({trial_name(arguments[1])})" if len(arguments) > 1 else ""
+        _say(f"task {task}: trial {k} of {len(own)}{name} begins")
         found = work(*arguments)
         records += found if isinstance(found, list) else [found]
     return records
@@ -146,6 +153,11 @@ def _plan(place: Place) -> tuple[Callable[..., Any], list[tuple[Any, ...]]]:
     if place.study.search is not None:
         return search_once, [(place,)] * place.study.count
     return run_trial, [(place, settings) for settings in place.study.trials()]
+
+
+def _say(text: str) -> None:
+    """A line for whoever waits."""
+    print(shown(text), file=sys.stderr, flush=True)
 
 
 def _refuse_another(place: Place) -> None:
