@@ -47,11 +47,11 @@ READERS: Mapping[str, Reader] = {
     "split": Reader(("cohort", "split", MANIFEST, "-o", "split.csv"), (MANIFEST, "cohort/images/*.nii.gz"), 12),
     "cache": Reader(_CACHE, (MANIFEST, "cache/*/*.npy"), 8),
     "print": Reader(("pretrain", "my.yaml", "--print"), ("my.yaml",), 20),
-    "pretrain": Reader(("pretrain", "my.yaml", "output=new", "trainer.epochs=1"), ("my.yaml", *SCANS, _MARK), 2, ""),
+    "pretrain": Reader(("pretrain", "my.yaml", "output=new", "trainer.epochs=1"), ("my.yaml", *SCANS, _MARK), 1, ""),
     "resume": Reader(
         ("pretrain", "--resume", "stopped"),
         (*SCANS, _MARK, "stopped/*", "stopped/logs/*", "stopped/*/*2.ckpt"),
-        4,
+        2,
         r"stopped/logs/(train|messages)\.jsonl",
     ),
     "resume finished": Reader(("pretrain", "--resume", "run"), (*RUN, MANIFEST, "cache/*/*.npy", _MARK), 12),
@@ -61,8 +61,8 @@ READERS: Mapping[str, Reader] = {
         ("score", "run", "--no-references", "--resamples", "10"), ("run/encoder.safetensors", *_TABLE), 3, ""
     ),
     "score references": Reader(("score", "run", "--resamples", "0"), (*_TABLE, "cache/*/*.npy"), 1, ""),
-    "score table": Reader((*_SCORE, "run/features.csv", "-o", "scored"), _TABLE, 3, r"cohort/.*|run/run\.json"),
-    "report": Reader(("report", "run"), (*_REPORT, *_SHOWN), 3),
+    "score table": Reader((*_SCORE, "run/features.csv", "-o", "scored"), _TABLE, 2, r"cohort/.*|run/run\.json"),
+    "report": Reader(("report", "run"), (*_REPORT, *_SHOWN), 2),
     "report with pictures": Reader(("report", "run"), (*_REPORT, *_SHOWN), 0, "", drawn=True),
     "openbhb score": Reader(
         ("openbhb", "score", "run/features.csv", "--quick", "--quiet"), (*_TABLE, "cache/*/*.npy"), 0, ""

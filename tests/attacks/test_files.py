@@ -9,28 +9,33 @@ from pathlib import Path
 
 import pytest
 
+from medssl.data.manifest.cohort import Cohort
+from medssl.data.synthetic.mark import synthetic_rows
 from tests.attacks.damage import BY_SUFFIX, kinds_for, suffix_of
-from tests.attacks.readers import READERS, UNREAD, files_of, fits, opened_by, run
+from tests.attacks.readers import MANIFEST, READERS, UNREAD, files_of, fits, opened_by, run
 from tests.attacks.world import Told, World
 
 HARMLESS: Mapping[tuple[str, str, str], str] = {
     ("scan", r"cohort/images/.*", "*"): "lists scans, which check judges",
     ("split", r"cohort/images/.*", "*"): "deals with rows, not with scans",
     ("cache", r"cache/.*", "*"): "what is there already is checked where it is read, or with --verify",
-    ("*", r"cohort/dataset_description\.json", "*"): "only tells whether the cohort is synthetic",
-    (
-        "split",
-        r"cohort/manifest\.csv",
-        "one column",
-    ): "people alone can be dealt out, and it says what cannot be scored",
-    ("split", r"cohort/manifest\.csv", "cut"): "cut in a column that it does not read, it is a shorter table",
+    ("*", r"cohort/dataset_description\.json", "*"): "tells a second time what the column dataset tells (test below)",
+    ("split", r"cohort/manifest\.csv", "one column"): "deals out people, and says that without sites none is held out",
     ("resume", r"stopped/logs/train\.jsonl", "cut"): "the third of three rows is later than the checkpoint",
     ("resume", r"stopped/logs/train\.jsonl", "half a line"): "the third of three rows is later than the checkpoint",
     ("resume", r"stopped/logs/.*\.csv", "*"): "written again from the .jsonl beside it",
     ("resume", r"stopped/logs/probe\.jsonl", "*"): "its one row is later than the checkpoint, and is written again",
     ("resume", r"stopped/logs/.*\.jsonl", "odd lines"): "every row is there, and the lines that are none are dropped",
-    ("openbhb export", r"roi/manifest\.csv", "*"): "only tells the modality, which is asked for where it does not",
-    ("openbhb export z", r"roi/manifest\.csv", "*"): "only tells the modality, which is asked for where it does not",
+    (
+        "openbhb export",
+        r"roi/manifest\.csv",
+        "*",
+    ): "tells the modality, or it is asked for (test below)",
+    (
+        "openbhb export z",
+        r"roi/manifest\.csv",
+        "*",
+    ): "tells the modality, or it is asked for (test below)",
     ("resume finished", r"cache/.*", "*"): "nothing is left to train, so that no voxels are read",
     ("*", r".*\.nii\.gz", "tail"): "what follows the voxels is not read",
     ("*", r".*\.ckpt", "tail"): "an archive is read from its end, which is whole",
@@ -149,6 +154,33 @@ def attacked(reader: str, world: World, few: bool) -> list[str]:
 def test_a_damaged_file_is_named(reader: str, world: World):
     complaints = attacked(reader, world, few=True)
     assert not complaints, "\n".join(complaints)
+
+
+def test_a_damaged_manifest_changes_no_submission(world: World):
+    """It exports the same bytes as the whole manifest, or asks for what it does not tell."""
+    path, export = world.home / "roi" / "manifest.csv", "openbhb export"
+    assert run(export).status == 0
+    whole, submission = path.read_bytes(), contents(world.home / "exported")
+    for kind, damage in kinds_for(path).items():
+        world.restore()
+        path.write_bytes(damage(whole))
+        told = run(export)
+        same = told.status == 0 and contents(world.home / "exported") == submission
+        assert same or "does not tell which images of OpenBHB it was trained on" in told.err, (kind, told)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_damaged_description_hides_no_synthetic_cohort(world: World):
+    """The column dataset says it too."""
+    description = world.home / "cohort" / "dataset_description.json"
+    datasets = Cohort.read(world.home / MANIFEST).table["dataset"]
+    whole = description.read_bytes()
+    for damage in kinds_for(description).values():
+        description.write_bytes(damage(whole))
+        assert synthetic_rows(datasets, [world.home / MANIFEST]) == len(datasets)
 
 
 @pytest.mark.slow

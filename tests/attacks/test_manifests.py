@@ -85,7 +85,8 @@ def cases(column: str, few: bool) -> Iterator[tuple[str, str, bool]]:
     quick = [reader for reader in readers if reader not in LONG]
     if few:
         for k in range(COLUMNS.index(column), max(len(COLUMNS), len(readers), len(kinds)), len(COLUMNS)):
-            yield readers[k % len(readers)], kinds[k % len(kinds)], bool(k % 2)
+            reader = readers[k] if k < len(readers) else quick[k % len(quick)]
+            yield reader, kinds[k % len(kinds)], bool(k % 2)
         return
     first = COLUMNS.index(column)
     for k, kind in enumerate(kinds):
