@@ -66,6 +66,8 @@ def keys(node: Any = Recipe, before: str = "") -> Iterator[str]:
 
 
 KEYS = list(keys())
+PRINTED_ALONE: Mapping[str, str] = {"trainer.compile": "a compiler is at work for minutes"}
+"""Key -> why an accepted value is not trained with."""
 
 
 def chosen(key: str, few: bool) -> list[str]:
@@ -81,7 +83,7 @@ def attacked(key: str, world: World, few: bool) -> list[str]:
         before = world.names()  # after the trainings with other values, which filled the cache
         told = medssl("pretrain", "my.yaml", "--print", f"{key}={VALUES[kind]}")
         found = complaint(told) or (f"exit status {told.status}" if told.status not in (0, 1) else "")
-        begins = told.status == 0 and (not few or key.startswith("optim."))
+        begins = told.status == 0 and key not in PRINTED_ALONE and (not few or key.startswith("optim."))
         if not found and begins and told.out not in trained:  # one training for each recipe
             trained.add(told.out)
             rest = [f"{k}={v}" for k, v in {"output": "new", "trainer.epochs": 1}.items() if k != key]
