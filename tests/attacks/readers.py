@@ -65,7 +65,7 @@ READERS: Mapping[str, Reader] = {
     "score table": Reader((*_SCORE, "run/features.csv", "-o", "scored"), _TABLE, 1, r"cohort/.*|run/run\.json"),
     "report": Reader(("report", "run"), (*_REPORT, *_SHOWN), 1),
     "report with pictures": Reader(("report", "run"), (*_REPORT, *_SHOWN), 0, "", drawn=True),
-    "openbhb score": Reader(("openbhb", "score", "run/features.csv", "--quick"), (*_TABLE, "cache/*/*.npy"), 1, ""),
+    "openbhb score": Reader(("openbhb", "score", "run/features.csv", "--quick"), _TABLE[:3], 1, ""),
     "openbhb export": Reader(_EXPORT, _ROI, 4),
     "openbhb export z": Reader((*_EXPORT, "--features", "z"), (*_ROI, "roi/projection.safetensors"), 4),
     "openbhb check": Reader(("openbhb", "check", "submission"), ("submission/*",), 8),

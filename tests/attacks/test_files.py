@@ -37,6 +37,7 @@ HARMLESS: Mapping[tuple[str, str, str], str] = {
         r"roi/manifest\.csv",
         "*",
     ): "tells the modality, or it is asked for (test below)",
+    ("study run", r"study/train\.csv", "*"): "written again from the cohort where it differs (tests/experiments/study)",
     ("resume finished", r"cache/.*", "*"): "nothing is left to train, so that no voxels are read",
     ("*", r".*\.nii\.gz", "tail"): "what follows the voxels is not read",
     ("*", r".*\.ckpt", "tail"): "an archive is read from its end, which is whole",
