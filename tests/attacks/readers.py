@@ -55,7 +55,7 @@ READERS: Mapping[str, Reader] = {
         1,
         r"stopped/logs/(train|messages)\.jsonl",
     ),
-    "resume finished": Reader(("pretrain", "--resume", "run"), (*RUN, MANIFEST, "cache/*/*.npy", _MARK), 12),
+    "resume finished": Reader(("pretrain", "--resume", "run"), (*RUN, *SCANS, _MARK), 12),
     "embed": Reader(_EMBED, (*SCANS, "run/run.json", "run/encoder.safetensors"), 8),
     "embed z": Reader((*_EMBED, "--projection"), (*SCANS, "run/run.json", "run/projection.safetensors"), 4),
     "score": Reader(
