@@ -92,6 +92,7 @@ def _levels(axes: Axes, shown: Sequence[Mapping[str, Any]]) -> None:
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     grid = np.geomspace(left, right, 200)
     constant = [x["challenge"]["mean"] for x in shown if x["row"] == "constant"]
+    constant = [c for c in constant if c > 0]  # 0 where no test row is of the site that the constant says
     levels = [x for x in _LEVELS if all(abs(x / c - 1) > 0.15 for c in constant)]
     for level in (*levels, *constant):
         curve = level / grid**EXPONENT

@@ -77,7 +77,7 @@ def _prepared(chosen: Study, out: Path, progress: bool) -> Place:
     recipe = load_recipe(chosen.recipe, chosen.changes).absolute()
     cohort = Cohort.read(recipe.data.sources, images=recipe.data.columns is None)
     place = Place(chosen, out, chosen.identity(cohort.digest))
-    _refuse_another(place)
+    _refuse_another(place, cohort)
     _, said = usable_ages(cohort, cohort.rows("train"), recipe)
     say((*cohort.notes, *said), progress)
     hold_out(cohort, chosen, out)
@@ -160,10 +160,11 @@ def _say(text: str) -> None:
     print(shown(text), file=sys.stderr, flush=True)
 
 
-def _refuse_another(place: Place) -> None:
+def _refuse_another(place: Place, cohort: Cohort) -> None:
     path = place.out / "study.json"
     if path.is_file() and read_json(path, StudyRecord, _ANEW)["identity"] != place.identity:
+        names = ", ".join(str(file) for file in cohort.paths)
         raise UserError(
-            f"{place.out} holds trials of another recipe, cohort, validation or other swept keys, which cannot be "
-            "compared with these; give another -o, or delete the folder"
+            f"{place.out} holds trials of another recipe, validation or other swept keys, or of another cohort than "
+            f"{names} is now, which cannot be compared with these; give another -o, or delete the folder"
         )
