@@ -7,10 +7,12 @@ An exemption is declared where the variant is (``tests/methods/variants.py``) or
 from __future__ import annotations
 
 import copy
+import json
 import math
 import typing
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,6 +30,7 @@ from tests.methods.moves import LOOKS, TOLD
 from tests.methods.variants import NOW, VARIANTS, Ready, modules_of, ready
 
 every_variant = pytest.mark.parametrize("key", VARIANTS)
+GOLDEN_VARIANTS = Path(__file__).parents[1] / "golden" / "variants.json"
 EXACT = 1e-5  # central differences in float64, relative to the sizes that a gradient adds up
 WITH_MEMORY = [key for key, variant in VARIANTS.items() if variant.name in TOLD]
 
@@ -288,6 +291,20 @@ def push_apart(key: str, subjects: tuple[int, int]) -> float:
     method.project = project  # type: ignore[method-assign]
     (slope,) = torch.autograd.grad(method.step(batch, NOW).losses["loss"], along)
     return float(slope)
+
+
+@every_variant
+def test_losses_of_three_steps_are_the_recorded_ones(key: str) -> None:
+    """Regenerate with ``python -m tests.methods.golden`` and list what moved under Numbers in the CHANGELOG."""
+    for got, recorded in zip(three_steps(key), json.loads(GOLDEN_VARIANTS.read_text())[key], strict=True):
+        assert got == pytest.approx(recorded, rel=2e-5)
+
+
+def three_steps(key: str) -> list[dict[str, float]]:
+    """The losses of three steps of a variant, in single precision."""
+    bench = VARIANTS[key].bench()
+    bench.start()
+    return bench.train(3)
 
 
 def test_every_setting_that_switches_a_code_path_is_in_a_variant() -> None:
