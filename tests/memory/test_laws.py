@@ -64,7 +64,9 @@ def test_it_moves_by_its_law(kind: str) -> None:
         assert expected.keys() == old.keys()
         move(memory, told)
         for name, value in memory.state_dict().items():
-            torch.testing.assert_close(value, expected[name].to(value), rtol=1e-12, atol=1e-14, equal_nan=True, msg=name)
+            torch.testing.assert_close(
+                value, expected[name].to(value), rtol=1e-12, atol=1e-14, equal_nan=True, msg=name
+            )
 
 
 def test_every_memory_has_a_law() -> None:

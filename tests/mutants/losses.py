@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (a table: what is replaced stands beside what replaces it)
 """Mistakes in losses: wrong normalisers, pairs, weights and hand-written gradients."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (a table: what is replaced stands beside what replaces it)
 """Mistakes in memory: what remembers, and who tells it to."""
 
 from __future__ import annotations

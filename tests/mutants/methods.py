@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (a table: what is replaced stands beside what replaces it)
 """Mistakes in steps: forgotten stops, unread answers, wrong views, and rows of other processes."""
 
 from __future__ import annotations
