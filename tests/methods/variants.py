@@ -10,7 +10,7 @@ import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -149,7 +149,7 @@ def ready(key: str) -> Ready:
     return Ready(VARIANTS[key], copy.deepcopy(_trained(key)))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _trained(key: str) -> Method:
     variant = VARIANTS[key]
     bench = variant.bench()
@@ -174,7 +174,7 @@ def batch_of(variant: Variant, method: Method, rows: tuple[int, ...]) -> Batch:
     return Batch(views, index, meta, dict(target))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _views(
     policy: str, count: int, wants: tuple[tuple[str, tuple[int, ...]], ...], rows: tuple[int, ...]
 ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
