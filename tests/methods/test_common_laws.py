@@ -36,6 +36,20 @@ WITH_MEMORY = [key for key, variant in VARIANTS.items() if variant.name in TOLD]
 
 
 @every_variant
+def test_losses_of_three_steps_are_the_recorded_ones(key: str) -> None:
+    """Regenerate with ``python -m tests.methods.golden`` and list what moved under Numbers in the CHANGELOG."""
+    for got, recorded in zip(three_steps(key), json.loads(GOLDEN_VARIANTS.read_text())[key], strict=True):
+        assert got == pytest.approx(recorded, rel=2e-5)
+
+
+def three_steps(key: str) -> list[dict[str, float]]:
+    """The losses of three steps of a variant, in single precision."""
+    bench = VARIANTS[key].bench()
+    bench.start()
+    return bench.train(3)
+
+
+@every_variant
 def test_the_gradient_is_the_slope_of_the_loss_but_for_what_is_halted(key: str) -> None:
     """Along random directions of all parameters of a player, what is halted being held fixed."""
     case = ready(key)
@@ -291,20 +305,6 @@ def push_apart(key: str, subjects: tuple[int, int]) -> float:
     method.project = project  # type: ignore[method-assign]
     (slope,) = torch.autograd.grad(method.step(batch, NOW).losses["loss"], along)
     return float(slope)
-
-
-@every_variant
-def test_losses_of_three_steps_are_the_recorded_ones(key: str) -> None:
-    """Regenerate with ``python -m tests.methods.golden`` and list what moved under Numbers in the CHANGELOG."""
-    for got, recorded in zip(three_steps(key), json.loads(GOLDEN_VARIANTS.read_text())[key], strict=True):
-        assert got == pytest.approx(recorded, rel=2e-5)
-
-
-def three_steps(key: str) -> list[dict[str, float]]:
-    """The losses of three steps of a variant, in single precision."""
-    bench = VARIANTS[key].bench()
-    bench.start()
-    return bench.train(3)
 
 
 def test_every_setting_that_switches_a_code_path_is_in_a_variant() -> None:

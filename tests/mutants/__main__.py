@@ -36,14 +36,16 @@ def verdict(jobs: Sequence[Job], known: dict[str, Outcome]) -> list[str]:
 def main() -> int:
     """Parse the command line and run; 1 where a mutant survives without a reason."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
-    parser.add_argument("--only", default="", help="mutants whose name or file holds this text")
+    parser.add_argument("--only", nargs="+", default=[""], help="mutants whose name or file holds one of these texts")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--group", choices=["common", "processes", "own"], help="these tests instead of those listed")
+    parser.add_argument(
+        "--group", choices=["common", "laws", "processes", "own"], help="these tests instead of those listed"
+    )
     parser.add_argument("--fresh", action="store_true", help="forget the outcomes of an earlier run")
     given = parser.parse_args()
-    mutants = [m for m in MUTANTS if given.only in m.name or given.only in m.file]
+    mutants = [m for m in MUTANTS if any(text in m.name or text in m.file for text in given.only)]
     if not mutants:
-        print(f"no mutant's name or file holds '{given.only}'")
+        print(f"no mutant's name or file holds {' or '.join(given.only)}")
         return 2
     kept = Path(tempfile.gettempdir()) / f"medssl-mutants-{digest()}"
     if given.fresh:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Group = Literal["common", "processes", "own"]
+Group = Literal["common", "laws", "processes", "own"]
 COMMON = ("tests/methods/test_common_laws.py", "tests/methods/test_common.py")
 PROCESSES = ("tests/methods/test_distributed.py",)
 
@@ -16,7 +16,8 @@ class Mutant:
     """In ``file``, the text ``old``, which stands there once, becomes ``new``.
 
     names: the catalogue names (or parts of test ids) that it concerns, which select from the common checks. own: test
-    files of the room. by: whose failure is asked for: the common checks, those with two processes, or the own tests.
+    files of the room. by: whose failure is asked for: the common checks (laws: without the recorded losses, which a new
+    method does not have), those with two processes, or the own tests.
     equivalent: why no test can see it; such a mutant must survive.
     """
 
@@ -39,6 +40,8 @@ class Mutant:
     def selection(self, group: Group | None = None) -> list[str]:
         """Arguments of pytest for the tests of a group, by default those that must fail."""
         group = self.by if group is None else group
-        files = {"common": COMMON, "processes": PROCESSES, "own": self.own}[group]
-        chosen = ["-k", " or ".join(self.names)] if group != "own" and self.names else []
-        return [*files, *chosen]
+        files = {"common": COMMON, "laws": COMMON, "processes": PROCESSES, "own": self.own}[group]
+        words = " or ".join(self.names)
+        if group == "own" or not words:
+            return [*files]
+        return [*files, "-k", f"({words}) and not recorded" if group == "laws" else words]
