@@ -116,6 +116,7 @@ def train(
             rewind=monitor.rewind,
             progress=bar,
             finish=dataset.finish,
+            late=dataset.late,
             memory=monitor.memory,
             recall=monitor.recall,
         )
