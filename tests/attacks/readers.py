@@ -54,7 +54,7 @@ READERS: Mapping[str, Reader] = {
     "resume": Reader(
         ("pretrain", "--resume", "stopped"),
         (*SCANS, _MARK, "stopped/*", "stopped/logs/*", "stopped/*/*2.ckpt"),
-        1,
+        4,
         r"stopped/logs/(train|messages)\.jsonl",
     ),
     "resume finished": Reader(("pretrain", "--resume", "run"), (*RUN, *SCANS, _MARK), 12),
@@ -70,7 +70,7 @@ READERS: Mapping[str, Reader] = {
     "openbhb score": Reader(("openbhb", "score", "run/features.csv", "--quick"), _TABLE[:3], 1, ""),
     "openbhb export": Reader(_EXPORT, _ROI, 4),
     "openbhb export z": Reader((*_EXPORT, "--features", "z"), (*_ROI, "roi/projection.safetensors"), 4),
-    "openbhb check": Reader(("openbhb", "check", "submission"), ("submission/*",), 8),
+    "openbhb check": Reader(("openbhb", "check", "submission"), ("submission/*",), 2, sampled=r".*\.py"),
     "study run": Reader(
         _STUDY, ("study.yaml", "regions.csv", "study/study.json", "study/train.csv", "study/trials/*/trial.json"), 1
     ),
