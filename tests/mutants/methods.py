@@ -77,6 +77,8 @@ MUTANTS = (
     Mutant("l1: the spread is not read", _L1, "self.middle + self.spread * wide", "self.middle + wide", ("l1_age",)),
     Mutant("l1: squares for distances", _L1, "guess_B.detach())).abs(), 0.0)", "guess_B.detach())).square(), 0.0)", ("l1_age",)),
     Mutant("l1: labels in single precision", _L1, "batch.meta[self.label].to(guess_B.dtype)", "batch.meta[self.label].float()",
+           ("l1_age",), equivalent="labels are float32 in every batch (recipe/cohort.py), so no digit is lost"),
+    Mutant("l1: guesses in single precision", _L1, "wide(self.head(pooled_NE).squeeze(1))", "self.head(pooled_NE).squeeze(1).float()",
            ("l1_age",)),
     Mutant("l1: each process divides by its own labels", _L1,
            "over_processes(error_B.sum() / known_B.sum().clamp(min=1), known_B.sum)",
