@@ -93,7 +93,8 @@ def _variants() -> tuple[Variant, ...]:
     ]
     for name in ("y_aware", "threshold", "exponential"):
         cases += [Variant(name, "self", {"missing": "self"}, lacks=True)]
-        cases += [Variant(name, "drop", {"missing": "drop", "block": 5}, lacks=True)]
+        blocks = {} if name == "y_aware" else {"block": 5}
+        cases += [Variant(name, "drop", {"missing": "drop", **blocks}, lacks=True)]
     conditional = (
         ("fair_kl", {"weight": 0.5, "form": "moments"}),
         ("alignment", {"weight": 0.5, "conditional": True}),
