@@ -33,7 +33,7 @@ ARROWS = {
     "methods": "checks distributed errors heads kernels losses memory types",
     "encoders": "checks documents errors heads types",
     "heads": "checks distributed documents errors files",
-    "views": "checks errors transforms",
+    "views": "checks errors transforms types",
     "transforms": "checks errors",
     "kernels": "checks errors",
     "losses": "errors",

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from medssl.types import Shown
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -30,7 +32,8 @@ class Term(Protocol):
 class Method(nn.Module):
     """An algorithm on top of an encoder. ``encoder`` is the only part that is kept after training.
 
-    Class attributes say what a method asks for before anything is built: ``views`` (views per scan), ``needs``
+    Class attributes say what a method asks for before anything is built: ``views`` (views per scan; ``sees`` where they
+    are no plain views of the whole scan), ``needs``
     (what the encoder must return: "pooled", "map" or "tokens"). Instances refine ``reads`` (manifest columns;
     a method that reads a label through a kernel knows its name only then) and ``wants`` (answers that the view
     maker draws, by name and shape per scan, such as ``{"latent": (64,)}``), so that a step itself draws nothing.
@@ -57,6 +60,14 @@ class Method(nn.Module):
 
         Called with a recipe, before any data are read.
         """
+
+    @classmethod
+    def sees(cls, arguments: Mapping[str, Any]) -> Shown:
+        """What a scan is shown as, for these arguments (all of them): by default ``views`` views of the whole scan.
+
+        Called with a recipe, before any data are read.
+        """
+        return Shown("pair", {"n_views": cls.views})
 
     def step(self, batch: Batch, progress: Progress) -> Step:
         """Compute one loss per player. Reads memory, never moves it, draws no randomness but dropout's."""

@@ -22,6 +22,7 @@ class Hooks:
     embed(f, device) runs f over all training rows without augmentation, in eval mode; processes share the work.
     finish(item) sees every training batch once it is on the device, and returns what the method gets.
     on_step / on_epoch receive records, rewind(step) drops those after a checkpoint; none touches the training.
+    roles: what every view is, as the view maker says.
     memory() is what they remember, plain values and tensors, and travels in checkpoints; recall(memory) takes it back.
     """
 
@@ -35,3 +36,4 @@ class Hooks:
     finish: Callable[[dict[str, Any]], dict[str, Any]] = lambda item: item
     memory: Callable[[], dict[str, Any]] = dict
     recall: Callable[[Mapping[str, Any]], None] = lambda memory: None
+    roles: tuple[str, ...] = ()

@@ -116,6 +116,7 @@ def train(
             finish=dataset.finish,
             memory=monitor.memory,
             recall=monitor.recall,
+            roles=() if dataset.maker is None else dataset.maker.roles,
         )
         try:
             return fit(MethodModule(method, optim, trainer, hooks, identity), run, resume)
