@@ -139,7 +139,10 @@ def test_batches_hold_the_same_numbers_for_any_number_of_workers(cache, scans, w
 
 
 def test_collation_is_that_of_torch(cache, scans):
-    data = dataset(cache, scans, maker=lambda x, epoch, scan: ((x * 2, x[:, :3]), {"drawn": torch.tensor([scan])}))
+    def maker(x, epoch, scan, repeat):
+        return (x * 2, x[:, :3]), {"drawn": torch.tensor([scan])}
+
+    data = dataset(cache, scans, maker=maker)
     items = [data[k, 0] for k in range(3)]
     ours, torchs = collate(items), torch.utils.data.default_collate(items)
     assert ours.keys() == torchs.keys()

@@ -63,7 +63,10 @@ def test_one_scan_under_two_names_on_both_sides_is_refused_before_the_training(c
     suffix, write, what = NAMES[name]
     table = table_of(cohort)
     first = table[table["split"] == "train"].iloc[3]
-    write(Path(first["image"]), tmp_path / f"other{suffix}")
+    own = tmp_path / "own.nii.gz"  # a link changes the times of a file, and other tests compare those of the cohort
+    own.write_bytes(Path(first["image"]).read_bytes())
+    table.loc[first.name, "image"] = str(own)
+    write(own, tmp_path / f"other{suffix}")
     manifest = with_row(table, tmp_path, "internal_test", tmp_path / f"other{suffix}")
     with pytest.raises(ManifestError) as told:
         assemble(recipe(manifest), progress=False)
