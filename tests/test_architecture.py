@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1] / "medssl"
 ARROWS = {
     "__main__": "cli",
     "cli": "challenge checks data.checks data.loading data.manifest data.sources data.synthetic data.volumes "
-    "distributed errors experiments export files recipe runs stages tables",
+    "distributed errors experiments export files recipe runs stages tables views",
     "experiments": "challenge checks data.loading data.manifest distributed documents environment errors evaluation "
     "features files harmonize recipe report runs stages tables training",
     "challenge": "checks data.manifest errors evaluation features files runs stages tables",

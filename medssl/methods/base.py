@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from medssl.types import Shown
+from medssl.types import Features, Shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Rows, Step
+    from medssl.types import Batch, Embed, Facts, Joint, Progress, Rows, Step
 
 
 class Term(Protocol):
@@ -132,9 +132,21 @@ class Method(nn.Module):
 
 
 def stack_views(encoder: nn.Module, views: tuple[Tensor, ...]) -> Features:
-    """One forward pass over all views, stacked view-major: row r = v * B + b (zoo.md section 0)."""
-    features: Features = encoder(torch.cat(views))
-    return features
+    """All views through the encoder, stacked view-major: row r = v * B + b.
+
+    One forward pass, or one for every size where views differ in size; then only ``pooled`` is there, as maps of
+    different sizes cannot be stacked.
+    """
+    sizes = list(dict.fromkeys(view.shape[1:] for view in views))
+    if len(sizes) < 2:
+        features: Features = encoder(torch.cat(views))
+        return features
+    pooled: dict[int, Tensor] = {}
+    for size in sizes:
+        places = [place for place, view in enumerate(views) if view.shape[1:] == size]
+        rows_NE = encoder(torch.cat([views[place] for place in places])).pooled
+        pooled |= dict(zip(places, rows_NE.chunk(len(places)), strict=True))
+    return Features(torch.cat([pooled[place] for place in range(len(views))]))
 
 
 @contextmanager

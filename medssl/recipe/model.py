@@ -38,7 +38,9 @@ from medssl.recipe.catalog import CATALOG, check_arguments, check_micro_batch, c
 from medssl.recipe.overrides import apply_override, blamed
 from medssl.training.options import MonitorOptions, Optimisation, TrainerOptions
 from medssl.training.presets import with_preset
-from medssl.types import Shown
+
+if typing.TYPE_CHECKING:
+    from medssl.types import Shown
 
 _HERE = Path(__file__).resolve().parents[1]
 
