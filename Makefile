@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 RUN     = $(VENV)/bin/python -m
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow test-mutants lint bench clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@echo "installing into $(VENV): torch first, some minutes in all"
@@ -25,6 +25,9 @@ test: $(VENV)/installed-test
 
 test-slow: $(VENV)/installed-test
 	$(RUN) pytest -m slow
+
+test-mutants: $(VENV)/installed-test
+	$(RUN) tests.mutants $(MUTANTS)
 
 bench: $(VENV)/installed
 	$(RUN) pip install --quiet -c constraints.txt -e '.[bench]'

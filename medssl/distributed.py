@@ -17,6 +17,9 @@ from medssl.errors import UserError, shown
 _all_gather: Any = getattr(dist, "all_gather_single", None) or getattr(dist, "all_gather_into_tensor", None)
 _reduce_scatter: Any = getattr(dist, "reduce_scatter_single", None) or getattr(dist, "reduce_scatter_tensor", None)
 
+_TOLD: set[str] = set()
+"""Notes on possible leaks that this process has printed."""
+
 
 def process_rank() -> int:
     """Rank of this process; before torch.distributed is up, a number that is 0 in the first process alone."""
@@ -38,6 +41,16 @@ def say(notes: Iterable[str], aloud: bool = True) -> None:
     if aloud and process_is_first():
         for note in notes:
             print(f"note: {shown(note)}", file=sys.stderr)
+
+
+def say_leaks(notes: Iterable[str], aloud: bool = True) -> None:
+    """Print notes on possible leaks, which --quiet does not hide: it is about bars.
+
+    A process that trains quietly many times, as in a study, says each once.
+    """
+    fresh = [note for note in notes if aloud or note not in _TOLD]
+    _TOLD.update(fresh)
+    say(fresh)
 
 
 def world() -> int:

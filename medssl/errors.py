@@ -53,7 +53,12 @@ def shown(text: object) -> str:
     >>> print(shown("a\x1b[31m\nb\udcff"), shown("\u202egnp"), shown("sub-01"))
     a\x1b[31m\nb\xff \u202egnp sub-01
     """
-    return _LONG.sub(r"\1...\2", _UNSEEN.sub(_spelled, str(text)))
+    return _LONG.sub(r"\1...\2", visible(text))
+
+
+def visible(text: object) -> str:
+    """``shown`` without shortening anything, for a path that is to be used."""
+    return _UNSEEN.sub(_spelled, str(text))
 
 
 def _spelled(found: re.Match[str]) -> str:

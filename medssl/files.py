@@ -12,7 +12,8 @@ import socket
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -28,6 +29,8 @@ BROKEN_ARRAYS = (
     OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """What numpy raises of a damaged .npz file, depending on the byte."""
+_HEAD = 1 << 14
+"""Bytes of a file by which its kind is told."""
 FOREIGN_AGE_S = 24 * 3600.0
 """A temporary of another machine counts as left behind after a day."""
 
@@ -38,12 +41,14 @@ def write_atomic(
     remedy: str = "choose another folder",
     *,
     durable: bool = False,
+    replace: bool = True,
 ) -> Path:
     """Write ``path`` under a temporary name in the same folder and rename it when it is complete; returns ``path``.
 
     content: bytes, text (UTF-8), or what fills a binary file. Whatever ends the writing (an error, Ctrl-C), nothing
     stays behind. The temporary is named after the machine and the process, so that :func:`is_abandoned` can tell a
     live one from one left by a killed process. durable: flush to the disk before the rename (checkpoints).
+    replace: False where a file that is there, or that another process writes meanwhile, must stay.
     What fills the file may be any library: an error of the disk that it hides is raised all the same.
     Errors: UserError where ``path`` is a folder or a device, the disk is full or fails, or the folder cannot be
     written.
@@ -64,11 +69,69 @@ def write_atomic(
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
-            os.replace(temporary, path)
+            if replace:
+                os.replace(temporary, path)
+            else:
+                _claim(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     return path
+
+
+@dataclass(frozen=True)
+class Output:
+    """A kind of file that a command writes.
+
+    what: such as "a checklist". begins: by the suffix of its name, a pattern that the first bytes of every such file
+    match.
+    """
+
+    what: str
+    begins: Mapping[str, re.Pattern[bytes]]
+
+
+def refuse_foreign(path: Path, kind: Output, inputs: Iterable[str | Path] = ()) -> None:
+    """Refuse an output that would replace anything but an earlier output of the same kind, or an empty file.
+
+    inputs: files that the command reads, which are never its output. Errors: UserError for a suffix of another kind,
+    an input, and a file that does not begin as the kind does.
+    """
+    if path.is_dir():  # told where it is written
+        return
+    if path.suffix.lower() not in kind.begins:
+        *some, last = kind.begins
+        listed = f"{', '.join(some)} or {last}" if some else last
+        raise UserError(f"{path.name} has the ending '{path.suffix}'; {kind.what} is written as {listed}")
+    if any(os.path.realpath(path) == os.path.realpath(given) for given in inputs):
+        raise UserError(f"{path} is read by this command, so it is no place for its output; choose another one with -o")
+    if not path.is_file():
+        return
+    start = b"?"  # of a file that may not be read
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        start = file.read(_HEAD)
+    if start and not kind.begins[path.suffix.lower()].match(start):
+        raise UserError(
+            f"{path} exists and is not {kind.what} that medssl wrote, so it is kept; choose another place with -o, or "
+            "move it away"
+        )
+
+
+def _claim(temporary: Path, path: Path) -> None:
+    """Give a whole file its name, where no other file has it. Errors: UserError where one has."""
+    taken = f"{path} exists; another process wrote it meanwhile, so name another file, or add --overwrite"
+    try:
+        os.link(temporary, path)
+        return
+    except FileExistsError:
+        raise UserError(taken) from None
+    except OSError:  # a file system without links: take the name first, then fill it
+        pass
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        raise UserError(taken) from None
+    os.replace(temporary, path)
 
 
 def is_encodable(name: str) -> bool:
@@ -211,6 +274,20 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         file.close()
+
+
+def is_held(path: Path) -> bool:
+    """Whether another process of this machine holds the lock file ``path`` (see ``exclusive``); nothing is changed."""
+    try:
+        import fcntl
+
+        with path.open("r+") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.EAGAIN) and path.is_file()
+    except ImportError:  # Windows
+        return False
+    return False
 
 
 @contextlib.contextmanager

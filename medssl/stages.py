@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -10,8 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from rich.console import Console
-from rich.progress import track
 
 from medssl.checks import Count, Flag, ProcessesOrNone, Resamples, SolverSeed, checked
 from medssl.data.checks.report import check
@@ -22,12 +19,15 @@ from medssl.distributed import process_is_first, say
 from medssl.encoders.file import load_encoder, read_card
 from medssl.errors import ScanWarning, UserError
 from medssl.evaluation.scorecard import Line, Scores, scorecard
+from medssl.evaluation.scores import refuse_foreign_scores
 from medssl.export.reporting import write_documents
 from medssl.features.embed import embed_cohort
+from medssl.features.files import refuse_foreign_table
 from medssl.features.scans import rows_with_images, said_of
 from medssl.features.table import FeatureTable
 from medssl.harmonize.base import Unseen
 from medssl.harmonize.build import Name, build_harmonizer
+from medssl.progress.steps import tracked
 from medssl.recipe.build import assemble
 from medssl.recipe.model import Recipe, load_recipe, parse_recipe
 from medssl.recipe.overrides import assigned
@@ -36,7 +36,7 @@ from medssl.report.build import build_report
 from medssl.runs.folder import Run
 from medssl.runs.lineage import origin_of, own_cohort, own_encoder, same_modality, seen_in_training
 from medssl.runs.network import network_of
-from medssl.runs.pretraining import finished_at, resume_run, train_run
+from medssl.runs.pretraining import finished_at, resume_run, stopped_by_hand, train_run
 from medssl.runs.references import reference_features
 from medssl.runs.same_scans import copied, trained_on
 from medssl.training.checkpoints import list_checkpoints
@@ -67,12 +67,19 @@ def pretrain(
     if resume is not None:
         return resume_run(Run(resume), overrides, progress, page)
     recipe = _recipe(recipe, overrides).absolute()
-    run = Run(recipe.output or f"runs/{recipe.method.name}-{recipe.digest[:8]}")
+    run = Run(run_folder(recipe))
     asked, recipe = recipe.trainer, recipe.settled()
+    if process_is_first():
+        run.refuse_taken([source["path"] for source in recipe.data.sources])
     parts = assemble(recipe, progress=progress)
     announce(asked, recipe.trainer, recipe.data.batch_size, quiet=not progress or not process_is_first())
     train_run(recipe, parts, run, None, progress, page)
     return run.folder
+
+
+def run_folder(recipe: Recipe) -> Path:
+    """The folder that a training by this recipe makes."""
+    return Path(recipe.output or f"runs/{recipe.method.name}-{recipe.digest[:8]}")
 
 
 @checked
@@ -105,6 +112,9 @@ def embed(
         raise UserError(f"{run} does not say which manifest it was trained on; give one")
     if out is None and manifest is not None:
         raise UserError("say where the features of this manifest go, such as -o features.csv")
+    if out is not None:
+        inputs = [sources] if isinstance(sources, str | Path) else sources
+        refuse_foreign_table(Path(out), [one["path"] if isinstance(one, Mapping) else one for one in inputs])
     out = features_path(run, projection) if out is None else out
     cohort = Cohort.read(sources, images=network.columns is None)
     say(cohort.notes, progress)
@@ -179,6 +189,8 @@ def score(
     target, harmonizer = Path(target), build_harmonizer(harmonize, unseen) if harmonize else None
     if not target.exists():
         raise UserError(f"{target} does not exist; give a run folder or a features table")
+    if out is not None or not target.is_dir():
+        refuse_foreign_scores(Path(out) if out else target.parent, target)
     table = embed(target, progress=progress) if target.is_dir() else FeatureTable.read(target, prefix=prefix)
     extra = reference_features(table, progress) if references else {}
     result = scorecard(
@@ -200,8 +212,8 @@ def score(
 
 
 def _watched(lines: list[Line], progress: bool) -> Iterable[Line]:
-    """The rows of a scorecard with a bar on stderr, where that is a terminal."""
-    return track(lines, "scoring", disable=not (progress and os.isatty(2)), console=Console(stderr=True))
+    """The rows of a scorecard with a bar, or lines in a log, on stderr."""
+    return tracked(lines, "scoring", len(lines), progress)
 
 
 def report(run: str | Path, out: str | Path | None = None) -> Path:
@@ -273,6 +285,8 @@ __all__ = [
     "pretrain",
     "read_card",
     "report",
+    "run_folder",
     "score",
+    "stopped_by_hand",
     "synthetic_cohort",
 ]

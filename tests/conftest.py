@@ -24,6 +24,14 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_lines_of_progress() -> None:
+    """A slow machine adds no lines on progress to what tests compare; ``tests/progress`` sets the limit back."""
+    from medssl.progress import steps
+
+    steps.QUIET_S = float("inf")
+
+
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Manifest of 40 synthetic people from 6 sites at 8 mm, drawn once for all workers of pytest."""

@@ -14,10 +14,10 @@ ARROWS = {
     "cli": "challenge checks data.checks data.loading data.manifest data.sources data.synthetic data.volumes "
     "distributed errors experiments export files recipe runs stages tables views",
     "experiments": "challenge checks data.loading data.manifest distributed documents environment errors evaluation "
-    "features files harmonize recipe report runs stages tables training",
-    "challenge": "checks data.manifest errors evaluation features files runs stages tables",
+    "features files harmonize progress recipe report runs stages tables training",
+    "challenge": "checks data.manifest errors evaluation features files progress runs stages tables",
     "stages": "checks data.checks data.loading data.manifest data.synthetic distributed encoders errors evaluation "
-    "export features harmonize recipe report runs training",
+    "export features harmonize recipe report runs training progress",
     "export": "checks data.loading data.manifest data.volumes documents encoders errors features files heads recipe "
     "report runs views",
     "runs": "data.checks data.loading data.manifest data.volumes distributed documents encoders environment errors "
@@ -25,9 +25,9 @@ ARROWS = {
     "recipe": "checks data.loading data.manifest data.synthetic data.volumes distributed documents encoders "
     "environment errors files methods tables training types views",
     "training": "checks data.loading distributed documents errors evaluation features files memory methods tables "
-    "types",
-    "features": "data.loading data.manifest data.volumes documents errors files tables",
-    "report": "data.manifest data.synthetic documents errors files tables",
+    "types progress",
+    "features": "data.loading data.manifest data.volumes documents errors files tables progress",
+    "report": "data.manifest data.synthetic documents errors evaluation files tables",
     "evaluation": "errors files harmonize tables",
     "harmonize": "checks errors tables",
     "methods": "checks distributed errors heads kernels losses memory types",
@@ -40,8 +40,8 @@ ARROWS = {
     "memory": "errors",
     "data.checks": "data.loading data.manifest data.volumes errors tables",
     "data.sources": "checks data.manifest data.volumes documents errors files tables",
-    "data.synthetic": "checks data.volumes errors",
-    "data.loading": "data.manifest data.volumes errors files",
+    "data.synthetic": "checks data.volumes errors progress",
+    "data.loading": "data.manifest data.volumes errors files progress",
     "data.manifest": "checks data.volumes errors tables",
     "data.volumes": "checks errors files tables",
     "checks": "errors",

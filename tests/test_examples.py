@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
 import runpy
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from medssl.data.synthetic import cohort as synthetic
+import medssl
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "quickstart.py"
 
 
 def test_quickstart_is_short_and_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert len(EXAMPLE.read_text().splitlines()) <= 25
-    coarse = replace(synthetic.grid_for(4.0), factor=1)  # drawn at 4 mm, not at 2: an eighth of the points
-    monkeypatch.setattr(synthetic, "grid_for", lambda spacing: coarse)
+    train, draw = medssl.pretrain, inspect.signature(medssl.synthetic_cohort)
+
+    def drawn(out: Path, **options: object) -> Path:
+        draw.bind(out, **options)
+        return cohort
+
+    monkeypatch.setattr(medssl, "synthetic_cohort", drawn)  # the tests' own, which is as coarse and drawn already
+    monkeypatch.setattr(medssl, "pretrain", lambda *recipe, **more: train(*recipe, "trainer.epochs=1", **more))
     monkeypatch.setattr(sys, "argv", ["quickstart.py", str(tmp_path / "out")])
     runpy.run_path(str(EXAMPLE), run_name="__main__")
     printed = capsys.readouterr().out

@@ -334,7 +334,7 @@ def test_test_rows_of_a_family_that_was_trained_on_are_named(cohort: Path, tmp_p
         new.assign(**columns).to_csv(tmp_path / f"{name}.csv", index=False)
         stages.embed(run, tmp_path / f"{name}.csv", tmp_path / f"{name}-features.csv", progress=False)
         found = stages.score(tmp_path / f"{name}-features.csv", references=False, resamples=0, progress=False)
-        return [note for note in found.notes if "trained on" in note]
+        return [note for note in found.notes if "trained on" in note or "two spellings" in note]
 
     sets = set(table.loc[train[:2], "dataset"])
     assert len(sets) == 1
@@ -345,6 +345,9 @@ def test_test_rows_of_a_family_that_was_trained_on_are_named(cohort: Path, tmp_p
         f"1 of {len(test)} test rows are of a family that this encoder was trained on (first: kin.csv"
     )
     assert notes("apart", family=family, dataset="elsewhere") == []
+    (said,) = notes("spelled", family=["07", *family[1:]])
+    assert said.startswith("two families may be one family in two spellings ('7' of ")
+    assert "a leak if they are one family" in said
 
 
 def test_a_family_goes_from_the_manifest_into_the_scores(trained: Path, cohort: Path, tmp_path: Path):

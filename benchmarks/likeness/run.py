@@ -88,6 +88,17 @@ def line_of(run: Path, manifest: Path, out: Path) -> dict[str, Any]:
     }
 
 
+def short(sentence: str) -> str:
+    """A sentence up to its first colon; a bracket that is open there becomes a comma.
+
+    >>> short("4 of 9 scans look unlike (head turned: row 2); look"), short("3 of 9 lie off (1 is usual), none far: so")
+    ('4 of 9 scans look unlike, head turned', '3 of 9 lie off (1 is usual), none far')
+    """
+    begin = sentence.split(": ")[0]
+    before, bracket, behind = begin.rpartition(" (")
+    return f"{before}, {behind}" if bracket and ")" not in behind else begin
+
+
 def cost(run: Path, manifest: Path, out: Path) -> tuple[float, float]:
     """Milliseconds per cached scan without and with the comparison, medians of alternating runs."""
     network, cohort = network_of(run, False), Cohort.read(manifest)
@@ -143,7 +154,7 @@ def main() -> None:
         "|---|---|---|---|---|---|",
     ]
     for name, row in found.items():
-        said = "; ".join(sentence.split(": ")[0].replace(" (", ", ", 1) for sentence in row["said"])
+        said = "; ".join(short(sentence) for sentence in row["said"])
         lines.append(
             f"| {name} | {row['n']} | {row['median']:.3f} | {row['beyond_95']:.2f} | {row['features_only']} "
             f"| {said or '-'} |"

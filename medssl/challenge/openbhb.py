@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from medssl.challenge.board import Job, challenge_board
 from medssl.challenge.folds import fold_columns, read_folds
-from medssl.challenge.table import Board
+from medssl.challenge.table import Board, refuse_foreign_board
 from medssl.checks import Flag, Interval, Processes, Resamples, SolverSeed, checked
 from medssl.data.manifest.cohort import Cohort
 from medssl.data.manifest.folds import challenge_folds
 from medssl.errors import UserError
 from medssl.evaluation.rows import people
 from medssl.features.table import FeatureTable
+from medssl.progress.steps import tracked
 from medssl.runs.folder import Run
 from medssl.runs.network import network_of
 from medssl.runs.references import reference_features
@@ -61,6 +60,8 @@ def score_openbhb(
     folder = Path(out) if out else (target if target.is_dir() else target.parent)
     if folder.is_file():
         raise UserError(f"{folder} is a file; give a folder for openbhb.json and openbhb.md")
+    if folder != target:
+        refuse_foreign_board(folder, target)
     if target.is_dir():
         if prefix is not None:
             raise UserError(f"{target} is a run, whose features need no prefix; leave out --prefix, or name a table")
@@ -121,4 +122,4 @@ def _with_folds(table: FeatureTable, n: int, seed: int) -> FeatureTable:
 
 
 def _watched(jobs: list[Job], progress: bool) -> Iterable[Job]:
-    return track(jobs, "scoring", disable=not (progress and os.isatty(2)), console=Console(stderr=True))
+    return tracked(jobs, "scoring", len(jobs), progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from medssl.challenge.extras import LEAST
 from medssl.challenge.folds import HELD_OUT, TEST, TITLES
 from medssl.evaluation.scores import bar, plain
-from medssl.files import write_atomic
+from medssl.files import Output, refuse_foreign, write_atomic
 
 EXTRA = "not part of the challenge"
 CHALLENGE = (
@@ -21,6 +22,10 @@ CHALLENGE = (
     ("mae_external", "MAE ext"),
     ("site_bacc", "BAcc int"),
 )
+_OUTPUTS = {
+    "openbhb.md": Output("a table of challenge scores", {".md": re.compile(rb"# OpenBHB challenge scores\n")}),
+    "openbhb.json": Output("a file of challenge scores", {".json": re.compile(rb'\{\s*"lines":')}),
+}
 _DASH = "-"
 
 
@@ -171,6 +176,12 @@ class Board:
                 "of the folds with age and site, train and test); an encoder that was trained on them has seen them."
             )
         return lines
+
+
+def refuse_foreign_board(folder: Path, table: Path) -> None:
+    """Refuse a folder whose openbhb.md or openbhb.json is not of this scoring, or is the table that is scored."""
+    for name, kind in _OUTPUTS.items():
+        refuse_foreign(folder / name, kind, [table])
 
 
 def _table(header: list[str], rows: list[list[str]]) -> list[str]:

@@ -14,7 +14,7 @@ from medssl.cli.cohort import app as cohort
 from medssl.cli.demo import demo
 from medssl.cli.methods import methods
 from medssl.cli.openbhb import app as openbhb
-from medssl.cli.parse import notes_aloud
+from medssl.cli.parse import notes_aloud, say
 from medssl.cli.run import embed, pretrain, report, score
 from medssl.cli.study import app as study
 
@@ -28,16 +28,16 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(cohort, name="cohort")
-app.add_typer(openbhb, name="openbhb")
-app.add_typer(benchmark, name="benchmark")
-app.add_typer(study, name="study")
-app.command()(pretrain)
-app.command()(embed)
-app.command()(score)
-app.command()(report)
-app.command()(methods)
-app.command()(demo)
+app.add_typer(cohort, name="cohort", short_help="Manifests: scan a folder, check it, split it by site and person.")
+app.add_typer(openbhb, name="openbhb", short_help="The OpenBHB challenge: its probes, and submissions to it.")
+app.add_typer(benchmark, name="benchmark", short_help="Compare many methods on one cohort.")
+app.add_typer(study, name="study", short_help="Sweep settings of a recipe, resumable.")
+app.command(short_help="Train an encoder as a recipe says.")(pretrain)
+app.command(short_help="Write the features of every scan of a manifest.")(embed)
+app.command(short_help="Score age on known and unseen sites, and the site.")(score)
+app.command(short_help="Write one HTML page about a run, or a checklist.")(report)
+app.command(short_help="List the methods, or show one with its recipe.")(methods)
+app.command(short_help="Go through everything on a synthetic cohort.")(demo)
 
 _STOPPED = 130  # exit status after Ctrl-C
 
@@ -46,7 +46,7 @@ def _version(asked: bool) -> None:
     if asked:
         from medssl import __version__
 
-        typer.echo(f"medssl {__version__}")
+        say(f"medssl {__version__}")
         raise typer.Exit
 
 
@@ -108,17 +108,30 @@ def _sentence(problem: Exception) -> str:
             return "no space is left on the disk that the output goes to; free some, or choose another place"
         if sentence := no_room(problem, Path(str(problem.filename)), "choose another folder"):
             return sentence
+    if isinstance(problem, FileNotFoundError) and "usable temporary directory" in str(problem):
+        return (
+            "no folder takes temporary files (its disk is full, or nothing may be written there); free some space, or "
+            "set TMPDIR to another folder"
+        )
     if isinstance(problem, FileNotFoundError) and not problem.filename:  # what the system says of a working folder
         return "the folder that this command was started in is no longer there; change to another one"
     if isinstance(problem, OSError) and problem.filename:
-        return f"{problem.filename}: {(problem.strerror or type(problem).__name__).lower()}"
+        return f"{problem.filename}: {(problem.strerror or type(problem).__name__).lower()}; {_remedy(problem)}"
     if isinstance(problem, MemoryError) or "out of memory" in str(problem).lower():
         return "the memory does not suffice; set a smaller data.batch_size (--batch for embed), encoder or shape"
     return f"unexpected {type(problem).__name__}: {problem}; run again with --debug and report the traceback"
 
 
+def _remedy(problem: OSError) -> str:
+    if isinstance(problem, FileNotFoundError):
+        return "put it back where it was, or correct its path"
+    if isinstance(problem, PermissionError):
+        return "change its permissions, or choose another place"
+    return "check its disk, or choose another place"
+
+
 def _fail(text: str, status: int) -> NoReturn:
     from medssl.errors import shown
 
-    typer.echo(f"medssl: {'' if status == _STOPPED else 'error: '}{shown(' '.join(text.split()))}", err=True)
+    say(f"medssl: {'' if status == _STOPPED else 'error: '}{shown(' '.join(text.split()))}", err=True)
     raise SystemExit(status)

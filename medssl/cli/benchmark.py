@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from medssl.cli.parse import say, say_text
+
 app = typer.Typer(
     help="Compare many methods on one cohort, cell by cell, resumable.",
     no_args_is_help=True,
@@ -14,7 +16,7 @@ app = typer.Typer(
 )
 
 PRESETS = (
-    "synthetic (2 cores, under 90 minutes), roi (a table given by --data; 2 cores, about an hour), full (the published "
+    "synthetic (71 minutes of one core), roi (a table given by --data; 193 minutes of one core), full (the published "
     "recipe on a manifest of `medssl cohort scan --layout openbhb`; a GPU: 78 trainings, 22 to 149 hours each as the "
     "authors state), or a YAML file like those in configs/benchmark."
 )
@@ -25,7 +27,7 @@ def _benchmark() -> None:
     pass
 
 
-@app.command()
+@app.command(short_help="Train and score every method of a preset.")
 def openbhb(
     preset: str = typer.Option("synthetic", help=PRESETS),
     out: Path = typer.Option(Path("benchmark"), "-o", "--out", help="Folder of cells, table and figure."),
@@ -48,6 +50,6 @@ def openbhb(
 
     chosen = [name.strip() for name in columns.split(",") if name.strip()] if columns else ()
     record = benchmark(preset, out, data=data, columns=chosen, quick=quick, seeds=seeds, jobs=jobs, progress=not quiet)
-    typer.echo(record["markdown"])
+    say_text(record["markdown"])
     written = ", ".join(str(out / name) for name in ("benchmark.json", "benchmark.md", *record["figures"]))
-    typer.echo(f"written: {written}", err=True)
+    say(f"written: {written}", err=True)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import typer
 
-from medssl.cli.parse import free_to_write, say_note, three
+from medssl.cli.parse import names_of, say, say_note, three
 from medssl.cli.scan import scan
+from medssl.cli.split import split
 
 app = typer.Typer(
     help="Manifests: scan a folder, check it, split it by site and person, make a synthetic cohort, fill the cache.",
@@ -54,7 +55,14 @@ def check(
     from medssl.data.checks.report import check as check_cohort
     from medssl.data.manifest.cohort import Cohort
 
-    globs = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
+    if json_file is not None:
+        import re
+
+        from medssl.files import Output, refuse_foreign
+
+        kind = Output("a report of the check", {".json": re.compile(rb'\{\s*"ok":')})
+        refuse_foreign(json_file, kind, manifest)
+    globs = names_of(columns)
     cohort = Cohort.read([str(path) for path in manifest], images=globs is None)
     report = check_cohort(cohort, sample=sample, progress=not quiet, workers=workers, columns=globs)
     if encoder is not None:
@@ -109,86 +117,11 @@ def synth(
         workers=workers,
         overwrite=overwrite,
     )
-    typer.echo(f"{subjects} subjects at {sites} sites -> {manifest}")
-    typer.echo(f"next: medssl cohort check {manifest}")
+    say(f"{subjects} subjects at {sites} sites -> {manifest}")
+    say(f"next: medssl cohort check {manifest}")
 
 
-@app.command(short_help="Split by site, person and family.")
-def split(
-    manifest: Path = typer.Argument(..., metavar="MANIFEST", help="Manifest to split."),
-    out: Path = typer.Option(..., "-o", "--out", help="Manifest to write, with the column split filled anew."),
-    external_sites: str | None = typer.Option(None, metavar="A,B", help="These sites are external; default: drawn."),
-    external_fraction: float = typer.Option(0.2, help="Share of the subjects at drawn external sites, about."),
-    internal_fraction: float = typer.Option(0.2, help="Share of the other subjects held out for testing."),
-    group: str | None = typer.Option(
-        None,
-        metavar="COLUMN",
-        help="Keep people who share a value of this column together; it becomes the column family.",
-    ),
-    seed: int = typer.Option(0, help="Same seed, same split."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing file."),
-) -> None:
-    """Split a manifest: whole sites for the external test, then subjects, evenly along site and age.
-
-    All scans of a person stay on one side. So do all people of a family, where the manifest has a column family
-    (or --group names one): a family with a scan at an external site is external as a whole.
-
-    \b
-    Examples:
-      medssl cohort split manifest.csv -o split.csv --seed 1
-      medssl cohort split manifest.csv -o split.csv --external-sites Leiden,Oxford
-      medssl cohort split manifest.csv -o split.csv --group Family_ID
-    """
-    from medssl.data.manifest.cohort import Cohort
-    from medssl.data.manifest.copies import same_files
-    from medssl.data.manifest.file import known_name
-    from medssl.data.manifest.folds import split_cohort, split_notes
-    from medssl.data.manifest.groups import with_family
-    from medssl.data.sources.tables import COLUMNS, read_table, write_manifest
-    from medssl.tables.people import COPY, group_column
-
-    free_to_write(out, overwrite)
-    cohort = Cohort.read(manifest, images=False)
-    for note in cohort.notes:
-        say_note(note)
-    sites = [name.strip() for name in external_sites.split(",") if name.strip()] if external_sites is not None else None
-    given = read_table(manifest).rename(columns=known_name)
-    table = cohort.table
-    if group is not None:
-        table = with_family(table, group, list(given.columns), str(manifest))
-        given["family"] = given[group].to_numpy()
-    labels = same_files(table["image"].tolist())
-    kept = table.assign(**{COPY: labels})
-    table = table.assign(split=split_cohort(kept, sites, external_fraction, internal_fraction, seed=seed))
-    for name in given.columns:
-        if name == "image" or name.startswith("image_") or (name == "mask" and table[name].dtype == object):
-            given[name] = table[name].to_numpy()
-    given["split"] = table["split"].to_numpy()
-    known = [name for name in COLUMNS if name in given.columns]
-    ordered = given[known + [name for name in given.columns if name not in known]]
-    written = write_manifest(ordered, out, images="image" in given)
-    also = " and of their families" if group_column(table.columns) else ""
-    for name in ("train", "internal_test", "external_test", ""):
-        rows = table[table["split"] == name]
-        if len(rows):
-            places = ", ".join(sorted(set(rows["site"]) - {""})) or "no site given"
-            label = name or f"unused (other scans of external subjects{also})"
-            typer.echo(f"{label}: {len(rows)} scans, {rows['subject'].nunique()} subjects; sites: {places}")
-    if group not in (None, "family"):
-        typer.echo(f"note: the column {group} was copied to the column family, which keeps its people on one side")
-    if several := len(labels) - labels.count(""):
-        typer.echo(
-            f"note: {several} rows name files of the same content as others, and stay on their side; `medssl cohort "
-            f"check {manifest}` names them"
-        )
-    for note in split_notes(table, external_fraction if sites is None else None):
-        say_note(note)
-    typer.echo(f"written: {written}")
-    aged = bool(table["age"].notna().any())
-    named = ("exponential" if aged else "simclr") if "image" in given else "exponential_roi 'data.columns=[...]'"
-    if not aged:
-        typer.echo("note: no row has an age, so methods that read it cannot train and no age can be scored")
-    typer.echo(f"next: medssl pretrain {named} data.manifest={written} output=runs/first")
+app.command(short_help="Split by site, person and family.")(split)
 
 
 @app.command(short_help="Preprocess scans into the cache.")
@@ -232,16 +165,16 @@ def cache(
         say_note(note)
     store = VolumeCache(folder, dtype=dtype)
     rows = cohort.rows()
-    images = cohort.files(rows, tuple(name.strip() for name in columns.split(",")))
+    images = cohort.files(rows, tuple(names_of(columns) or ()))
     if verify:
         damaged = store.drop_damaged(store.keys(images, prep), workers, progress=not quiet)
         for entry, wrong in damaged.items():
-            typer.echo(f"{entry} had {wrong} and is built again")
-        typer.echo(f"{len(damaged)} damaged entries found")
+            say(f"{entry} had {wrong} and is built again")
+        say(f"{len(damaged)} damaged entries found")
     counts = store.build(images, prep, workers=workers, progress=not quiet, where=cohort.names(rows))
-    typer.echo(f"{counts.built} entries built, {counts.present} were there, in {store.root}")
+    say(f"{counts.built} entries built, {counts.present} were there, in {store.root}")
     if prune:
         gone = store.prune(set(store.keys(images, prep)))
-        typer.echo(f"{gone.entries} other entries deleted, {gone.bytes / 1e6:.1f} MB freed")
+        say(f"{gone.entries} other entries deleted, {gone.bytes / 1e6:.1f} MB freed")
     usage = store.usage()
-    typer.echo(f"the cache holds {usage.entries} entries, {usage.bytes / 1e6:.1f} MB")
+    say(f"the cache holds {usage.entries} entries, {usage.bytes / 1e6:.1f} MB")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from medssl.cli.parse import say, say_text
+
 
 def demo(
     folder: Path | None = typer.Argument(None, help="Folder for cohort, run and report; default medssl-demo."),
@@ -24,10 +26,9 @@ def demo(
         raise typer.BadParameter(f"{folder} and -o {out} both name the folder; leave one of them out")
     from medssl import stages
 
-    result, run = stages.demo(
-        folder or out or "medssl-demo", seed=seed, quick=quick, progress=not quiet, say=typer.echo
-    )
-    typer.echo("\n" + result.markdown())
-    typer.echo(f"\nencoder  {run / 'encoder.safetensors'}\nscores   {run / 'scores.json'}")
-    typer.echo(f"report   {run / 'report.html'}")
-    typer.echo("next: your own scans, `medssl cohort scan FOLDER -o manifest.csv` (see the README)")
+    result, run = stages.demo(folder or out or "medssl-demo", seed=seed, quick=quick, progress=not quiet, say=say)
+    say_text("\n" + result.markdown() + "\n")
+    say(f"encoder  {run / 'encoder.safetensors'}")
+    say(f"scores   {run / 'scores.json'}")
+    say(f"report   {run / 'report.html'}")
+    say("next: your own scans, `medssl cohort scan FOLDER -o manifest.csv` (see the README)")

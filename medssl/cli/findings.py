@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +28,14 @@ def print_report(report: CheckReport, everything: bool) -> None:
         console.width = WIDTH
     facts = Table.grid(padding=(0, 2))
     for name, value in _facts(report.summary):
-        facts.add_row(Text(name, style="bold"), Text(value))
+        facts.add_row(Text(name, style="bold"), Text(shown(value)))
     console.print(facts)
     console.print()
     groups: dict[tuple[str, str], list[str]] = {}
+    sizes: Counter[tuple[str, str]] = Counter()
     for finding in report.findings:
         groups.setdefault((finding.level, finding.code), []).append(finding.text)
+        sizes[finding.level, finding.code] += finding.count
     colours = {"error": "bold red", "warning": "yellow", "info": "cyan"}
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
     table.add_column("level", no_wrap=True)
@@ -44,7 +47,7 @@ def print_report(report: CheckReport, everything: bool) -> None:
         more = len(texts) - len(first)
         lines = [*first, *([f"and {more} more (--all shows them)"] if more else [])]
         for k, line in enumerate(lines):
-            head = (Text(level, style=colours[level]), Text(code), Text(str(len(texts))))
+            head = (Text(level, style=colours[level]), Text(code), Text(str(sizes[level, code])))
             table.add_row(*(head if k == 0 else ("", "", "")), Text(shown(line)))
     if groups:
         console.print(table)

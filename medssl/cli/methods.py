@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from medssl.cli.parse import say, say_text
+
 
 def methods(
     name: str | None = typer.Argument(None, help="Show the card and recipe of this method."),
@@ -24,13 +26,13 @@ def methods(
     if name is None:
         rows = [{"name": e.name, "family": e.family, "line": e.line, "paper": e.paper} for e in CATALOG.values()]
         if as_json:
-            typer.echo(json.dumps(rows, indent=2))
+            say_text(json.dumps(rows, indent=2))
             return
         width = max(len(r["name"]) for r in rows)
         for family in dict.fromkeys(r["family"] for r in rows):
-            typer.echo(f"\n{family}")
+            say_text(f"\n{family}")
             for r in (r for r in rows if r["family"] == family):
-                typer.echo(f"  {r['name']:<{width}}  {r['line']}\n  {'':<{width}}  {r['paper']}")
+                say_text(f"  {r['name']:<{width}}  {r['line']}\n  {'':<{width}}  {r['paper']}")
         return
     _card(entry(name).name, as_json)
 
@@ -64,14 +66,14 @@ def _card(name: str, as_json: bool) -> None:
         "recipe": recipe,
     }
     if as_json:
-        typer.echo(json.dumps(card, indent=2, default=str))
+        say_text(json.dumps(card, indent=2, default=str))
         return
-    typer.echo(f"{name} ({found.family}): {found.line}\n{found.paper}\n\n{card['description']}")
+    say_text(f"{name} ({found.family}): {found.line}\n{found.paper}\n\n{card['description']}")
     rest = ", ".join(f"{key} {value}" for key, value in shown_as.arguments.items())
-    typer.echo(f"\nViews: {shown_as.maker} ({rest}): {VIEWS[shown_as.maker].line}")
+    say_text(f"\nViews: {shown_as.maker} ({rest}): {VIEWS[shown_as.maker].line}")
     if shown_as.free:
-        typer.echo(f"A recipe may change views.{', views.'.join(shown_as.free)}.")
-    typer.echo("\nArguments (method.*):")
+        say_text(f"A recipe may change views.{', views.'.join(shown_as.free)}.")
+    say_text("\nArguments (method.*):")
     for key, value in arguments.items():
-        typer.echo(f"  {key} = {json.dumps(value)}: {ranges[key]}")
-    typer.echo(f"\nRecipe ({recipe_path(name)}):\n\n{recipe}")
+        say(f"  {key} = {json.dumps(value)}: {ranges[key]}")
+    say_text(f"\nRecipe ({recipe_path(name)}):\n\n{recipe}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from medssl.cli.parse import say_text
 from medssl.cli.submission import check, export
 
 app = typer.Typer(
@@ -20,7 +21,7 @@ def _openbhb() -> None:
     pass
 
 
-@app.command()
+@app.command(short_help="Score features exactly as the challenge does.")
 def score(
     target: Path = typer.Argument(..., metavar="FEATURES", help="A features table, or a run folder (h and z)."),
     out: Path | None = typer.Option(None, "-o", "--out", help="Folder for openbhb.json and openbhb.md."),
@@ -62,8 +63,8 @@ def score(
         n_jobs=jobs,
         progress=not quiet,
     )
-    typer.echo(json.dumps(board.to_dict(), indent=2) if as_json else board.markdown())
+    say_text(json.dumps(board.to_dict(), indent=2) if as_json else board.markdown())
 
 
-app.command()(export)
-app.command()(check)
+app.command(short_help="Write the submission of a run.")(export)
+app.command(short_help="Do with a submission what the server will do.")(check)

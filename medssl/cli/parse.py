@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from medssl.errors import ScanWarning, shown
+from medssl.errors import ScanWarning, shown, visible
 
 
 def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
@@ -47,10 +47,37 @@ def three(text: str | None, kind: type, option: str) -> Any:
     return tuple(values * 3 if len(values) == 1 else values)
 
 
-def free_to_write(path: Path, overwrite: bool) -> None:
-    """Refuse to replace a file (perhaps mended by hand) that nobody said may go."""
+def free_to_write(path: Path, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
+    """Refuse to replace a manifest (perhaps mended by hand) that nobody said may go, and anything else in any case."""
     if path.is_file() and not overwrite:
         raise typer.BadParameter(f"{path} exists; name another file, or add --overwrite", param_hint="-o")
+    import re
+
+    from medssl.files import Output, refuse_foreign
+
+    head = re.compile(rb"[^\r\n]*(participant_id|image)", re.IGNORECASE)
+    refuse_foreign(path, Output("a manifest", {".csv": head, ".tsv": head}), inputs)
+
+
+def names_of(text: str | None) -> list[str] | None:
+    """The names of "A, B,C"; None where none are given.
+
+    >>> names_of("Leiden, Oxford,"), names_of(None)
+    (['Leiden', 'Oxford'], None)
+    """
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def say(text: object, err: bool = False) -> None:
+    """Print one line. Names, cells and paths in it may be anybody's: what would move the cursor or turn the line is
+    spelled out. Commands print through this, ``say_text`` and ``say_note`` alone.
+    """
+    typer.echo(visible(text), err=err)
+
+
+def say_text(text: str, nl: bool = True) -> None:
+    """Print a text of several lines, such as a table, each as ``say`` does."""
+    typer.echo("\n".join(visible(line) for line in text.split("\n")), nl=nl)
 
 
 def say_note(note: object, err: bool = False) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from medssl.cli.parse import say, say_text
+
 
 def pretrain(
     recipe: str | None = typer.Argument(None, help="A recipe file, or a method name such as exponential."),
@@ -35,7 +37,7 @@ def pretrain(
     if resume is None or show:
         asked = load_recipe(str(resume / "recipe.yaml") if recipe is None else recipe, overrides or [])  # type: ignore[operator]
     if asked is not None and show:
-        typer.echo(asked.to_yaml(), nl=False)
+        say_text(asked.to_yaml(), nl=False)
         return
     from medssl import stages
     from medssl.distributed import process_is_first
@@ -43,18 +45,20 @@ def pretrain(
 
     first = process_is_first()
     if first and resume is not None and (done := stages.finished_at(resume)):
-        typer.echo(f"{resume} was finished at {done}; nothing is left to do", err=True)
+        say(f"{resume} was finished at {done}; nothing is left to do", err=True)
     try:
         changes = overrides or [] if asked is None else []
         run = stages.pretrain(asked, *changes, resume=resume, progress=not quiet)
     except KeyboardInterrupt as stop:
         if not first:
             raise typer.Exit(130) from None  # the first process says it
-        raise StoppedByHand(str(stop) or "stopped by hand before the training began; nothing is lost") from None
+        folder = resume if asked is None else stages.run_folder(asked.absolute())
+        raise StoppedByHand(str(stop) or stages.stopped_by_hand(Path(str(folder)))) from None
     if not first:
         return
-    typer.echo(f"encoder  {run / 'encoder.safetensors'}\nreport   {run / 'report.html'}")
-    typer.echo(f"next: medssl score {run}", err=True)
+    say(f"encoder  {run / 'encoder.safetensors'}")
+    say(f"report   {run / 'report.html'}")
+    say(f"next: medssl score {run}", err=True)
 
 
 def embed(
@@ -98,9 +102,7 @@ def embed(
         strict=strict,
         on_error=on_error,  # type: ignore[arg-type]  # checked there
     )
-    typer.echo(
-        f"{len(table)} scans x {table.values.shape[1]} features -> {out or stages.features_path(run, projection)}"
-    )
+    say(f"{len(table)} scans x {table.values.shape[1]} features -> {out or stages.features_path(run, projection)}")
 
 
 def score(
@@ -141,11 +143,11 @@ def score(
         unseen=unseen,  # type: ignore[arg-type]  # checked there
         progress=not quiet,
     )
-    typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else result.markdown())
+    say_text(json.dumps(result.to_dict(), indent=2) if as_json else result.markdown())
     folder = out or (target if target.is_dir() else target.parent)
-    typer.echo(f"written: {folder / 'scores.json'}, {folder / 'predictions.csv'}", err=True)
+    say(f"written: {folder / 'scores.json'}, {folder / 'predictions.csv'}", err=True)
     if target.is_dir():
-        typer.echo(f"next: medssl report {target}", err=True)
+        say(f"next: medssl report {target}", err=True)
 
 
 def report(
@@ -178,9 +180,9 @@ def report(
     from medssl import stages
 
     if not checklist and not model_card:
-        typer.echo(str(stages.report(run, out)))
+        say(stages.report(run, out))
         return
     for path in stages.documents(run, out, checklists=checklist or [], model_card=model_card):
-        typer.echo(str(path))
+        say(path)
     if checklist:
-        typer.echo("next: answer the questions for the authors at the end of the checklist", err=True)
+        say("next: answer the questions for the authors at the end of the checklist", err=True)

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from medssl.cli.parse import free_to_write, pair_list, pairs, say_note
+from medssl.cli.parse import free_to_write, pair_list, pairs, say, say_note
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_DIAGNOSES = frozenset(
+    ("group", "groups", "dx", "dxgroup", "diag", "diagnostic", "diagnose", "patientgroup", "clinicalgroup",
+     "studygroup", "status", "condition", "disease", "patient", "casecontrol")
+)  # fmt: skip
+_FEW = 20
 
 
 def scan(
@@ -90,7 +101,7 @@ def scan(
     from medssl.data.sources.names import filled
     from medssl.data.sources.tables import COLUMNS, listed
 
-    free_to_write(out, overwrite)
+    free_to_write(out, overwrite, [*(root / "participants.tsv" for root in roots), *([] if table is None else [table])])
     visits = pair_list(session, "--session")
     if layout == "openbhb":
         from medssl.data.sources.openbhb import scan_openbhb
@@ -127,7 +138,7 @@ def scan(
     for name, value in (("dataset", dataset), ("site", site)):
         if value is not None:
             found[name] = filled([value], name, notes)[0]
-    written = write_manifest(found, out, images="image" in found)
+    written = write_manifest(found, out, images="image" in found, overwrite=overwrite)
     absent = [name for name in ("age", "sex", "site") if name not in found]
     others = [str(name) for name in found.columns if name not in COLUMNS]
     if absent and others and not as_table:
@@ -135,11 +146,23 @@ def scan(
             f"no column of {', '.join(absent)} was found; where {listed(others)} holds one, name it, such as "
             f"--column {absent[0]}={others[0]}"
         )
+    notes += _about_diagnosis(found)
     for note in notes:
         say_note(note)
     people = len(found[[name for name in ("dataset", "participant_id") if name in found]].drop_duplicates())
-    typer.echo(f"{len(found)} scans of {people} participants -> {written}")
+    say(f"{len(found)} scans of {people} participants -> {written}")
     more = f" and {len(found.columns) - 40} more" if len(found.columns) > 40 else ""
-    typer.echo(f"columns: {', '.join(map(str, found.columns[:40]))}{more}")
+    say(f"columns: {', '.join(map(str, found.columns[:40]))}{more}")
     tail = "" if "image" in found else f" --columns '{modality}_*'"
-    typer.echo(f"next: medssl cohort check {out}{tail}")
+    say(f"next: medssl cohort check {out}{tail}")
+
+
+def _about_diagnosis(found: pd.DataFrame) -> list[str]:
+    """A note where the manifest has no diagnosis, but a column of a few names that is usually called so."""
+    likely = [str(name) for name in found.columns if re.sub(r"[^a-z]", "", str(name).lower()) in _DIAGNOSES]
+    likely = [name for name in likely if 2 <= found[name].astype(str).replace("", None).nunique() <= _FEW]
+    if "diagnosis" in found or not likely:
+        return []
+    return [
+        f"no column diagnosis was found; where {likely[0]} holds it, scan again with --column diagnosis={likely[0]}"
+    ]

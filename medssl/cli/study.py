@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from medssl.cli.parse import say, say_text
+
 app = typer.Typer(
     help="Sweep settings of a recipe on local processes or a Slurm array, resumable; choose on held-out train rows.",
     no_args_is_help=True,
@@ -17,7 +19,7 @@ _OUT = typer.Option(None, "-o", "--out", help="Folder of trials, table and figur
 _DATA = typer.Option(None, "--data", help="Manifest or table, where the study names none.")
 
 
-@app.command()
+@app.command(short_help="Run what a study still lacks.")
 def run(
     study: str = _STUDY,
     out: Path | None = _OUT,
@@ -55,23 +57,23 @@ def run(
     from medssl.experiments.study.run import run_study, run_task
 
     if task is None:
-        typer.echo(run_study(study, folder, data=data, jobs=jobs, progress=not quiet)["markdown"])
+        say_text(run_study(study, folder, data=data, jobs=jobs, progress=not quiet)["markdown"])
         _written(folder)
         return
     records = run_task(study, folder, task, of=of, data=data)
     for record in records:
         if record is None:
-            typer.echo(f"task {task}: another process is at its trial")
+            say(f"task {task}: another process is at its trial")
         else:
             said = record.get("stopped") or ", ".join(
                 f"{k} {v:.3f}" for k, v in record["scores"].items() if v is not None
             )
-            typer.echo(f"task {task}: {record['name']}: {said}")
+            say(f"task {task}: {record['name']}: {said}")
     if not records:
-        typer.echo(f"task {task}: nothing is left to do")
+        say(f"task {task}: nothing is left to do")
 
 
-@app.command()
+@app.command(short_help="Write table and figure of the trials so far.")
 def table(
     folder: Path = typer.Argument(..., metavar="OUT", help="The folder of a study."),
     as_csv: bool = typer.Option(False, "--csv", help="Print all trials as CSV instead of Markdown."),
@@ -86,11 +88,11 @@ def table(
     from medssl.experiments.study.table import tabulate
 
     found = tabulate(open_study(folder))
-    typer.echo(found["csv" if as_csv else "markdown"], nl=not as_csv)
+    say_text(found["csv" if as_csv else "markdown"], nl=not as_csv)
     _written(folder)
 
 
-@app.command()
+@app.command(short_help="Print an sbatch script, one task per trial.")
 def slurm(
     study: str = _STUDY,
     out: Path | None = _OUT,
@@ -107,19 +109,23 @@ def slurm(
     Example:
       medssl study slurm my.yaml -o studies/mine --script mine.sh && sbatch mine.sh
     """
-    from medssl.experiments.study.run import prepare
-    from medssl.experiments.study.slurm import array_script
-    from medssl.files import write_atomic
+    import shlex
 
-    place = prepare(study, _folder(study, out), data)
+    from medssl.experiments.study.plan import load_study
+    from medssl.experiments.study.run import prepare
+    from medssl.experiments.study.slurm import SCRIPT, array_script
+    from medssl.files import refuse_foreign, write_atomic
+
+    if script is not None:
+        refuse_foreign(script, SCRIPT, [study, *([] if data is None else [data])])
     name = str(Path(study).absolute()) if Path(study).is_file() else study
-    text = array_script(
-        name, place.out, place.study.count, data=data, at_once=at_once, cpus=cpus, gpus=gpus, hours=hours
-    )
+    folder, trials = _folder(study, out).absolute(), load_study(study, data).count
+    text = array_script(name, folder, trials, data=data, at_once=at_once, cpus=cpus, gpus=gpus, hours=hours)
+    prepare(study, folder, data)
     if script is None:
-        typer.echo(text, nl=False)
+        say_text(text, nl=False)
     else:
-        typer.echo(f"sbatch {write_atomic(script, text)}")
+        say(f"sbatch {shlex.quote(str(write_atomic(script, text)))}")
 
 
 def _folder(study: str, out: Path | None) -> Path:
@@ -127,5 +133,7 @@ def _folder(study: str, out: Path | None) -> Path:
 
 
 def _written(folder: Path) -> None:
-    names = [n for n in ("study.md", "trials.csv", "study.png", "best.yaml") if (folder / n).is_file()]
-    typer.echo(f"written: {', '.join(str(folder / name) for name in names)}", err=True)
+    from medssl.experiments.study.table import OUTPUTS
+
+    names = [name for name in OUTPUTS if (folder / name).is_file()]
+    say(f"written: {', '.join(str(folder / name) for name in names)}", err=True)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from medssl.cli.parse import say
+
 
 def export(
     run: Path = typer.Argument(..., help="A finished run folder, or an encoder.safetensors file."),
@@ -26,7 +28,7 @@ def export(
 
     folder = export_openbhb(run, out, features=features, modality=modality)
     for name in FILES:
-        typer.echo(folder / name)
+        say(folder / name)
 
 
 def check(
@@ -56,6 +58,6 @@ def check(
 
     limits = Limits(seconds, memory)
     if trust:
-        typer.echo(f"the code of {folder / 'estimator.py'} will be run with your rights (--trust)", err=True)
+        say(f"the code of {folder / 'estimator.py'} will be run with your rights (--trust)", err=True)
     if not print_checks(check_submission(folder, run, rows, trust=trust, limits=limits)):
         raise typer.Exit(1)

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from medssl.errors import UserError
+from medssl.errors import UserError, count
 from medssl.evaluation.rows import Rows, text_column
 from medssl.harmonize.base import Harmonizer, rows_digest
 
@@ -55,10 +55,12 @@ def harmonized(harmonizer: Harmonizer, features_NF: NDArray[np.float64], rows: R
     values[used] = harmonizer.transform(features_NF[used], rows.site[used])
     kept = ", ".join(harmonizer.design_.levels) or "no covariate"
     how = f"{harmonizer.title}, unseen sites: {harmonizer.unseen}"
-    notes.insert(0, f"features were harmonised: {how}; fitted on {int(fit.sum())} train rows, keeping {kept}")
+    notes.insert(0, f"features were harmonised: {how}; fitted on {count(int(fit.sum()), 'train row')}, keeping {kept}")
     notes += harmonizer.notes_
     if harmonizer.constant_.size:
-        notes.append(f"{harmonizer.constant_.size} features are constant in training and stay as they are")
+        constant = count(harmonizer.constant_.size, "feature is constant in training and stays as it is",
+                         "features are constant in training and stay as they are")  # fmt: skip
+        notes.append(constant)
     return Harmonized(
         values, f"{harmonizer.title} (unseen: {harmonizer.unseen})", f"{how}; keeping {kept}", tuple(notes)
     )
@@ -75,13 +77,15 @@ def _covariates(
         covariates["age"] = rows.age
         fit = sited & rows.aged
         if missing := int((sited & ~rows.aged).sum()):
-            notes.append(f"{missing} train rows have no age and took no part in the fit of the harmonisation")
+            rows_of = count(missing, "train row has", "train rows have")
+            notes.append(f"{rows_of} no age and took no part in the fit of the harmonisation")
     if not fit.any():
         raise UserError("no train row has a site, so there is no site effect to take out; fill the column site")
     sex = text_column(meta, "sex")
     if missing := int((sex[fit] == "").sum()):
         if missing < fit.sum():
-            notes.append(f"{missing} train rows have no sex, so the harmonisation does not keep it")
+            rows_of = count(missing, "train row has", "train rows have")
+            notes.append(f"{rows_of} no sex, so the harmonisation does not keep it")
     elif all(len(set(sex[fit & (rows.site == site)])) == 1 for site in set(rows.site[fit])):
         if len(set(sex[fit])) > 1:
             notes.append("every train site holds one sex only, so the harmonisation cannot keep sex")

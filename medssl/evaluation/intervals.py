@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from medssl.evaluation.caution import FEW_SITES
 from medssl.evaluation.metrics import bootstrap, regression
 from medssl.evaluation.metrics.challenge import EXPONENT, challenge
 from medssl.evaluation.metrics.classification import balanced_accuracy
@@ -39,7 +40,8 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """metric: value or None. draws: bootstrap by people; site_draws: by whole external sites (resamples,).
+    """metric: value or None. draws: bootstrap by people; site_draws: by whole external sites (resamples,), none
+    of fewer than ``FEW_SITES``.
 
     People of one family are drawn together.
     """
@@ -72,7 +74,7 @@ def judge(rows: Rows, prediction: Prediction, *, seed: int, resamples: int) -> V
         )
         draws |= {f"{name}_{part}": drawn[name] for name in values if metric[f"{name}_{part}"] is not None}
         sites = rows.site[on].astype(str)
-        if part == "external" and (sites != "").all() and len(set(sites)) > 1:
+        if part == "external" and (sites != "").all() and len(set(sites)) >= FEW_SITES:
             drawn = bootstrap.regression_draws(true, predicted, sites, resamples=resamples, seed=(seed, 2))
             site_draws = {f"{name}_external": drawn[name] for name in values}
     _judge_site(rows, prediction, metric, draws, seed=seed, resamples=resamples)

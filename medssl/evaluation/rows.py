@@ -13,7 +13,7 @@ from medssl.tables.age_use import RULE, impossible, other_unit
 from medssl.tables.ages import read_ages
 from medssl.tables.missing import cell_text, without_missing
 from medssl.tables.people import families_of, groups_of, torn
-from medssl.tables.spelling import alike_people, said_of_names, said_of_people
+from medssl.tables.spelling import alike_families, alike_people, said_of_families, said_of_names, said_of_people
 
 INTERNAL, EXTERNAL = "internal_test", "external_test"
 SPLITS = {
@@ -106,7 +106,7 @@ def read_rows(meta: pd.DataFrame, *, unseen_scored: bool = False) -> Rows:
     sites = tuple(sorted(set(site[train]) - {""}))
     notes = _spellings(meta, participant, subject, site, split) + said + _notes(split, site, age, sites, unseen_scored)
     if anonymous:
-        notes.append(f"{anonymous} rows have no participant_id; each is taken as another person")
+        notes.append(f"{count(anonymous, 'row has', 'rows have')} no participant_id; each is taken as another person")
     session = text_column(meta, "session")
     return Rows(
         participant,
@@ -132,12 +132,16 @@ def _spellings(
     site: NDArray[np.object_],
     split: NDArray[np.object_],
 ) -> list[str]:
-    """Notes on ids and sites that may be one in two spellings."""
+    """Notes on ids, families, sites and data sets that may be one in two spellings."""
     dataset = text_column(meta, "dataset").tolist()
     test = np.isin(split.astype(str), [INTERNAL, EXTERNAL])
     pairs = alike_people(participant.tolist(), dataset, subject.tolist(), split == "train", test)
-    places = [where(row, participant) for pair in pairs for row in (pair.one, pair.other)]
-    said = [said_of_people(pairs, places), said_of_names(site.tolist(), "site"), said_of_names(dataset, "dataset")]
+    families = alike_families(meta, split == "train", test)
+    places, homes = (
+        [where(row, participant) for p in found for row in (p.one, p.other)] for found in (pairs, families)
+    )
+    said = [said_of_people(pairs, places), said_of_families(families, homes)]
+    said += [said_of_names(site.tolist(), "site"), said_of_names(dataset, "dataset")]
     return [words for words in said if words]
 
 
@@ -231,10 +235,11 @@ def _notes(
     if not external.any():
         notes.append("no external_test rows: external scores and the challenge score are empty")
     if (split == "").any():
-        notes.append(f"{int((split == '').sum())} rows without a split are ignored")
+        notes.append(f"{count(int((split == '').sum()), 'row without a split is', 'rows without a split are')} ignored")
     for name, mask in (("train", train), (INTERNAL, internal), (EXTERNAL, external)):
         if missing := int((mask & ~np.isfinite(age)).sum()):
-            notes.append(f"{missing} of {int(mask.sum())} {name} rows have no age and are left out of the age scores")
+            have = "has no age and is" if missing == 1 else "have no age and are"
+            notes.append(f"{missing} of {int(mask.sum())} {name} rows {have} left out of the age scores")
     if not (train & np.isfinite(age)).any():
         notes.append("no training row has an age: the age scores are empty")
     if len(sites) < 2:
@@ -243,14 +248,19 @@ def _notes(
         return notes
     seen = set(sites)
     if missing := int((train & (site == "")).sum()):
-        notes.append(f"{missing} train rows have no site and are left out of the site probe")
+        rows = count(missing, "train row has no site and is", "train rows have no site and are")
+        notes.append(f"{rows} left out of the site probe")
     unseen = sum(bool(s) and s not in seen for s in site[internal])
     unknown = int((internal & (site == "")).sum())
     if unseen_scored and unseen:
-        notes.append(f"{unseen} internal_test rows are of sites without training rows: the site score counts misses")
+        rows = count(unseen, "internal_test row is of a site", "internal_test rows are of sites")
+        notes.append(f"{rows} without training rows: the site score counts misses")
     if dropped := unknown + (0 if unseen_scored else unseen):
         which = "no" if unseen_scored else "no or an unseen"
-        notes.append(f"{dropped} internal_test rows of {which} site are left out of the site score")
+        notes.append(
+            f"{count(dropped, 'internal_test row', 'internal_test rows')} of {which} site "
+            f"{'is' if dropped == 1 else 'are'} left out of the site score"
+        )
     present = len({s for s in site[internal] if s in seen})
     if 0 < present < len(sites):
         notes.append(
@@ -258,7 +268,7 @@ def _notes(
         )
     if both := sorted(seen & set(site[external])):
         notes.append(
-            f"external_test rows of {len(both)} sites that are also in train (first: {both[0]}) are not unseen"
+            f"external_test rows of {count(len(both), 'site')} also in train (first: {both[0]}) are not unseen"
         )
     return notes
 

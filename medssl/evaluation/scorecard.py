@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from medssl.errors import UserError, count
+from medssl.errors import UserError
 from medssl.evaluation.age import fit_age
+from medssl.evaluation.caution import below_chance, by_sites, few_people
 from medssl.evaluation.harmonized import harmonized
 from medssl.evaluation.intervals import Prediction, Verdict, difference, judge, resampling
 from medssl.evaluation.large import LARGE, LONG, WIDEST
@@ -27,8 +28,6 @@ from medssl.harmonize.base import Harmonizer
 ENCODER = "encoder"
 EXPECTED = ("ridge_voxels", "untrained")
 RAW = "unharmonised"
-FEW = 30
-"""Below so many people a score is said to rest on few."""
 TABLE_EXPECTED = ("ridge_features", "untrained")
 """The same for features of a table: ridge on the measures themselves."""
 OWN = (ENCODER, RAW, "constant", "age_oracle", "site_median")
@@ -110,6 +109,7 @@ def scorecard(
     verdicts = {name: judge(rows, p, seed=seed, resamples=resamples) for name, p in predictions.items()}
     chance = 1.0 / len(rows.sites) if len(rows.sites) > 1 else None
     scored = {name: _line(v, predictions[name], chance) for name, v in verdicts.items()}
+    cautions = [*by_sites(len(set(rows.site[rows.external]) - {""}) if resamples else 0), *below_chance(scored)]
     main = scored.pop(ENCODER)
     absent = {name: {"missing": "not given to this scorecard"} for name in expected if name not in predictions}
     notes = dict.fromkeys(
@@ -119,6 +119,7 @@ def scorecard(
             *rows.notes,
             *_small(rows),
             *(note for p in predictions.values() for note in p.notes),
+            *cautions,
         ]
     )
     drawn = resampling([rows]) if resamples else None
@@ -152,13 +153,8 @@ def scorecard(
 
 def _small(rows: Rows) -> list[str]:
     """Says which scores rest on few people."""
-    notes = []
-    for name, mask in ((INTERNAL, rows.internal), (EXTERNAL, rows.external)):
-        people = len(set(rows.subject[mask & rows.aged]))
-        if 0 < people < FEW:
-            who = count(people, "person", "people")
-            notes.append(f"the age scores of {name} rest on {who}: with fewer than {FEW} they easily change")
-    return notes
+    parts = ((INTERNAL, rows.internal), (EXTERNAL, rows.external))
+    return [note for name, mask in parts for note in few_people(name, len(set(rows.subject[mask & rows.aged])))]
 
 
 def checked(name: str, values: NDArray[Any], rows: Rows) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medssl.files import write_atomic
+from medssl.evaluation.caution import SITE_DIRECTION
+from medssl.files import Output, refuse_foreign, write_atomic
 
 COLUMNS = (
     "features",
@@ -22,6 +24,12 @@ COLUMNS = (
     "site BAcc (chance)",
     "challenge",
 )
+_OUTPUTS = {
+    "predictions.csv": Output(
+        "a table of predictions", {".csv": re.compile(rb"participant_id,session,site,split,age,predicted,features,")}
+    ),
+    "scores.json": Output("a file of scores", {".json": re.compile(rb'\{\s*"mae_internal":')}),
+}
 _DASH = "-"
 
 
@@ -72,7 +80,7 @@ class Scores:
         """The table, the differences of the error on unseen sites, and the notes."""
         lines = [bar(COLUMNS), bar(["---"] * len(COLUMNS)), *(bar(cells) for cells in self.rows()), ""]
         lines.append(
-            "Ages in years; lower MAE and challenge are better; "
+            f"Ages in years; lower MAE and challenge are better; site BAcc: {SITE_DIRECTION}; "
             f"intervals resample {self.protocol.get('resampled', 'people')}."
         )
         for name, metrics in self.differences.items():
@@ -97,6 +105,12 @@ class Scores:
         write_atomic(target / "predictions.csv", self.predictions.to_csv(index=False, lineterminator="\n"))
         text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         return write_atomic(target / "scores.json", text)
+
+
+def refuse_foreign_scores(folder: Path, table: Path) -> None:
+    """Refuse a folder whose predictions.csv or scores.json is not of a scorecard, or is the table that is scored."""
+    for name, kind in _OUTPUTS.items():
+        refuse_foreign(folder / name, kind, [table])
 
 
 def _cells(name: str, line: Mapping[str, Any]) -> tuple[str, ...]:

@@ -100,10 +100,11 @@ def fit_site(
         return SiteProbe(model, names, 1.0, 0, tuple(notes), basis)
     folds = int(min(FOLDS, size_K.max()))
     if folds < FOLDS:
-        notes.append(f"site probe: {folds} folds instead of {FOLDS}, since no site has more training rows")
+        notes.append(f"site probe: {count(folds, 'fold')} instead of {FOLDS}, since no site has more training rows")
     elif size_K.min() < folds:
         small = int((size_K < folds).sum())
-        notes.append(f"site probe: {small} of {len(levels)} sites have fewer than {folds} training rows")
+        have = "has" if small == 1 else "have"
+        notes.append(f"site probe: {small} of {len(levels)} sites {have} fewer than {folds} training rows")
     if large:
         many = len(features) > SEARCHED
         how = f" and C is chosen on a held-out fifth of {SEARCHED} rows" if many else ""

@@ -8,16 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from medssl.documents.yaml_file import to_yaml
-from medssl.errors import UserError
-from medssl.files import write_atomic
+from medssl.encoders.file import weights_digest
+from medssl.errors import StaleError, UserError
+from medssl.files import Output, refuse_foreign, write_atomic
+from medssl.heads.file import load_head
 from medssl.recipe.catalog import CATALOG
 from medssl.report.about import NO_CLINICAL_USE
 from medssl.report.checklists import data, discussion, model, performance, scans
 from medssl.report.checklists.known import EXTERNAL, INTERNAL, SPLITS, Known, mapping, paths_in, read_known
 from medssl.report.markdown import md, table
-from medssl.report.words import ordered, row_name, with_interval
+from medssl.report.ownership import own_digest
+from medssl.report.words import SITE_DIRECTION, ordered, row_name, with_interval
+from medssl.runs.folder import Run
+from medssl.runs.lineage import own_encoder
 from medssl.runs.modality import trained_on
 
+CARD = Output("a model card", {".md": re.compile(rb"---\nlibrary_name: medssl\n")})
 _TASK = "image-feature-extraction"
 _METRICS = (
     ("mae", "Mean absolute error of age [years]"),
@@ -37,18 +43,33 @@ def build_model_card(run: Path, out: Path | None = None) -> Path:
     """Write the model card of a run's encoder and return its path.
 
     out: a file or a folder; default RUN/model-card/README.md. Raises UserError where the run has no encoder yet, or
-    naming the file that is broken.
+    naming the file that is broken, StaleError where encoder, projector or scores are not those of this run.
     """
     known = read_known(run)
     if not known.card:
         raise UserError(f"{run} holds no encoder yet, so there is no model to describe; finish it with "
                         f"`medssl pretrain --resume {run}`")  # fmt: skip
+    if own_digest(known.files):
+        own_encoder(run)
+    _own_projector(Run(run), known)
     target = run / "model-card" / "README.md" if out is None else out
     if target.is_dir() or not target.suffix:
         target = target / "README.md"
-    if target.suffix.lower() != ".md":
-        raise UserError(f"{target.name} has the ending '{target.suffix}'; a model card is written as .md")
+    if out is not None:
+        refuse_foreign(target, CARD)
     return write_atomic(target, render(known).encode("utf-8", "replace"))
+
+
+def _own_projector(run: Run, known: Known) -> None:
+    """Refuse a projector beside the encoder that this run did not train."""
+    if not run.projection.is_file():
+        return
+    recorded = mapping(known.files.facts.get("hashes")).get("projection")
+    if recorded is None and "contents" not in known.files.facts:
+        return  # of an older medssl, which kept no checksum of it
+    if recorded != weights_digest(load_head(run.projection).projector):
+        raise StaleError(f"{run.projection} is not the projector that {run.folder} trained; put it back, or move it "
+                         "out of the run folder")  # fmt: skip
 
 
 def render(known: Known) -> str:
@@ -111,7 +132,7 @@ def _results(known: Known) -> Iterable[dict[str, Any]]:
                    for key, name in _METRICS if values.get(f"{key}_{part}") is not None]  # fmt: skip
         if part == "internal" and values.get("site_bacc") is not None:
             metrics.append({"type": "balanced_accuracy", "value": values["site_bacc"],
-                            "name": "Balanced accuracy of reading the site (lower is better)"})  # fmt: skip
+                            "name": f"Balanced accuracy of reading the site ({SITE_DIRECTION})"})  # fmt: skip
         if metrics:
             yield {
                 "task": {
@@ -206,7 +227,7 @@ def _training(known: Known) -> list[str]:
 
 def _evaluation(known: Known) -> list[str]:
     if known.scores is None:
-        return ["## Evaluation", "", f"Not evaluated yet. `{known.command('score')}` does that.", ""]
+        return ["## Evaluation", "", f"Not evaluated yet. `{known.command('score')}` does that. {known.from_where}", ""]
     rows = []
     for row in ordered(known.scores):
         name = known.plain(row_name(row.key))

@@ -28,5 +28,5 @@ def write_documents(run: Path, out: Path | None, checklists: Sequence[str], mode
         if out.suffix:
             raise UserError(f"{out} names one file, but {len(names) + model_card} are written; give a folder")
         make_folder(out)
-    paths = [build_checklist(run, CHECKLISTS[name], out) for name in names]
-    return [*paths, build_model_card(run, out)] if model_card else paths
+    card = [build_model_card(run, out)] if model_card else []  # the strictest one is first
+    return [*(build_checklist(run, CHECKLISTS[name], out) for name in names), *card]

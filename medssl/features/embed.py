@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import track
 from torch import Tensor, nn
 
 from medssl.data.loading.cache import VolumeCache
@@ -32,6 +30,7 @@ from medssl.features.scans import failures_path, read_scans
 from medssl.features.table import FeatureTable
 from medssl.features.unlike import UNLIKE, judge, places_of
 from medssl.files import exclusive, make_folder, write_atomic
+from medssl.progress.steps import tracked
 from medssl.tables.people import COPY
 
 PART = 256
@@ -190,10 +189,7 @@ def _in_parts(
     pieces = [read_piece(parts, start, len(rows)) for start, rows in zip(starts, ranges, strict=True)]
     lacking = [k for k, piece in enumerate(pieces) if piece is None]
     done = _embedded(forward, dataset, [ranges[k] for k in lacking], device, batch, workers, likeness)
-    quiet = not (progress and os.isatty(2))
-    for k, (values, looks) in track(
-        zip(lacking, done, strict=True), "embedding", len(lacking), disable=quiet, console=_stderr()
-    ):
+    for k, (values, looks) in tracked(zip(lacking, done, strict=True), "embedding", len(lacking), progress):
         bad = ranges[k][~np.isfinite(values.numpy()).all(1)]
         if len(bad):
             raise UserError(
@@ -230,12 +226,6 @@ def _embedded(
                     far = likeness.far(h.float().cpu().numpy())
                     looks.append(np.column_stack([item["meta"]["look"].numpy(), far]))
             yield torch.cat(out), np.concatenate(looks) if looks else np.zeros((len(rows), 0))
-
-
-def _stderr() -> Any:
-    from rich.console import Console
-
-    return Console(stderr=True)
 
 
 def _key(provenance: Mapping[str, Any]) -> str:

@@ -6,6 +6,9 @@ import csv
 import hashlib
 import io
 import json
+import os
+import re
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, TypedDict
@@ -27,13 +30,27 @@ from medssl.features.columns import (
     split_frame,
     tidy,
 )
-from medssl.files import BROKEN_ARRAYS, write_atomic
+from medssl.files import BROKEN_ARRAYS, Output, refuse_foreign, write_atomic
 from medssl.tables.missing import cell_text as text
 from medssl.tables.missing import said_missing, without_missing
 from medssl.tables.people import GROUP
 from medssl.tables.text import decoded, separator_of
 
 _AGAIN = "delete it and write the table again with `medssl embed`"
+
+
+_LONGEST_NAME = 160
+"""Bytes of a name: systems take 255, and names of temporaries and records are longer than that of the table."""
+_COLUMNS = re.compile(rb"[^\r\n]*[,\t]f0+[,\t\r\n]")
+_TABLE = Output(
+    "a features table",
+    {
+        **dict.fromkeys((".csv", ".tsv"), _COLUMNS),
+        ".npz": re.compile(rb"PK.{28}values\.npy", re.DOTALL),
+        ".parquet": re.compile(rb"(?!)"),  # told by its record alone
+    },
+)
+_ANYTHING = Output("a features table", dict.fromkeys(SUFFIXES, re.compile(rb"")))
 
 
 class Provenance(TypedDict, total=False):
@@ -80,10 +97,18 @@ def write_table(table: Parts, path: Path) -> Path:
 
 def check_target(path: Path) -> None:
     """UserError where a table could not be written under this name, before hours are spent on its content."""
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise UserError(f"{path.name} has more than {_LONGEST_NAME} letters, too many for a file; shorten it")
     if _suffix(path) == ".parquet":
         _need_pyarrow(path)
     if path.is_dir():
         raise UserError(f"{path} is a folder, but a feature table needs a file name such as {path / 'features.csv'}")
+
+
+def refuse_foreign_table(path: Path, inputs: Sequence[str | Path]) -> None:
+    """Refuse to replace one of the files that the table is made from, or a file that is no features table."""
+    recorded = record_of(path).is_file()
+    refuse_foreign(path, _ANYTHING if recorded else _TABLE, inputs)
 
 
 def read_table(path: Path, prefix: str | None = None) -> Parts:
@@ -206,7 +231,12 @@ def _read_text(path: Path, prefix: str | None, provenance: dict[str, Any]) -> Pa
                     row = [cell.replace(",", ".") if i in feature_at else cell for i, cell in enumerate(row)]
                 values.append(_numbers(path, reader.line_num, header, row, feature_at))
     except csv.Error as error:
-        raise UserError(f"{path} cannot be read as a table ({error}); write it as UTF-8 CSV or TSV") from error
+        remedy = (
+            "shorten the cell, or close a quote that is open"
+            if "limit" in str(error)
+            else "write it as UTF-8 CSV or TSV"
+        )
+        raise UserError(f"{path} cannot be read as a table ({error}); {remedy}") from error
     if not values:
         raise UserError(f"{path} has a header but no row; a feature table needs at least one scan")
     if commas:
@@ -224,9 +254,15 @@ def _read_text(path: Path, prefix: str | None, provenance: dict[str, Any]) -> Pa
 
 
 def _numbers(path: Path, line: int, header: list[str], row: list[str], feature_at: list[int]) -> np.ndarray:
-    """Features of one line, float32; an empty cell is NaN, a word is an error."""
+    """Features of one line, float32; an empty cell is NaN, a word and a number beyond float32 are an error."""
     try:
-        return np.array([float(row[i]) for i in feature_at], dtype=np.float32)
+        numbers = np.array([float(row[i]) for i in feature_at])
+        if (large := np.flatnonzero(np.isfinite(numbers) & (np.abs(numbers) > np.finfo(np.float32).max))).size:
+            k = feature_at[int(large[0])]
+            raise UserError(f"{path} row {line}: {header[k]} is {row[k]}, but features are at most 3.4e38; correct it")
+        return numbers.astype(np.float32)
+    except UserError:
+        raise
     except ValueError:
         out = np.full(len(feature_at), np.nan, dtype=np.float32)
         for k, i in enumerate(feature_at):

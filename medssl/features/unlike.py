@@ -33,9 +33,9 @@ _SAID: dict[str, tuple[str, str, bool]] = {
     "depth": ("correlation of brightness with depth", "{:.2f}", False),
     "long_y": ("length over width", "{:.2f}", True),
     "long_z": ("height over width", "{:.2f}", True),
-    "lean_xy": ("lean between left-right and back-front", "{:.2f}", False),
-    "lean_xz": ("lean between left-right and bottom-top", "{:.2f}", False),
-    "lean_yz": ("lean between back-front and bottom-top", "{:.2f}", False),
+    "lean_xy": ("tilt in the plane of left-right and back-front (correlation of the two coordinates)", "{:.2f}", False),
+    "lean_xz": ("tilt in the plane of left-right and bottom-top (correlation of the two coordinates)", "{:.2f}", False),
+    "lean_yz": ("tilt in the plane of back-front and bottom-top (correlation of the two coordinates)", "{:.2f}", False),
     "mirror": ("correlation with its mirror image", "{:.2f}", False),
     "heavy_x": ("skewness of the shape from left to right", "{:.2f}", False),
     "heavy_y": ("skewness of the shape from back to front", "{:.2f}", False),
@@ -128,15 +128,19 @@ def _shifted(unlike_N: Floats, alone_N: NDArray[np.bool_], places: Sequence[str]
     found = []
     names = np.array([str(place) for place in places])
     for name in dict.fromkeys(names.tolist()):
+        all_here = int((names == name).sum())
         inside = np.flatnonzero((names == name) & alone_N)
         far = inside[unlike_N[inside] > _RARE]
         chance = binom.sf(len(far) - 1, len(inside), 2 * (1 - _RARE))
         if len(inside) < _FEWEST or len(far) < _SHARE * len(inside) or chance > _CHANCE:
             continue
         of = f" of {name}" if name else ""
+        scans = f"{len(inside)} scans{of}"
+        if len(inside) < all_here:
+            scans = f"the other {len(inside)} scans{of} ({all_here} in all)"
         usual = max(1, round((1 - _RARE) * len(inside)))
         text = (
-            f"{len(far)} of {len(inside)} scans{of} lie farther off than {_RARE:.0%} of the held-out training scans "
+            f"{len(far)} of {scans} lie farther off than {_RARE:.0%} of the held-out training scans "
             f"(about {usual} would be usual), though none very far: they differ as a whole, as after another "
             "skull-stripping or on another scanner; prepare them like the training scans, or expect larger errors"
         )
@@ -187,27 +191,31 @@ def _sentence(likeness: Likeness, looks_NJ: Floats, kind: str, rows: NDArray[np.
     elif kind == "stripping":
         variant = bool(likeness.worst(looks_NJ[rows[:1]], kind)[1][0] > 0)
     what, remedy = _WORDS[kind, variant]
-    looks = "looks" if len(rows) == 1 else "look"
+    looks, them, their = ("looks", "it", "its") if len(rows) == 1 else ("look", "them", "their")
     scans = "this scan" if len(looks_NJ) == 1 else f"{len(rows)} of {count(len(looks_NJ), 'scan')}"
+    remedy = remedy.format(them=them, their=their)
     return f"{scans} {looks} unlike the {likeness.rows} training scans ({what}: {first}); {remedy}"
 
 
 _WORDS = {
     ("stripping", True): (
         "not skull-stripped, or with a background that is not 0",
-        "prepare them as the training scans were",
+        "prepare {them} as the training scans were",
     ),
-    ("stripping", False): ("less than a brain is left", "look at their skull-stripping"),
+    ("stripping", False): ("less than a brain is left", "look at {their} skull-stripping"),
     ("contrast", True): (
         "contrast inverted, as in another sequence",
         "give images of the sequence that the encoder was trained on",
     ),
-    ("contrast", False): ("another contrast between rim and core", "look at their sequence, bias field and smoothness"),
-    ("turned", False): ("head turned or flipped", "look at them and at the orientation in their headers"),
+    ("contrast", False): (
+        "another contrast between rim and core",
+        "look at {their} sequence, bias field and smoothness",
+    ),
+    ("turned", False): ("head turned or flipped", "look at {them} and at the orientation in {their} header"),
     ("resolution", False): ("another resolution", "expect other features, or give scans of the training's voxel size"),
     ("field", False): ("another field of view, or cut off", "look at whether the whole brain is inside"),
-    ("intensities", False): ("other intensities", "look at artefacts and at how they were prepared"),
-    (FEATURES, False): ("far off in the encoder's features", "look at them before you trust their features"),
+    ("intensities", False): ("other intensities", "look at artefacts in {them} and at {their} preparation"),
+    (FEATURES, False): ("far off in the encoder's features", "look at {them} before you trust {their} features"),
 }
 
 
@@ -215,7 +223,10 @@ def _detail(likeness: Likeness, looks_NJ: Floats, far: float, kind: str, row: in
     """The worst measure of a scan beside the range of the training rows."""
     if kind == FEATURES:
         held_out = likeness.limits[-1] / FAR
-        return f"which lies {far:.2g} away, where nearly all held-out training scans lie below {held_out:.2g}"
+        return (
+            f"whose features lie {far:.2g} times as far from their mean as usual (Mahalanobis distance), nearly all "
+            f"held-out training scans below {held_out:.2g} times"
+        )
     place = int(likeness.worst(looks_NJ[row : row + 1], kind)[0][0])
     what, form, logarithm = _SAID[MEASURES[place % len(MEASURES)]]
     three = np.array([measures(looks_NJ)[row, place], *likeness.span[:, place]])

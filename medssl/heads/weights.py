@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ def read_weights(path: Path, key: str, tensors: bool = True) -> tuple[dict[str, 
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
+    if not os.access(path, os.R_OK):  # of which the library says that it is not there
+        raise UserError(f"{path} may not be read (permission denied); change its permissions")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

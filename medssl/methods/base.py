@@ -37,12 +37,17 @@ class Method(nn.Module):
     (what the encoder must return: "pooled", "map" or "tokens"). Instances refine ``reads`` (manifest columns;
     a method that reads a label through a kernel knows its name only then) and ``wants`` (answers that the view
     maker draws, by name and shape per scan, such as ``{"latent": (64,)}``), so that a step itself draws nothing.
+
+    A loss that takes something its parameters made as a constant (a target, what the other player sees) passes it
+    through ``halt`` and names it in ``halts``: its gradient is the derivative of the loss with these held fixed. The
+    common checks fail on a detached tensor that is not declared, and on a declared one that is not halted.
     """
 
     views: ClassVar[int] = 2
     needs: ClassVar[str] = "pooled"
     normalised: ClassVar[bool] = True  # whether ``project`` returns rows of length 1
     joint: ClassVar[bool] = False  # whether ``step`` compares projected rows and adds ``regularizers`` to its loss
+    halts: ClassVar[frozenset[str]] = frozenset()  # names of the tensors that a step passes through ``halt``
 
     def __init__(self, encoder: nn.Module, facts: Facts) -> None:
         super().__init__()
@@ -53,6 +58,7 @@ class Method(nn.Module):
         self.chance: float | None = None  # the loss of an uninformative representation, where it is known
         self.kernels: Mapping[str, Any] = {}  # column -> kernel that says how alike two labels are
         self.regularizers: tuple[tuple[float, Term], ...] = ()  # weights and terms, set after building
+        self.spares_relatives = False  # whether scans of one person never repel each other in the loss
 
     @classmethod
     def refuse(cls, arguments: Mapping[str, Any]) -> None:
@@ -125,6 +131,10 @@ class Method(nn.Module):
         for weight, term in terms.values():
             loss = loss + weight * term
         return loss, {name: term.detach() for name, (_, term) in terms.items()}
+
+    def halt(self, name: str, x: Tensor) -> Tensor:
+        """The tensor as a constant of the loss, without gradient; ``name`` is one of ``halts``."""
+        return x.detach()
 
     def project(self, features: Features) -> Tensor:
         """z (N, D) that the loss compares, for ``medssl embed --projection``; the pooled h where there is none."""

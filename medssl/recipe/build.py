@@ -15,7 +15,7 @@ from medssl.data.loading.dataset import ScanDataset, TableDataset
 from medssl.data.manifest.cohort import Cohort
 from medssl.data.manifest.columns import Columns
 from medssl.data.volumes.preprocess import Preprocessing
-from medssl.distributed import say
+from medssl.distributed import say, say_leaks
 from medssl.encoders import build_encoder
 from medssl.environment import origin
 from medssl.errors import ManifestError, RecipeError
@@ -50,6 +50,7 @@ class Assembly:
     balance: np.ndarray | None = None
     contents: Contents | None = None
     marks: tuple[str, ...] = ()
+    leaks: tuple[str, ...] = ()  # notes on people, families and scans that may be one under two names
 
 
 def assemble(recipe: Recipe, progress: bool = True, began: Began | None = None) -> Assembly:
@@ -66,7 +67,7 @@ def assemble(recipe: Recipe, progress: bool = True, began: Began | None = None) 
     policy = replace(build_policy(recipe.views.policy), dtype=getattr(torch, recipe.views.products))
     fits = partial(_refuse_parts, recipe, people, policy)
     scans = prepare_scans(recipe, people, preprocessing, fits, began, progress)
-    say(scans.notes, progress)
+    say_leaks((*people.leaks, *scans.notes), progress)
     torch.manual_seed(recipe.trainer.seed)
     method = _build(recipe, replace(people.facts, shape=tuple(scans.shape)))
     return Assembly(
@@ -81,6 +82,7 @@ def assemble(recipe: Recipe, progress: bool = True, began: Began | None = None) 
         people.balance,
         scans.contents,
         scans.marks,
+        (*people.leaks, *scans.notes),
     )
 
 

@@ -122,11 +122,21 @@ REGULARIZERS: Mapping[str, str] = {
 """Terms that ``regularizers:`` of a recipe adds to the loss of a method with a joint embedding."""
 
 
+PAPER_NAMES = {"lexp": "exponential", "lthr": "threshold", "yaware": "y_aware", "l1": "l1_age"}
+"""What papers and tables call a method, in small letters and digits alone -> its name here."""
+
+
 def entry(name: str) -> Entry:
-    """A name of the catalogue; RecipeError names the nearest known one."""
+    """A name of the catalogue; RecipeError names the nearest known one, or the one that papers call so."""
     if name not in CATALOG:
-        raise RecipeError(f"unknown method '{clipped(name)}'; {nearest(name, list(CATALOG))} (see `medssl methods`)")
+        raise RecipeError(f"unknown method '{clipped(name)}'; {hint(name)} (see `medssl methods`)")
     return CATALOG[name]
+
+
+def hint(name: str) -> str:
+    """What helps after an unknown name of a method: its name here, where papers call it so, or the nearest."""
+    meant = PAPER_NAMES.get("".join(c for c in str(name).lower() if c.isalnum()))
+    return f"its name here is '{meant}'" if meant else nearest(name, list(CATALOG))
 
 
 def check_arguments(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

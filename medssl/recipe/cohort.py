@@ -35,7 +35,7 @@ class TrainingCohort:
     digest: of the manifests as they are. rows: of the training. facts: what methods are built on, with an empty shape.
     meta: columns that batches carry, (scans,) each. columns: of a table of measures, fitted on the training rows; None
     where scans are read. balance: codes of all rows that every batch holds alike, -1 where there is none. notes:
-    sentences for the user.
+    sentences for the user. leaks: those on people and families that may be one under two names.
     """
 
     cohort: Cohort
@@ -46,6 +46,7 @@ class TrainingCohort:
     columns: Columns | None
     balance: np.ndarray | None
     notes: tuple[str, ...]
+    leaks: tuple[str, ...]
 
 
 def read_cohort(recipe: Recipe, began: Began | None = None) -> TrainingCohort:
@@ -66,13 +67,15 @@ def read_cohort(recipe: Recipe, began: Began | None = None) -> TrainingCohort:
     refuse_leaks(cohort)
     table, age_notes = usable_ages(cohort, rows, recipe)
     columns = None if recipe.data.columns is None else Columns.fit(cohort, rows, recipe.data.columns)
-    notes = [*cohort.notes, *spelling_notes(cohort), *age_notes]
+    notes = [*cohort.notes, *age_notes]
     if columns is not None and columns.filled:
         notes.append(f"{count(columns.filled, 'empty cell')} of the training rows become the mean of their column")
     aged = cohort if table is cohort.table else replace(cohort, table=table)
     labels, meta, coded = _columns(aged, rows)
     facts = Facts(len(cohort.table), rows, recipe.data.batch_size * number, (), labels, coded)
-    return TrainingCohort(aged, cohort.digest, rows, facts, meta, columns, balance, tuple(notes))
+    return TrainingCohort(
+        aged, cohort.digest, rows, facts, meta, columns, balance, tuple(notes), tuple(spelling_notes(cohort))
+    )
 
 
 def names_of(cohort: Cohort) -> str:

@@ -34,7 +34,7 @@ from medssl.checks import (
 from medssl.documents import yaml_file
 from medssl.documents.names import is_file
 from medssl.errors import RecipeError
-from medssl.recipe.catalog import CATALOG, check_arguments, check_micro_batch, check_regularizers, shown
+from medssl.recipe.catalog import CATALOG, check_arguments, check_micro_batch, check_regularizers, hint, shown
 from medssl.recipe.overrides import apply_override, blamed
 from medssl.training.options import MonitorOptions, Optimisation, TrainerOptions
 from medssl.training.presets import with_preset
@@ -212,7 +212,7 @@ def recipe_path(name: str) -> Path:
             return found
     if path.suffix in {".yaml", ".yml"} or os.sep in name:
         raise RecipeError(f"{name} does not exist; give a recipe file or a method name (see `medssl methods`)")
-    raise RecipeError(f"unknown method '{clipped(name)}'; {nearest(name, CATALOG)} (see `medssl methods`)")
+    raise RecipeError(f"unknown method '{clipped(name)}'; {hint(name)} (see `medssl methods`)")
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -43,6 +43,11 @@ def encoder_name(files: RunFiles) -> str:
     return value(files.recipe, "encoder", "name")
 
 
+def of_table(files: RunFiles) -> bool:
+    """Whether the run was trained on a table of measures and not on images."""
+    return isinstance(_training(files).get("features"), int)
+
+
 def date(files: RunFiles) -> str:
     """Day on which the training ended, or else began: "3 March 2026"; "" where it is not known."""
     for key in ("finished", "created"):

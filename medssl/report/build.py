@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup, escape
 
-from medssl.files import write_atomic
+from medssl.files import Output, refuse_foreign, write_atomic
 from medssl.report import about, course, score_tables, sections, trust
 from medssl.report.paths import absolute_paths, names_only, with_home
 from medssl.report.read import RunFiles, read_run
@@ -20,19 +20,25 @@ from medssl.report.words import bounds, percent, ratio, row_name, shown, signed,
 
 _PAGE = "report.html.jinja"
 _APPENDIX = "appendix.html.jinja"
+PAGE = rb"<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n(?:<meta [^\n]*\n)+<title>"
+"""How every page of medssl begins."""
+REPORT = Output("a report", dict.fromkeys((".html", ".htm"), re.compile(PAGE + rb"(?!TRIPOD|CLAIM)")))
 _LONGEST_NAME = 70  # letters of a run's name that fit into the head of a printed page
 
 
 def build_report(run: Path, out: Path | None = None) -> Path:
     """Write the report of ``run`` to ``out`` (default RUN/report.html) and return its path.
 
-    Every part of the run folder may be absent; its section then names the command that makes it. The same
-    files give the same bytes. Raises UserError when the folder is no run, or naming a file that is broken.
+    Every part of the run folder may be absent; its section then names the command that makes it, as it is typed in
+    the working folder. The same files, seen from the same folder, give the same bytes. Raises UserError when the
+    folder is no run, naming a file that is broken, or where ``out`` is a file that is no report.
     """
     run = Path(run)
     target = run / "report.html" if out is None else Path(out)
     if target.is_dir():
         target = target / "report.html"
+    if target != run / "report.html":
+        refuse_foreign(target, REPORT)
     write_atomic(target, render(read_run(run)).encode("utf-8", "replace"))
     return target
 
@@ -53,6 +59,7 @@ def render(files: RunFiles) -> str:
         "training": course.training(files),
         "maps": course.maps(files),
         "views": course.views(files),
+        "of_table": about.of_table(files),
         "messages": course.messages(files),
         "trust": trusted,
         "no_clinical_use": about.NO_CLINICAL_USE,

@@ -17,8 +17,10 @@ from medssl.report.figures import (
     RED,
     WIDTH,
     dot_size,
+    from_zero,
     labels,
     plain,
+    stacked,
     styled,
 )
 from medssl.report.read import Row
@@ -33,28 +35,37 @@ _LOOKS = {"internal_test": (BLUE, "o"), "external_test": (RED, "s"), "train": (G
 
 
 @styled
-def scorecard_plot(rows: Sequence[Row]) -> Figure:
+def scorecard_plot(rows: Sequence[Row], width: float = WIDTH) -> Figure:
     """Age error (on unseen sites where it was measured there) and site accuracy, with intervals and chance.
 
-    Panels without any value are left empty and hidden.
+    Panels without any value are left empty and hidden. width: in inches.
     """
     drawn = [r for r in rows if r.missing is None]
-    fig = Figure(figsize=(WIDTH, 0.95 + 0.27 * len(drawn)), layout="constrained")
-    left, right = fig.subplots(1, 2, sharey=True)
+    below = stacked(width)
+    height = 0.95 + 0.27 * len(drawn)
+    fig = Figure(figsize=(width, 2 * height if below else height), layout="constrained")
+    left, right = fig.subplots(2, 1) if below else fig.subplots(1, 2, sharey=True)
     metric = next((m for m in ("mae_external", "mae_internal") if measured(drawn, m)), "mae_external")
     _dots(left, drawn, metric, 1.0)
     _chance(left, next((r.values.get(metric) for r in drawn if r.key == "constant"), None))
-    left.set_xlabel(f"mean absolute error on {'unseen' if metric == 'mae_external' else 'known'} sites (years)")
+    place = f"on {'unseen' if metric == 'mae_external' else 'known'} sites (years)"
+    left.set_xlabel(f"mean absolute error{chr(10) if below else ' '}{place}")
     left.set_title("Age: lower is better")
     _dots(right, drawn, "site_bacc", 100.0)
     chance = site_chance(drawn)
     _chance(right, None if chance is None else 100 * chance)
     right.set_xlabel("balanced accuracy of a linear probe (%)")
     right.set_title("Site: closer to chance is better")
-    left.set_yticks(range(len(drawn)), [plain(row_name(r.key), 34) for r in drawn])
-    left.set_ylim(len(drawn) - 0.4, -0.75)
+    for axes in (left, right) if below else (left,):
+        axes.set_yticks(range(len(drawn)), [plain(_short(r.key), 34) for r in drawn])
+        axes.set_ylim(len(drawn) - 0.4, -0.75)
     right.set_visible(measured(drawn, "site_bacc"))
     return fig
+
+
+def _short(key: str) -> str:
+    """Name of a row without what stands in brackets, so that the axis keeps its room."""
+    return row_name(key).partition(" (")[0]
 
 
 def measured(rows: Sequence[Row], metric: str) -> bool:
@@ -78,6 +89,7 @@ def _dots(axes: Axes, rows: Sequence[Row], metric: str, scale: float) -> None:
         axes.plot([value * scale], [i], marker="o", ms=7 if row.key == "encoder" else 5, color=colour)
     axes.set_xlim(left=0)
     axes.margins(x=0.08)
+    from_zero(axes)
     axes.grid(axis="y", visible=False)
 
 
@@ -91,10 +103,14 @@ def _chance(axes: Axes, value: float | None) -> None:
 
 
 @styled
-def age_plot(parts: Mapping[str, pd.DataFrame]) -> Figure:
+def age_plot(parts: Mapping[str, pd.DataFrame], width: float = WIDTH) -> Figure:
     """Predicted against true age [years], one panel per split, with the line of perfect prediction."""
-    fig = Figure(figsize=(WIDTH, 3.7 if len(parts) > 1 else 4.2), layout="constrained")
-    panels = np.atleast_1d(fig.subplots(1, max(2, len(parts)), sharex=True, sharey=True))
+    if stacked(width):
+        fig = Figure(figsize=(width, width * len(parts)), layout="constrained")
+        panels = np.atleast_1d(fig.subplots(len(parts), 1))
+    else:
+        fig = Figure(figsize=(width, 3.7 if len(parts) > 1 else 4.2), layout="constrained")
+        panels = np.atleast_1d(fig.subplots(1, max(2, len(parts)), sharex=True, sharey=True))
     everything = pd.concat(list(parts.values()))
     low = float(min(everything["age"].min(), everything["predicted"].min()))
     high = float(max(everything["age"].max(), everything["predicted"].max()))
@@ -112,7 +128,8 @@ def age_plot(parts: Mapping[str, pd.DataFrame]) -> Figure:
         note = f"n = {len(part)}\nMAE {years(mae(part))} years\nR² {ratio(r2(part))}"
         axes.text(0.03, 0.97, note, transform=axes.transAxes, va="top", fontsize=8,
                   bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2})  # fmt: skip
-    panels[0].set_ylabel("predicted age (years)")
+    for axes in panels if stacked(width) else panels[:1]:
+        axes.set_ylabel("predicted age (years)")
     for axes in panels[len(parts) :]:
         axes.set_visible(False)
     return fig
@@ -130,9 +147,10 @@ def r2(part: pd.DataFrame) -> float | None:
 
 
 @styled
-def site_plot(sites: pd.DataFrame) -> Figure:
+def site_plot(sites: pd.DataFrame, width: float = WIDTH) -> Figure:
     """Error per site with intervals; columns site, split, mae, low, high and, where known, untrained."""
-    fig = Figure(figsize=(WIDTH, 0.95 + 0.2 * len(sites)), layout="constrained")
+    below = stacked(width)
+    fig = Figure(figsize=(width, 0.95 + 0.2 * len(sites)), layout="constrained")
     axes = fig.subplots()
     for split, (colour, marker) in _LOOKS.items():
         mine = np.flatnonzero((sites["split"] == split).to_numpy())
@@ -146,27 +164,28 @@ def site_plot(sites: pd.DataFrame) -> Figure:
                   label="untrained encoder")  # fmt: skip
     axes.set_yticks(
         range(len(sites)),
-        [f"{s}  (n = {n})" for s, n in zip(_site_labels(sites), sites["n"], strict=True)],
+        [f"{s}  (n = {n})" for s, n in zip(_site_labels(sites, 14 if below else 24), sites["n"], strict=True)],
     )
     axes.set_ylim(len(sites) - 0.4, -0.6)
     axes.set_xlim(left=0)
+    from_zero(axes)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("mean absolute error (years)")
-    fig.legend(loc="outside upper left", ncols=3)
+    fig.legend(loc="outside upper left", ncols=2 if below else 3)
     return fig
 
 
-def _site_labels(sites: pd.DataFrame) -> list[str]:
+def _site_labels(sites: pd.DataFrame, limit: int) -> list[str]:
     """A label per row; a site that is tested on two sides of the split has the same one twice."""
     names = list(dict.fromkeys(sites["site"]))
-    short = dict(zip(names, labels(names, 24), strict=True))
+    short = dict(zip(names, labels(names, limit), strict=True))
     return [short[name] for name in sites["site"]]
 
 
 @styled
-def age_histogram(ages: Mapping[str, np.ndarray]) -> Figure:
+def age_histogram(ages: Mapping[str, np.ndarray], width: float = WIDTH) -> Figure:
     """How many scans of which age in which split."""
-    fig = Figure(figsize=(WIDTH, 2.1), layout="constrained")
+    fig = Figure(figsize=(width, 2.1), layout="constrained")
     axes = fig.subplots()
     known = {k: v[np.isfinite(v)] for k, v in ages.items()}
     everything = np.concatenate(list(known.values()))
@@ -186,14 +205,14 @@ def age_histogram(ages: Mapping[str, np.ndarray]) -> Figure:
 
 
 @styled
-def view_sheet(slices: np.ndarray, ages: np.ndarray | None, most: int = 4) -> Figure:
+def view_sheet(slices: np.ndarray, ages: np.ndarray | None, most: int = 4, width: float = WIDTH) -> Figure:
     """Middle slices of a few scans: the scan itself, then its augmented views, in the grey scale of the scan.
 
     slices: (scan, 1 + V, planes, H, W), rows of a picture from top to bottom.
     """
     sheet_HW, tops, ends = _sheet(slices[:most, :4])
-    height, width = sheet_HW.shape
-    fig = Figure(figsize=(WIDTH, WIDTH * height / width + 0.3), layout="constrained")
+    rows, columns = sheet_HW.shape
+    fig = Figure(figsize=(width, width * rows / columns + 0.3), layout="constrained")
     fig.get_layout_engine().set(w_pad=0.0, h_pad=0.02)  # type: ignore[union-attr,call-arg]
     axes = fig.subplots()
     axes.set_axis_off()

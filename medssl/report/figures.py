@@ -26,6 +26,8 @@ from medssl.report.words import natural
 P = ParamSpec("P")
 WIDTH = 7.6
 """Width of a figure in inches: the text column of an A4 page, and of a laptop screen after scaling."""
+NARROW = 3.8
+"""The same for a telephone, 400 pixels wide: panels stand below each other."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
 """Okabe and Ito's palette for all kinds of colour vision, without yellow (too faint on white)."""
 BLUE, RED, GREEN, GREY = COLOURS[0], COLOURS[1], COLOURS[2], "#8a8a8a"
@@ -159,6 +161,19 @@ def save_figure(fig: Figure, path: str | os.PathLike[str]) -> Path:
     return write_atomic(path, figure_bytes(fig, kind, dpi=150))
 
 
+def stacked(width: float) -> bool:
+    """Whether panels stand below each other in a figure of this width [inches]."""
+    return width < 5.0
+
+
+def from_zero(axes: Axes, direction: str = "x") -> None:
+    """Let an axis begin just before 0, so that a dot at 0 is whole."""
+    if direction == "x":
+        axes.set_xlim(left=-0.03 * axes.get_xlim()[1])
+    else:
+        axes.set_ylim(bottom=-0.05 * axes.get_ylim()[1])
+
+
 def no_ticks(axes: Axes) -> None:
     """A frame without numbers, for pictures and maps without units."""
     axes.set_xticks([])
@@ -168,12 +183,17 @@ def no_ticks(axes: Axes) -> None:
 
 @styled
 def scatter_map(
-    points: np.ndarray, age: np.ndarray, site: Iterable[str], sex: Iterable[str], title: str = ""
+    points: np.ndarray,
+    age: np.ndarray,
+    site: Iterable[str],
+    sex: Iterable[str],
+    title: str = "",
+    width: float = WIDTH,
 ) -> Figure:
     """A 2-D map of scans three times: coloured by age [years], by site (the eight with most scans) and by sex.
 
     points (N, 2); age (N,) with NaN where unknown; site and sex (N,) texts with "" where unknown. Points that
-    are not finite are left out. Raises UserError when the lengths differ.
+    are not finite are left out. width: in inches. Raises UserError when the lengths differ.
     """
     points_N2 = np.asarray(points, dtype=float)
     age_N = np.asarray(age, dtype=float)
@@ -184,10 +204,11 @@ def scatter_map(
             f"{len(age_N)}, {len(site_N)}, {len(sex_N)} values"
         )
     fine_N = np.isfinite(points_N2).all(axis=1)
-    fig = Figure(figsize=(WIDTH, 3.3), layout="constrained")
+    below = stacked(width)
+    fig = Figure(figsize=(width, 11.0 if below else 3.3), layout="constrained")
     if title:
         fig.suptitle(plain(title, 90), x=0.01, ha="left", fontsize=9.5)
-    left, middle, right = fig.subplots(1, 3)
+    left, middle, right = fig.subplots(3, 1) if below else fig.subplots(1, 3)
     fig.get_layout_engine().set(wspace=0.04)  # type: ignore[union-attr,call-arg]
     for axes, name in ((left, "by age"), (middle, "by site"), (right, "by sex")):
         axes.set_title(name)
@@ -197,10 +218,15 @@ def scatter_map(
     sites = _by_group(middle, points_N2[fine_N], site_N[fine_N], "site")
     sexes = _by_group(right, points_N2[fine_N], sex_N[fine_N], "sex")
     if sites:
-        sites = _by_row(sites)
-        fig.set_figheight(3.05 + 0.19 * -(-len(sites) // _columns(sites)))
-        fig.legend(sites, [str(h.get_label()) for h in sites], loc="outside lower center", ncols=_columns(sites),
-                   handletextpad=0.1, columnspacing=0.9)  # fmt: skip
+        columns = _columns(sites, width)
+        sites = _by_row(sites, columns)
+        height = 0.19 * -(-len(sites) // columns)
+        names, close = [str(h.get_label()) for h in sites], {"handletextpad": 0.1, "columnspacing": 0.9}
+        fig.set_figheight((10.6 if below else 3.05) + height)
+        if below:
+            middle.legend(sites, names, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=columns, **close)
+        else:
+            fig.legend(sites, names, loc="outside lower center", ncols=columns, **close)
     if sexes:
         right.legend(sexes, [str(h.get_label()) for h in sexes], loc="upper center", bbox_to_anchor=(0.5, -0.02),
                      ncols=3, handletextpad=0.1, columnspacing=0.9)  # fmt: skip
@@ -227,16 +253,16 @@ def _frame(axes: Axes, points_N2: np.ndarray) -> None:
         axes.set_ylim(y - _TALL * half, y + _TALL * half)
 
 
-def _columns(handles: Sequence[Line2D]) -> int:
+def _columns(handles: Sequence[Line2D], width: float = WIDTH) -> int:
     """How many legend entries stand beside each other, so that the lines are about equally full."""
     longest = max(len(str(h.get_label())) for h in handles)
-    most = max(1, int(WIDTH / (0.085 * longest + 0.38)))
+    most = max(1, int(width / (0.085 * longest + 0.38)))
     return -(-len(handles) // -(-len(handles) // most))
 
 
-def _by_row(handles: Sequence[Line2D]) -> list[Line2D]:
+def _by_row(handles: Sequence[Line2D], columns: int) -> list[Line2D]:
     """Legends fill columns first; put into the order that then reads from left to right."""
-    columns, count = _columns(handles), len(handles)
+    count = len(handles)
     return [handles[i] for c in range(columns) for i in range(c, count, columns)]
 
 

@@ -30,6 +30,15 @@ def with_home(text: str) -> str:
     return text
 
 
+def home_of(path: str) -> str:
+    """The home folder that an absolute path begins with; "" where it lies in none.
+
+    >>> home_of("/home/anna/study/runs"), home_of("/data/runs")
+    ('/home/anna', '')
+    """
+    return next((found[0] for pattern in _HOMES if (found := pattern.match(path))), "")
+
+
 def names_only(text: str, known: Iterable[str] = ()) -> str:
     """Absolute paths in a text as the name of the file or folder alone; relative paths stay.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from medssl.report.figures import figure_bytes
+from medssl.report.figures import NARROW, WIDTH, figure_bytes
 
 _DARK = {
     "#000000": "#e6e9ec",
@@ -31,9 +32,10 @@ _DARK = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure for the page: data URI, text for those who cannot see it, caption."""
+    """A figure for the page: data URIs for a wide and a small screen, text for those who cannot see it, caption."""
 
     uri: str
+    small: str
     alt: str
     caption: str
 
@@ -50,13 +52,17 @@ def _dark_style() -> bytes:
     )
 
 
-def picture(fig: Figure, alt: str, caption: str = "", photo: bool = False) -> Picture:
-    """A figure as a data URI, as vectors on the ground of the page; scripts inside an image never run.
+def picture(draw: Callable[[float], Figure], alt: str, caption: str = "", photo: bool = False) -> Picture:
+    """A figure as data URIs, as vectors on the ground of the page; scripts inside an image never run.
 
-    photo: holds pictures of scans, so that its greys stay as they are on a dark page too.
+    draw: makes the figure for a width in inches; its letters keep their size, so that both can be read. photo: holds
+    pictures of scans, so that its greys stay as they are on a dark page too.
     """
+    return Picture(_uri(draw(WIDTH), photo), _uri(draw(NARROW), photo), alt, caption)
+
+
+def _uri(fig: Figure, photo: bool) -> str:
     svg = figure_bytes(fig, "svg", transparent=True)
     if not photo:
         svg = svg.replace(b"</metadata>", b"</metadata>" + _dark_style(), 1)
-    content = base64.b64encode(svg).decode("ascii")
-    return Picture(f"data:image/svg+xml;base64,{content}", alt, caption)
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode('ascii')}"

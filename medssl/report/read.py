@@ -13,7 +13,9 @@ import numpy as np
 import pandas as pd
 
 from medssl.errors import UserError
+from medssl.evaluation.caution import FEW_SITES
 from medssl.files import BROKEN_ARRAYS
+from medssl.report.commands import command, from_where
 from medssl.report.tables import damaged_logs, numbers, read_lines, read_log, read_object, read_table, read_text
 from medssl.tables.ages import possible
 from medssl.tables.people import COPY, GROUP
@@ -36,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Difference:
-    """Encoder minus reference in one metric; ci resamples people, ci_sites whole sites."""
+    """Encoder minus reference in one metric; ci resamples people, ci_sites whole sites, None of few."""
 
     difference: float
     ci: tuple[float, float] | None
@@ -69,6 +71,8 @@ class RunFiles:
     recipe: str | None = None
     scores: Scores | None = None
     predictions: pd.DataFrame | None = None
+    guesses: pd.DataFrame | None = None
+    """Rows of predictions.csv whose site was predicted: features, site, site_predicted."""
     steps: pd.DataFrame | None = None
     probes: pd.DataFrame | None = None
     maps: tuple[tuple[int, pd.DataFrame], ...] = ()
@@ -84,6 +88,15 @@ class RunFiles:
         """The folder's own name."""
         return self.path.resolve().name or "run"
 
+    def command(self, verb: str) -> str:
+        """A command on this run, see ``medssl.report.commands``; verb: such as "score"."""
+        return command(self.path, self.name, verb)
+
+    @property
+    def from_where(self) -> str:
+        """In which folder the commands are typed, in a sentence."""
+        return from_where(self.path)
+
 
 def read_run(path: Path) -> RunFiles:
     """Read whatever is there.
@@ -97,12 +110,14 @@ def read_run(path: Path) -> RunFiles:
                         "give the folder that `medssl pretrain` made")  # fmt: skip
     logs = path / "logs"
     slices, ages = _views(path / "views.npz")
+    predictions, guesses = _predictions(path / "predictions.csv")
     return RunFiles(
         path=path,
         facts=read_object(path / "run.json", "it is written by `medssl pretrain`"),
         recipe=read_text(path / "recipe.yaml"),
         scores=_scores(path / "scores.json"),
-        predictions=_predictions(path / "predictions.csv"),
+        predictions=predictions,
+        guesses=guesses,
         steps=read_log(logs, "train", ("step",)),
         probes=read_log(logs, "probe", ("epoch",)),
         maps=_maps(logs),
@@ -119,6 +134,9 @@ def _scores(path: Path) -> Scores | None:
         return None
     content = read_object(path, "remove it and run `medssl score` again")
     references = _mapping(content.get("references"), path, "references")
+    n = _mapping(content.get("n"), path, "n")
+    sites = n.get("sites_external_test")
+    few = isinstance(sites, int) and sites < FEW_SITES
     differences: dict[str, dict[str, Difference]] = {}
     for reference, metrics in _mapping(content.get("differences"), path, "differences").items():
         differences[reference] = {}
@@ -128,13 +146,13 @@ def _scores(path: Path) -> Scores | None:
             value = _number(parts.get("difference"), path, f"{place}.difference")
             if value is not None:
                 both = [_pair(parts.get(k), path, f"{place}.{k}") for k in ("ci", "ci_sites")]
-                differences[reference][metric] = Difference(value, both[0], both[1])
+                differences[reference][metric] = Difference(value, both[0], None if few else both[1])
     return Scores(
         encoder=_row("encoder", content, path, ""),
         references=tuple(_row(k, _mapping(v, path, f"references.{k}"), path, f"references.{k}.")
                          for k, v in references.items()),
         differences=differences,
-        n=_mapping(content.get("n"), path, "n"),
+        n=n,
         notes=tuple(str(note) for note in content.get("notes") or ()) if isinstance(content.get("notes"), list) else (),
         protocol=_mapping(content.get("protocol"), path, "protocol"),
         provenance=_mapping(content.get("provenance"), path, "provenance"),
@@ -175,14 +193,18 @@ def _pair(value: Any, path: Path, place: str) -> tuple[float, float] | None:
     return None if low is None or high is None else (low, high)
 
 
-def _predictions(path: Path) -> pd.DataFrame | None:
+def _predictions(path: Path) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+    """Rows with a true and a predicted age, and rows with a predicted site."""
     table = read_table(path, read_text(path), ("age", "predicted", "split"), ("age", "predicted"))
     if table is None:
-        return None
-    for column, default in (("features", "encoder"), ("site", ""), ("participant_id", ""), ("session", "")):
+        return None, None
+    absent = (("features", "encoder"), ("site", ""), ("participant_id", ""), ("session", ""), ("site_predicted", ""))
+    for column, default in absent:
         if column not in table.columns:
             table[column] = default
-    return table[np.isfinite(table["age"]) & np.isfinite(table["predicted"])].reset_index(drop=True)
+    guesses = table.loc[table["site_predicted"] != "", ["features", "site", "site_predicted"]]
+    aged = table[np.isfinite(table["age"]) & np.isfinite(table["predicted"])]
+    return aged.reset_index(drop=True), guesses.reset_index(drop=True)
 
 
 def _messages(path: Path) -> tuple[Mapping[str, Any], ...] | None:

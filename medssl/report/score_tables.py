@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+from medssl.evaluation.caution import BELOW_CHANCE, SITE_DIRECTION, by_sites, is_about_few_people
 from medssl.report import charts, words
+from medssl.report.baselines import Rival, rivals
 from medssl.report.pictures import picture
 from medssl.report.read import Row, RunFiles, Scores
 from medssl.report.summary import PLACES, few, who_was_tested
@@ -52,7 +55,7 @@ def key_figures(scores: Scores) -> list[dict[str, Any]]:
                 "interval": words.bounds(metric, scores.encoder.ci.get(metric)),
                 "tested": who_was_tested(scores.n, metric),
                 "few": few(scores, metric),
-                "remark": REMARKS.get(remark(scores.encoder, metric, scores.row("constant")), ""),
+                "remark": remark(scores.encoder, metric, scores.row("constant")).capitalize(),
                 "beside": [f"{name} {words.shown(metric, v)}" for name, v in values if v is not None],
             }
         )
@@ -73,11 +76,15 @@ def scorecard(files: RunFiles) -> dict[str, Any] | None:
     ]
     main, further = ([m for m in wanted if charts.measured(rows, m)] for wanted in (_MAIN, _FURTHER))
     plot = picture(
-        charts.scorecard_plot(rows),
+        partial(charts.scorecard_plot, rows),
         charts.describe_scores(rows),
-        "Dots are estimates, bars are 95 % intervals, and dashed lines are chance.",
+        _drawn(rows, main),
     )
     constant = scores.row("constant")
+    unbeaten = rivals(scores)
+    sites = scores.n.get("sites_external_test")
+    notes = [*scores.notes, *(by_sites(sites) if changes and isinstance(sites, int) else ())]
+    notes = [n for n in dict.fromkeys(notes) if not is_about_few_people(n) and not n.endswith(BELOW_CHANCE)]
     return {
         "rows": rows,
         "main": main,
@@ -86,22 +93,38 @@ def scorecard(files: RunFiles) -> dict[str, Any] | None:
         "plot": plot if main else None,
         "verdict": verdict(scores),
         "differences": changes,
-        "notes": [words.spoken(note) for note in scores.notes],
+        "by_sites": any(d.ci_sites is not None for metrics in scores.differences.values() for d in metrics.values()),
+        "notes": [words.spoken(note) for note in notes],
         "resampled": scores.protocol.get("resampled", "people"),
         "harmonised": harmonised(scores),
-        "remark": lambda row, metric: remark(row, metric, constant),
+        "marks": lambda row, metric: marks(row, metric, constant, unbeaten),
+        "direction": SITE_DIRECTION,
         "remarks": _remarks(rows, main, constant),
         "further_remarks": [r for r in _remarks(rows, further, constant) if r not in _remarks(rows, main, constant)],
-        "few": any(few(scores, metric) for metric in PLACES),
+        "few": [metric for metric in HEADS if few(scores, metric)],
         "tested": _tested(scores),
         "chance": words.site_chance(rows),
     }
 
 
+def _drawn(rows: Sequence[Row], metrics: Sequence[str]) -> str:
+    """What is drawn in the dot plot: bars and dashed lines only where there are any."""
+    bars = ", and bars are 95 % intervals" if any(m in row.ci for row in rows for m in metrics) else ""
+    chance = any(row.key == "constant" and row.missing is None for row in rows) or words.site_chance(rows) is not None
+    return f"Dots are estimates{bars}.{' Dashed lines are chance.' if chance else ''}"
+
+
+def marks(row: Row, metric: str, constant: Row | None, unbeaten: Sequence[Rival]) -> list[str]:
+    """What stands beside a value: the references that the encoder does not beat, or that it is worse than guessing."""
+    mine = [rival.mark for rival in unbeaten if row.key == "encoder" and rival.metric == metric]
+    worse = remark(row, metric, constant)
+    return [*mine, *([worse] if worse and not (mine and worse == "worse than chance") else [])]
+
+
 def _remarks(rows: Sequence[Row], metrics: Sequence[str], constant: Row | None) -> list[str]:
     """What the remarks in a table mean, each once."""
-    keys = dict.fromkeys(remark(row, metric, constant) for row in rows for metric in metrics)
-    return [REMARKS[key] for key in keys if key]
+    keys = [remark(row, metric, constant) for row in rows for metric in metrics]
+    return list(dict.fromkeys(REMARKS[key] for key in keys if key))
 
 
 def _tested(scores: Scores) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 from medssl.errors import count
 from medssl.report import about, charts, words
 from medssl.report.cohort import TESTS, describe, groups, of_encoder, site_errors, site_rows
+from medssl.report.ownership import differing
 from medssl.report.paths import name_of
 from medssl.report.pictures import Picture, picture
 from medssl.report.read import RunFiles
@@ -18,6 +20,7 @@ from medssl.report.recipe import block, joined, lines, policy_lines, value
 from medssl.report.score_tables import key_figures
 from medssl.report.summary import Alarms, summary
 from medssl.report.verdict import REMARKS, Verdict
+from medssl.report.warned import warned
 
 _MOST_SITES = 40
 _FOLDED = 15  # from more sites on, the figure of the sites is folded with its table
@@ -44,9 +47,8 @@ def headline(files: RunFiles, trusted: list[Verdict]) -> dict[str, Any]:
     epochs = value(files.recipe, "trainer", "epochs")
     spent = words.duration(facts.get("created"), facts.get("finished"))
     effort = [f"{epochs} passes over the scans" if epochs else "", f"in {spent}" if spent else ""]
-    warnings = sum(str(m.get("level")) in ("warning", "error") for m in files.messages or ())
     failed = sum(v.kind == "bad" for v in trusted)
-    alarms = Alarms(about.state(files), warnings, failed, bool(disagreement(files)), len(files.damage))
+    alarms = Alarms(about.state(files), warned(files.messages or ()), failed, bool(differing(files)), len(files.damage))
     return {
         "title": about.title(files),
         "method": about.method_name(files),
@@ -56,7 +58,8 @@ def headline(files: RunFiles, trusted: list[Verdict]) -> dict[str, Any]:
         "state": about.state(files),
         "synthetic": about.synthetic_notice(files),
         "figures": key_figures(files.scores) if files.scores else [],
-        "summary": summary(files.scores, alarms) if files.scores else [],
+        "summary": summary(files.scores, alarms),
+        "from_where": files.from_where,
     }
 
 
@@ -79,7 +82,7 @@ def cohort(files: RunFiles) -> dict[str, Any]:
     plot = None
     if any(np.isfinite(a).any() for a in ages.values()):
         text = "; ".join(f"{charts.SPLITS[s]}: {describe({}, g, simulated)}" for s, g in parts.items())
-        plot = picture(charts.age_histogram(ages), f"Histogram of the ages in training and tests. {text}.")
+        plot = picture(partial(charts.age_histogram, ages), f"Histogram of the ages in training and tests. {text}.")
     sites = site_rows(training, parts)
     named = sum(row["site"] != "(no site)" for row in sites)
     return {"rows": [(k, v) for k, v in rows if v], "sites": sites if named else [], "named": named, "plot": plot}
@@ -114,7 +117,7 @@ def no_predictions(files: RunFiles) -> tuple[str, str]:
     """Why there is nothing to show of single predictions, and the command that makes them."""
     if files.scores is not None and files.predictions is not None:
         return "No test scan has a known age, so there is nothing to show.", ""
-    return "There are no predictions yet. They are made by", f"medssl score {files.name}"
+    return "There are no predictions yet. They are made by", files.command("score")
 
 
 def ages(files: RunFiles) -> Picture | None:
@@ -135,22 +138,16 @@ def ages(files: RunFiles) -> Picture | None:
     )
     if any((charts.r2(p) or 0.0) < 0 for p in parts.values()):
         caption += f" {REMARKS['below 0']}"
-    return picture(charts.age_plot(parts), f"Scatter of predicted against true age. {alt}.", caption)
+    return picture(partial(charts.age_plot, parts), f"Scatter of predicted against true age. {alt}.", caption)
 
 
 def disagreement(files: RunFiles) -> str:
-    """Says where predictions.csv is not the table that scores.json was made from; "" where they agree."""
-    table = of_encoder(files)
-    if table is None or files.scores is None:
+    """Says where scores.json does not hold what predictions.csv gives; "" where they agree."""
+    wrong = differing(files)
+    if not wrong:
         return ""
-    for split, metric in zip(TESTS, ("mae_internal", "mae_external"), strict=True):
-        part, stated = table[table["split"] == split], files.scores.encoder.values.get(metric)
-        if len(part) and stated is not None and abs(charts.mae(part) - stated) > 0.05:
-            return (
-                f"predictions.csv gives an error of {words.years(charts.mae(part))} years on {charts.SPLITS[split]}, "
-                f"scores.json {words.years(stated)}: they were not made together. Make both again with"
-            )
-    return ""
+    more = f" {count(len(wrong) - 1, 'further number differs', 'further numbers differ')}." if len(wrong) > 1 else ""
+    return f"{wrong[0]}.{more} One of them was changed, or they were not made together. Make both again with"
 
 
 def sites(files: RunFiles) -> dict[str, Any] | None:
@@ -170,7 +167,7 @@ def sites(files: RunFiles) -> dict[str, Any] | None:
     first = zip(drawn["site"][:12], drawn["mae"][:12], strict=True)
     alt = "; ".join(f"{site or 'no site'}: {words.years(float(error))} years" for site, error in first)
     plot = picture(
-        charts.site_plot(drawn.reset_index(drop=True)),
+        partial(charts.site_plot, drawn.reset_index(drop=True)),
         f"Age error per site with intervals. {alt}.",
         "Bars are 95 % bootstrap intervals over the scans of the site (none below five scans)."
         + ("" if len(drawn) == len(errors) else f" The {_MOST_SITES} sites with most scans are drawn."),

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from medssl.errors import count
-from medssl.report.read import Difference, Row, Scores
-from medssl.report.verdict import FEW_SITES, Verdict, site_verdict, sure
-from medssl.report.words import FEW_PEOPLE, bounds, listing, years
+from medssl.evaluation.caution import FEW_PEOPLE, FEW_SITES
+from medssl.report.baselines import sign_of, unbeaten
+from medssl.report.read import Row, Scores
+from medssl.report.verdict import Verdict, site_verdict
+from medssl.report.words import bounds, listing, years
 
 PLACES = {"mae_external": ("external_test", "unseen sites"), "mae_internal": ("internal_test", "known sites")}
 _RIDGES = ("ridge_voxels", "ridge_features")
@@ -21,21 +23,25 @@ class Alarms:
     """What else of the page a reader must know before trusting a number."""
 
     state: str = "finished"
-    warnings: int = 0
+    training: Verdict | None = None
+    """What the training warned of."""
     failed: int = 0
     disagreement: bool = False
     damaged_logs: int = 0
 
 
-def summary(scores: Scores, alarms: Alarms) -> list[Verdict]:
-    """Age error, comparison with the simple baseline and with guessing, scanner, what needs attention."""
+def summary(scores: Scores | None, alarms: Alarms) -> list[Verdict]:
+    """Age error, comparison with references, scanner, warnings of the training, what else needs attention.
+
+    Without scores, what the training warned of alone.
+    """
+    if scores is None:
+        return [alarms.training] if alarms.training else []
     metric = next((m for m in PLACES if scores.encoder.values.get(m) is not None), None)
-    found: list[Verdict | None] = [_errors(scores)]
-    if metric is not None:
-        found.append(_compared(scores, metric))
-    found.append(site_verdict(scores) or _no_site(scores))
-    found.append(_attention(scores, alarms))
-    return [v for v in found if v is not None]
+    judged: list[Verdict | None] = [_compared(scores, metric)] if metric is not None else []
+    judged += [_unbeaten(scores, metric), site_verdict(scores) or _no_site(scores), alarms.training]
+    said = [v for v in judged if v is not None]
+    return [_errors(scores), *said, _attention(scores, alarms, all(v.kind == "good" for v in said))]
 
 
 def _errors(scores: Scores) -> Verdict:
@@ -66,11 +72,18 @@ def who_was_tested(n: Mapping[str, Any], metric: str, kind: bool = False) -> str
     return f"{text} at {count(sites, site)}" if isinstance(sites, int) and sites else text
 
 
+def _tested(scores: Scores, metric: str) -> str:
+    return who_was_tested(scores.n, metric if metric in PLACES else "mae_internal", kind=True)
+
+
 def few(scores: Scores, metric: str) -> bool:
     """Whether a number that was measured rests on fewer than 30 people."""
-    people = scores.n.get(f"subjects_{PLACES[metric][0] if metric in PLACES else 'internal_test'}")
-    measured = scores.encoder.values.get(metric) is not None
-    return measured and isinstance(people, int) and 0 < people < FEW_PEOPLE
+    if scores.encoder.values.get(metric) is None:
+        return False
+    splits = ["external_test"] if metric.endswith("_external") else ["internal_test"]
+    splits += ["external_test"] if metric == "challenge" else []
+    people = [scores.n.get(f"subjects_{split}") for split in splits]
+    return any(isinstance(number, int) and 0 < number < FEW_PEOPLE for number in people)
 
 
 def _compared(scores: Scores, metric: str) -> Verdict | None:
@@ -96,13 +109,17 @@ def _compared(scores: Scores, metric: str) -> Verdict | None:
 
 
 def _sign(scores: Scores, row: Row, metric: str) -> int:
-    """-1 where the encoder's error is lower for sure, 1 where it is higher, 0 where the interval leaves it open."""
-    difference: Difference | None = scores.differences.get(row.key, {}).get(metric)
-    sign = sure(difference)
-    if sign is not None:
-        return sign
-    mine, theirs = scores.encoder.values[metric] or 0.0, row.values[metric] or 0.0
-    return (mine > theirs) - (mine < theirs)
+    difference = scores.differences.get(row.key, {}).get(metric)
+    return sign_of(difference, scores.encoder.values[metric] or 0.0, row.values[metric] or 0.0)
+
+
+def _unbeaten(scores: Scores, metric: str | None) -> Verdict | None:
+    """The references that the encoder does not beat, other than those of ``_compared`` and of the scanner's verdict."""
+    told = [(key, metric) for key in (*_RIDGES, "constant")] if metric else []
+    sentences = unbeaten(scores, [*told, ("untrained", "site_bacc")])
+    if not sentences:
+        return None
+    return Verdict("bad" if any("worse than" in text for text in sentences) else "open", " ".join(sentences))
 
 
 def _no_site(scores: Scores) -> Verdict:
@@ -113,7 +130,8 @@ def _no_site(scores: Scores) -> Verdict:
     return Verdict("open", "Whether the scanner can be read from the features was not measured.")
 
 
-def _attention(scores: Scores, alarms: Alarms) -> Verdict:
+def _attention(scores: Scores, alarms: Alarms, fine: bool) -> Verdict:
+    """What else needs attention; fine: whether all that was said before is good."""
     points: list[str] = []
     if alarms.state != "finished":
         points.append(f"the training is not finished (state: {alarms.state})")
@@ -121,26 +139,26 @@ def _attention(scores: Scores, alarms: Alarms) -> Verdict:
         points.append(f"{count(alarms.failed, 'check')} of which scans were used for what failed (see below)")
     if alarms.disagreement:
         points.append("the scores and the predictions were not made together")
-    small = [who_was_tested(scores.n, m, kind=True) for m in PLACES if few(scores, m)]
+    starred = [m for m in (*PLACES, "site_bacc") if few(scores, m)]
+    small = list(dict.fromkeys(_tested(scores, m) for m in starred))
     if small:
         points.append(
-            f"fewer than {FEW_PEOPLE} people were tested ({listing(small)}), so the numbers can easily change"
+            f"fewer than {FEW_PEOPLE} people were tested ({listing(small)}), so the numbers with a star (*) can easily "
+            "change"
         )
     sites = scores.n.get("sites_external_test")
     if isinstance(sites, int) and 0 < sites < FEW_SITES:
         points.append(f"{count(sites, 'unseen site is', 'unseen sites are')} too few to speak for other hospitals")
     if scores.encoder.values.get("mae_external") is None:
         points.append("nothing was measured on unseen sites, so this says nothing about other hospitals")
-    if alarms.warnings:
-        points.append(
-            f"{count(alarms.warnings, 'warning was', 'warnings were')} given during training (see the messages)"
-        )
     if alarms.damaged_logs:
         points.append(
             f"{count(alarms.damaged_logs, 'log of the training is', 'logs of the training are')} damaged, so warnings "
             "may be missing (see the messages)"
         )
     if not points:
+        if not fine:
+            return Verdict("open", "Apart from what stands above, no check of this page asks for attention.")
         return Verdict("good", "None of the checks of this page asks for attention.")
     bad = alarms.failed > 0 or alarms.disagreement or alarms.state != "finished"
     return Verdict("bad" if bad else "open", f"Needs attention: {'; '.join(points)}.")

@@ -26,7 +26,8 @@ def read_text(path: Path) -> str | None:
     except UnicodeDecodeError:
         raise UserError(f"{path} is no UTF-8 text; it is damaged, remove it or write it again") from None
     except OSError as problem:
-        raise UserError(f"{path} cannot be read ({problem.strerror or problem})") from None
+        reason = (problem.strerror or str(problem)).lower()
+        raise UserError(f"{path} cannot be read ({reason}); check its permissions, or remove it") from None
 
 
 def read_object(path: Path, remedy: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import pandas as pd
 from medssl.data.manifest.copies import copies
 from medssl.errors import count
 from medssl.report.cohort import Group, groups, how_many_people, people
+from medssl.report.ownership import other_encoder, own_digest
 from medssl.report.read import RunFiles
 from medssl.report.verdict import Verdict
 from medssl.report.words import duration, listing, spoken
@@ -89,19 +89,14 @@ def _fits(files: RunFiles) -> list[Verdict]:
 
 
 def _same_encoder(files: RunFiles) -> list[Verdict]:
-    hashes = files.facts.get("hashes")
-    mine = hashes.get("encoder") if isinstance(hashes, dict) else None
-    scored = files.scores.provenance.get("encoder") if files.scores else None
-    if not mine or not scored:
+    if files.scores is None:
         return []
-    if mine != scored:
-        return [
-            Verdict(
-                "bad",
-                f"The scores were made from another encoder ({str(scored)[:12]}) than this run's "
-                f"({str(mine)[:12]}): run `medssl score {files.name}` again.",
-            )
-        ]
+    why = other_encoder(files)
+    if why:
+        return [Verdict("bad", f"{why} Make them again with `{files.command('score')}`.")]
+    if not own_digest(files):
+        text = "run.json does not name the encoder of this run, so whether the scores are its own cannot be checked."
+        return [Verdict("open", text)]
     return [Verdict("good", "Checked: the scores were made from the encoder of this run (same hash).")]
 
 
@@ -214,14 +209,13 @@ def origin(files: RunFiles) -> dict[str, Any]:
         ("started by", facts.get("command")),
     ]
     scoring = {**files.scores.protocol, **files.scores.provenance} if files.scores else {}
-    name = shlex.quote(files.name)
     commands = [
-        f"medssl pretrain {name}/recipe.yaml output=again     # the same training in a new folder",
-        f"medssl score {name}                 # embeds all scans of the manifests, then scores",
-        f"medssl report {name}                # writes this page",
+        f"{files.command('pretrain')}/recipe.yaml output=again     # the same training in a new folder",
+        f"{files.command('score')}                 # embeds all scans of the manifests, then scores",
+        f"{files.command('report')}                # writes this page",
     ]
     if state and state != "finished":
-        commands.insert(0, f"medssl pretrain --resume {name}     # finish this run")
+        commands.insert(0, f"{files.command('pretrain --resume')}     # finish this run")
     return {
         "tables": [
             ("Run", _pairs(dict(times))),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from medssl.evaluation.caution import BELOW_CHANCE, clearly_below
+from medssl.report.baselines import one_site, sign_of, sure
 from medssl.report.read import Difference, Row, Scores
-from medssl.report.words import bounds, ordered, percent, ratio, signed, site_chance, years
+from medssl.report.words import NARROW, bounds, ordered, percent, ratio, signed, site_chance, years
 
-FEW_SITES = 6
-"""Below so many unseen sites a score says little about further sites."""
 _WIDE = 1.5  # an interval from chance to more than so many times chance says little
 
 
@@ -58,7 +57,7 @@ def verdict(scores: Scores) -> list[Verdict]:
             "There is no clear difference to ridge on the measures, which is off by {theirs} years{tail}.",
         ),
         None
-        if _same(scores, "site_median", "constant", "mae_internal")  # one training site: nothing is read from it
+        if one_site(scores)
         else _against(
             scores,
             "site_median",
@@ -74,13 +73,6 @@ def verdict(scores: Scores) -> list[Verdict]:
     return [v for v in found if v is not None]
 
 
-def _same(scores: Scores, key: str, other: str, metric: str) -> bool:
-    """Whether two references have the same value, to nine digits."""
-    rows = (scores.row(key), scores.row(other))
-    values = [row.values.get(metric) for row in rows if row is not None]
-    return len(values) == 2 and None not in values and math.isclose(values[0] or 0, values[1] or 0, rel_tol=1e-9)
-
-
 def _against(
     scores: Scores, key: str, better: str, worse: str, unclear: str, metric: str = "mae_external"
 ) -> Verdict | None:
@@ -90,28 +82,17 @@ def _against(
     if mine is None or theirs is None:
         return None
     difference = scores.differences.get(key, {}).get(metric)
-    sign = sure(difference)
-    if sign is None:  # no interval: the numbers alone
-        kind = "good" if mine < theirs else "bad" if mine > theirs else "open"
-    else:
-        kind = {-1: "good", 1: "bad", 0: "open"}[sign]
+    kind = {-1: "good", 1: "bad", 0: "open"}[sign_of(difference, mine, theirs)]
     text = {"good": better, "bad": worse, "open": unclear}[kind]
     tail = _tail(difference, metric)
     return Verdict(kind, text.format(mine=years(mine), theirs=years(theirs), tail=tail))
 
 
-def sure(difference: Difference | None) -> int | None:
-    """Sign of a difference whose interval excludes 0; 0 when it includes 0, None without an interval."""
-    if difference is None or difference.ci is None:
-        return None
-    low, high = difference.ci
-    return 1 if low > 0 else -1 if high < 0 else 0
-
-
 def _tail(difference: Difference | None, metric: str) -> str:
     if difference is None or difference.ci is None:
         return " (no interval was computed for the difference)"
-    text = f" (difference {signed(difference.difference)}, 95\u00a0% interval {bounds(metric, difference.ci)}"
+    between = bounds(metric, difference.ci)
+    text = f" (difference {signed(difference.difference)}{f', 95{NARROW}% interval {between}' if between else ''}"
     sites = difference.ci_sites
     if sites is not None and sure(difference) and sites[0] <= 0 <= sites[1]:
         text += f"; but {bounds(metric, sites)} when whole sites are resampled, so other sites may disagree"
@@ -130,10 +111,9 @@ def site_verdict(scores: Scores) -> Verdict | None:
     between = _interval(pair)
     numbers = f"a linear probe names the site with a balanced accuracy of {percent(mine)}{between}"
     guess = f"chance is {percent(chance)}"
-    if pair is not None and high < chance:
+    if pair is not None and clearly_below(mine, pair, chance):
         text = (
-            f"Something is odd about the scanner: {numbers}, clearly below chance ({percent(chance)}), which guessing "
-            "does not explain. Check whether the features were harmonised with the test scans among them."
+            f"Something is odd about the scanner: {numbers}, clearly below chance ({percent(chance)}): {BELOW_CHANCE}."
         )
         return Verdict("bad", text)
     luck = (
@@ -167,10 +147,7 @@ def _interval(pair: tuple[float, float] | None) -> str:
 
 
 REMARKS = {
-    "below chance": "Below chance: fewer scans were given their right site than by guessing. With few test scans that "
-    "is luck, and it counts as not recognised.",
-    "clearly below chance": "Clearly below chance: the whole interval is below what guessing reaches. A usual cause is "
-    "that the features were harmonised with the test scans among them.",
+    **dict.fromkeys(("below chance", "clearly below chance"), f"Below chance: {BELOW_CHANCE}."),
     "below 0": "R² below 0: giving everyone the mean age of these scans would be closer than the predictions are.",
     "worse than chance": "Worse than chance: giving everyone the same age would be off by fewer years.",
 }
@@ -189,7 +166,7 @@ def remark(row: Row, metric: str, constant: Row | None) -> str:
         chance, pair = site_chance([row, constant] if constant is not None else [row]), row.ci.get(metric)
         if chance is None or value >= chance or percent(value) == percent(chance):
             return ""
-        return "clearly below chance" if pair is not None and pair[1] < chance else "below chance"
+        return "clearly below chance" if clearly_below(value, pair, chance) else "below chance"
     if metric.startswith("r2"):
         return "below 0" if ratio(value).startswith("−") else ""
     guess = constant.values.get(metric) if constant is not None else None

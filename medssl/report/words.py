@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from medssl.evaluation.caution import SITE_DIRECTION as SITE_DIRECTION
+from medssl.evaluation.caution import guessing
 from medssl.report.read import Row, Scores
 
 ROWS: Mapping[str, str] = {
@@ -18,11 +20,9 @@ ROWS: Mapping[str, str] = {
     "ridge_features": "Ridge on the measures",
     "site_median": "Median age of the site",
     "constant": "Constant features (chance)",
-    "age_oracle": "True age as feature (ceiling)",
+    "age_oracle": "True age as feature (best possible)",
 }
 """Rows of the scorecard in the order in which they are shown."""
-FEW_PEOPLE = 30
-"""Below so many people a score can easily change with the people who happen to be tested."""
 NARROW = "\u00a0"
 """Between a number and its percent sign."""
 
@@ -113,6 +113,9 @@ def ordered(scores: Scores) -> list[Row]:
 _SPOKEN = (
     (r"\binternal_test rows\b", "test scans of known sites"),
     (r"\bexternal_test rows\b", "test scans of unseen sites"),
+    (r"\binternal_test row\b", "test scan of a known site"),
+    (r"\bexternal_test row\b", "test scan of an unseen site"),
+    (r"\btrain row\b", "training scan"),
     (r"\binternal_test\b", "the test on known sites"),
     (r"\bexternal_test\b", "the test on unseen sites"),
     (r"\binternal scores\b", "scores on known sites"),
@@ -130,8 +133,7 @@ def site_chance(rows: Sequence[Row]) -> float | None:
     better where the tests do not hold all sites.
     """
     chance = rows[0].values.get("site_chance") if rows else None
-    guess = next((r.values.get("site_bacc") for r in rows if r.key == "constant" and r.missing is None), None)
-    return max(chance, guess) if chance is not None and guess is not None else chance
+    return guessing(chance, next((r.values.get("site_bacc") for r in rows if r.key == "constant"), None))
 
 
 def spoken(note: str) -> str:

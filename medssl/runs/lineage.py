@@ -24,8 +24,15 @@ from medssl.recipe.model import Recipe, file_digest, load_recipe
 from medssl.runs.folder import Run
 from medssl.runs.modality import named_in, trained_on
 from medssl.runs.network import network_of
-from medssl.tables.people import GROUP, families_of, group_column, groups_of, torn
-from medssl.tables.spelling import alike_names, alike_people, said_of_names, said_of_people
+from medssl.tables.people import GROUP, families_of, family_cells, groups_of, torn
+from medssl.tables.spelling import (
+    alike_families,
+    alike_names,
+    alike_people,
+    said_of_families,
+    said_of_names,
+    said_of_people,
+)  # fmt: skip
 from medssl.training.hardware.device import processes
 
 _PLACES = (
@@ -187,7 +194,7 @@ def seen_in_training(table: FeatureTable, by_files: bool = True) -> list[str]:
 
 
 def _spelled(trained: Cohort, before: pd.DataFrame, tested: Cohort, test: pd.DataFrame) -> list[str]:
-    """Notes on test rows whose person or site may be one that was trained on, in another spelling."""
+    """Notes on test rows whose person, family or site may be one that was trained on, in another spelling."""
     both = pd.concat([before, test], ignore_index=True)
     old = np.arange(len(both)) < len(before)
     ids, datasets, subjects = (both[name].tolist() for name in ("participant_id", "dataset", "subject"))
@@ -196,7 +203,12 @@ def _spelled(trained: Cohort, before: pd.DataFrame, tested: Cohort, test: pd.Dat
     places = []
     for pair in pairs:
         places += [trained.where(int(before.index[pair.one])), tested.where(int(test.index[pair.other - len(before)]))]
-    said = [said_of_people(pairs, places)]
+    related = pd.concat([_who(before), _who(test)], ignore_index=True)
+    families = [pair for pair in alike_families(related, old, ~old, sources) if pair.apart]
+    homes = []
+    for pair in families:
+        homes += [trained.where(int(before.index[pair.one])), tested.where(int(test.index[pair.other - len(before)]))]
+    said = [said_of_people(pairs, places), said_of_families(families, homes)]
     for column in ("site", "dataset"):
         names = both[column].to_numpy(dtype=object)
         across = [group for group in alike_names(names.tolist(), column) if set(group) & set(names[old])]
@@ -221,6 +233,4 @@ def _relatives(before: pd.DataFrame, test: pd.DataFrame, tested: Cohort) -> list
 
 def _who(table: pd.DataFrame) -> pd.DataFrame:
     """Subject, data set and family of every row."""
-    family = group_column(table.columns)
-    cells = table[family] if family is not None else ""
-    return table[["subject", "dataset"]].assign(**{GROUP: cells}).astype(object)
+    return table[["subject", "dataset"]].assign(**{GROUP: family_cells(table)}).astype(object)

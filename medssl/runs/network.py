@@ -20,6 +20,7 @@ from medssl.encoders.file import load_encoder, read_card, weights_digest
 from medssl.errors import ScanWarning, StaleError, UserError, count
 from medssl.features.likeness import Likeness
 from medssl.features.unlike import NO_LIKENESS, judge
+from medssl.files import is_held
 from medssl.heads.file import load_head
 from medssl.runs.folder import Run
 from medssl.views.policies import build_policy
@@ -92,6 +93,10 @@ def network_of(path: Path, projection: bool) -> Network:
     """
     file = Run(path).encoder if path.is_dir() else path
     if path.is_dir() and not file.is_file():
+        if is_held(Run(path).lock):
+            raise UserError(
+                f"{path} is being trained by another process and holds no encoder yet; wait until that has finished"
+            )
         raise UserError(f"{path} holds no encoder yet; finish it with `medssl pretrain --resume {path}`")
     card = read_card(file)
     if "preprocessing" not in card:

@@ -55,7 +55,16 @@ def train_run(recipe: Recipe, parts: Assembly, run: Run, checkpoint: Path | None
         with lock:
             _train(recipe, parts, run, checkpoint, progress, page, first)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(how_to_continue(run.folder)) from None
+        raise KeyboardInterrupt(stopped_by_hand(run.folder)) from None
+
+
+def stopped_by_hand(folder: Path) -> str:
+    """One sentence after Ctrl-C, by what is in the folder of the run."""
+    if finished_at(folder):
+        return f"stopped by hand after the run was finished; nothing is lost: its encoder is in {folder}"
+    if not folder.is_dir():
+        return "stopped by hand before the training began; nothing is lost"
+    return how_to_continue(folder)
 
 
 def finished_at(run: str | Path) -> str | None:
@@ -94,6 +103,7 @@ def _train(
         resume=checkpoint,
         identity=identity_of(run.read_info()) if first else None,
         progress=progress,
+        notes=parts.leaks,
     )
     if first:
         finish(replace(parts, method=trained), run, page)

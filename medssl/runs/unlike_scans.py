@@ -17,7 +17,7 @@ from medssl.errors import VolumeError
 from medssl.features.likeness import Likeness
 from medssl.features.looking import LookingDataset
 from medssl.features.scans import read_scans
-from medssl.features.unlike import NO_LIKENESS, UNLIKE, Verdict, judge, places_of
+from medssl.features.unlike import NO_LIKENESS, UNLIKE, Notice, Verdict, judge, places_of
 from medssl.runs.network import Network, network_of
 
 _NAMED = 5
@@ -57,7 +57,7 @@ def unlike_findings(cohort: Cohort, network: Network, run: Path, sample: int, pr
             return []
         part = part.subset([k for k in range(len(part.table)) if k not in failed])
     verdict = _judged(network, network.likeness, dataset, part)
-    return [_finding(part, notice.rows, notice.text, notice.harmless) for notice in verdict.notices]
+    return [_finding(part, notice) for notice in verdict.notices]
 
 
 def _judged(network: Network, likeness: Likeness, dataset: ScanDataset, cohort: Cohort) -> Verdict:
@@ -73,10 +73,13 @@ def _judged(network: Network, likeness: Likeness, dataset: ScanDataset, cohort: 
     return judge(likeness, np.concatenate(looks), np.concatenate(far), cohort.where, places_of(cohort))
 
 
-def _finding(cohort: Cohort, rows: Any, text: str, harmless: bool) -> Finding:
+def _finding(cohort: Cohort, notice: Notice) -> Finding:
+    """A finding of its own for every kind, so that what is counted beside it is what its sentence counts."""
+    rows = notice.rows
     first = int(rows[0])
     named = ", ".join(cohort.where(int(row)) for row in rows[:_NAMED])
     more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
     file = str(cohort.table["image"].iloc[first]) if "image" in cohort.table else ""
     line = int(cohort.table["row"].iloc[first])
-    return Finding("info" if harmless else "warning", UNLIKE, file, line, f"{text}: {named}{more}")
+    level = "info" if notice.harmless else "warning"
+    return Finding(level, f"{UNLIKE}-{notice.kind}", file, line, f"{notice.text}: {named}{more}", len(rows))

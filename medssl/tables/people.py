@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from medssl.errors import UserError
 from medssl.tables.missing import cell_text
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ GROUP = "family"
 COPY = "scan_digest"
 """The column of a features table whose rows show one image where they are equal
 (see ``medssl.data.manifest.copies``)."""
+_EXPONENT = re.compile(r"(\d+)(?:\.(\d+))?e\+?(\d{1,2})")
 _BASELINE = frozenset(("baseline", "bl", "base", "m0", "month0", "screening", "sc", "v0", "t0", "y0"))
 _SESSION = re.compile(r"([a-z]*?)[ _-]?0*(\d+)")
 _LONG = {
@@ -65,6 +67,8 @@ def person_key(label: object) -> str:
 def spelling_key(name: object, key: str = "sub") -> str:
     """A name without what people spell differently: capitals, leading zeros, ".0", "sub-", blanks, forms of accents.
 
+    A large number that a spreadsheet wrote with an exponent (1.2E+06) has the key of the number itself.
+
     Two names with one key may mean the same person (or site, or data set), but need not: 1 and 01 can be two people.
     What merely looks equal (full-width digits, zero-width characters) has one key too; accents themselves count.
 
@@ -74,12 +78,25 @@ def spelling_key(name: object, key: str = "sub") -> str:
     (True, False, '0')
     >>> spelling_key("Lübeck") == spelling_key("Lu\u0308beck"), spelling_key("Lübeck") == spelling_key("Lubeck")
     (True, False)
+    >>> spelling_key("1.2E+06"), spelling_key("1.25e1"), spelling_key("1e6")
+    ('1200000', '1.25e1', '1000000')
     """
     text = unicodedata.normalize("NFKC", str(name))
     text = "".join(c for c in text if unicodedata.category(c) not in ("Cf", "Cc") or c.isspace())
     text = unicodedata.normalize("NFKC", " ".join(text.split()).casefold())
     text = re.sub(r"^(\d+)\.0+$", r"\1", bare(text, key) if key else text)
+    if (number := _EXPONENT.fullmatch(text)) and len(digits := (number[2] or "").rstrip("0")) <= int(number[3]):
+        text = f"{number[1]}{digits.ljust(int(number[3]), '0')}"
     return re.sub(r"(?<![\d.])0+(?=\d)", "", text)
+
+
+def ascii_if_odd(name: str) -> str:
+    """A name in quotes; with its code points where it holds what cannot be seen or told apart by eye.
+
+    >>> ascii_if_odd("Oslo"), ascii_if_odd("Os\\u200blo")
+    ("'Oslo'", "'Os\\\\u200blo'")
+    """
+    return f"'{name}'" if name.isascii() and name.isprintable() else ascii(name)
 
 
 def id_and_session(label: object) -> tuple[str, str]:
@@ -109,14 +126,53 @@ def session_key(label: object) -> str:
     return f"{letters}{found.group(2)}"
 
 
+def is_group(name: object) -> bool:
+    """Whether a column is called ``family``, in whatever capitals or characters that look the same.
+
+    >>> is_group("FAMILY"), is_group("family\u200b"), is_group("family_history")
+    (True, True, False)
+    """
+    return spelling_key(name, "") == GROUP
+
+
 def group_column(names: Iterable[object]) -> str | None:
-    """The column of families among these: ``family``, or else the one that is called so in other capitals.
+    """The column of families among these: ``family``, or else the first one that is called so in another spelling.
+
+    Where there are several, the families of a row stand in any of them (``family_cells``).
 
     >>> group_column(["age", "Family"]), group_column(["family_history"])
     ('Family', None)
     """
-    found = [str(name) for name in names if str(name).lower() == GROUP]
-    return GROUP if GROUP in found else found[0] if len(found) == 1 else None
+    found = [str(name) for name in names if is_group(name)]
+    return GROUP if GROUP in found else found[0] if found else None
+
+
+def family_cells(table: pd.DataFrame) -> list[str]:
+    """The family of every row (N,) as ``family_name``, "" where none, of whatever columns are called so.
+
+    A cell that is empty in one of several such columns is taken from another. Errors: UserError where two columns
+    name two families of one row.
+    """
+    cells = [""] * len(table)
+    first = ""
+    for column in [name for name in table.columns if is_group(name)]:
+        named = [family_name(value) for value in table[column].tolist()]
+        for k, (old, new) in enumerate(zip(cells, named, strict=True)):
+            if old and new and old != new:
+                raise UserError(
+                    f"the columns {first} and {ascii_if_odd(str(column))} name two families of {_who(table, k)}, "
+                    f"{ascii_if_odd(old)} and {ascii_if_odd(new)}; leave one of the columns out, or give it a name "
+                    "that is not family"
+                )
+        cells = [old or new for old, new in zip(cells, named, strict=True)]
+        first = first or ascii_if_odd(str(column))
+    return cells
+
+
+def _who(table: pd.DataFrame, k: int) -> str:
+    """What a message calls a row: its line in the file where the table has it, and who it is."""
+    line = f"row {int(table['row'].iloc[k]) if 'row' in table.columns else k + 2}"
+    return f"{line} ({table['participant_id'].iloc[k]})" if "participant_id" in table.columns else line
 
 
 def family_name(value: object) -> str:
@@ -162,15 +218,13 @@ def kept_together(subjects: Sequence[object], groups: Sequence[object] | None = 
 def families_of(table: pd.DataFrame) -> npt.NDArray[np.object_]:
     """The family of every row (N,), as "DATASET/FAMILY" where the row names its data set, "" where none.
 
-    Families of different data sets with the same name are different families.
+    Families of different data sets with the same name are different families. Errors: those of ``family_cells``.
     """
     out = np.full(len(table), "", dtype=object)
-    column = group_column(table.columns)
-    if column is None:
+    if group_column(table.columns) is None:
         return out
     sets = [cell_text(v) for v in table["dataset"].tolist()] if "dataset" in table.columns else [""] * len(table)
-    named = [family_name(v) for v in table[column].tolist()]
-    out[:] = [(f"{d}/{f}" if d else f) if f else "" for d, f in zip(sets, named, strict=True)]
+    out[:] = [(f"{d}/{f}" if d else f) if f else "" for d, f in zip(sets, family_cells(table), strict=True)]
     return out
 
 

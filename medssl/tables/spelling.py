@@ -1,21 +1,31 @@
-"""Names that may be one name in two spellings: ids of people, sites and data sets."""
+"""Names that may be one name in two spellings: ids of people, families, sites and data sets."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from medssl.tables.people import spelling_key
+from medssl.tables.missing import cell_text
+from medssl.tables.people import ascii_if_odd, families_of, family_cells, spelling_key
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SAME_OR_NOT = (
     "write one spelling where they are the same person, and fill the column dataset with different names (or the "
     "column subject) where they are not"
 )
 """What to do about ids that may be one person's."""
+FAMILY_OR_NOT = (
+    "write one spelling where they are the same family, and names that differ in more than their spelling (or fill the "
+    "column dataset with different names) where they are not"
+)
+"""What to do about families that may be one."""
 _LISTED = 3
 
 
@@ -67,6 +77,24 @@ def alike_people(
             found = _paired(list(rows.values()), names, sets, subjects, train, test, sources)
             pairs += [] if found is None else [found]
     return pairs
+
+
+def alike_families(
+    table: pd.DataFrame,
+    train: npt.NDArray[np.bool_],
+    test: npt.NDArray[np.bool_],
+    sources: Sequence[str] | None = None,
+) -> list[Alike]:
+    """Pairs of rows, as of ``alike_people``, whose families count as two and may be one.
+
+    table: N rows of a manifest or the meta data of a features table. The families of different data sets are told
+    apart where both are named.
+    """
+    families = families_of(table).tolist()
+    if not any(families):
+        return []
+    sets = [cell_text(v) for v in table["dataset"].tolist()] if "dataset" in table.columns else [""] * len(table)
+    return alike_people(family_cells(table), sets, families, train, test, sources)
 
 
 def _paired(
@@ -135,11 +163,22 @@ def said_of_names(names: Sequence[str], what: str) -> str:
     return f"{total} names of a {what} differ in spelling alone ({shown}) and count as different; write one"
 
 
-def said_of_people(pairs: Sequence[Alike], where: Sequence[str], tail: str = SAME_OR_NOT) -> str:
+def said_of_people(pairs: Sequence[Alike], where: Sequence[str]) -> str:
     """A sentence on ids that may be one person's; "" where there are none.
 
-    where: (len(pairs) * 2,) what messages call both rows of every pair. tail: the remedy.
+    where: (len(pairs) * 2,) what messages call both rows of every pair.
     """
+    return _said_of_pairs(pairs, where, ("ids", "person", SAME_OR_NOT))
+
+
+def said_of_families(pairs: Sequence[Alike], where: Sequence[str]) -> str:
+    """A sentence on families that may be one, as ``said_of_people`` writes it; "" where there are none."""
+    return _said_of_pairs(pairs, where, ("families", "family", FAMILY_OR_NOT))
+
+
+def _said_of_pairs(pairs: Sequence[Alike], where: Sequence[str], words: tuple[str, str, str]) -> str:
+    """A sentence on pairs of rows. words: what the names are, what two of them may be, the remedy."""
+    names, whole, tail = words
     if not pairs:
         return ""
     leaks = [k for k, pair in enumerate(pairs) if pair.apart]
@@ -148,19 +187,10 @@ def said_of_people(pairs: Sequence[Alike], where: Sequence[str], tail: str = SAM
         f"{pairs[k].names[0]} at {where[2 * k]} and {pairs[k].names[1]} at {where[2 * k + 1]}" for k in order
     )
     more = f"; and {len(pairs) - _LISTED} more" if len(pairs) > _LISTED else ""
-    many = f"{len(pairs)} pairs of ids may each be" if len(pairs) > 1 else "two ids may be"
+    many = f"{len(pairs)} pairs of {names} may each be" if len(pairs) > 1 else f"two {names} may be"
     both = "these stand" if len(leaks) == len(pairs) else f"{len(leaks)} of these stand"
-    apart = f", and {both} in train and in a test split, a leak if they are one person" if leaks else ""
-    return f"{many} one person in two spellings ({shown}{more}){apart}; {tail}"
-
-
-def ascii_if_odd(name: str) -> str:
-    """A name in quotes; with its code points where it holds what cannot be seen or told apart by eye.
-
-    >>> ascii_if_odd("Oslo"), ascii_if_odd("Os\\u200blo")
-    ("'Oslo'", "'Os\\\\u200blo'")
-    """
-    return f"'{name}'" if name.isascii() and name.isprintable() else ascii(name)
+    apart = f", and {both} in train and in a test split, a leak if they are one {whole}" if leaks else ""
+    return f"{many} one {whole} in two spellings ({shown}{more}){apart}; {tail}"
 
 
 def _rows(n: int) -> str:

@@ -190,6 +190,11 @@ def _split(path: Path, text: str, separator: str) -> list[tuple[int, list[str]]]
                 out.append((begin, row))
             begin = reader.line_num + 1
     except csv.Error as error:
+        if "field limit" in str(error):
+            raise ManifestError(
+                f"{path} row {begin} has a cell of more than {csv.field_size_limit()} letters; shorten it, or close a "
+                "quote that is open"
+            ) from error
         raise ManifestError(f"{path} row {begin} cannot be parsed ({error}); check its quotes") from error
     if out and text.count('"') % 2 and out[-1][0] + 1 < begin:
         raise ManifestError(f"{path} row {out[-1][0]} opens a quote that is never closed; close it or take it out")

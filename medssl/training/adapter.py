@@ -141,7 +141,7 @@ class MethodModule(pl.LightningModule):
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Bring a batch to the device; under gradient caching its views follow a few scans at a time."""
-        if self.cache is None or "epoch" in batch:  # views that are made on the device
+        if self.cache is None or self.hooks.late:  # views that are made on the device
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
         rest = super().transfer_batch_to_device({**batch, "views": []}, device, dataloader_idx)
         return rest | {"views": batch["views"]}

@@ -20,7 +20,8 @@ class Hooks:
 
     loader(batches per process's rank, processes, before_epoch) makes the training loader.
     embed(f, device) runs f over all training rows without augmentation, in eval mode; processes share the work.
-    finish(item) sees every training batch once it is on the device, and returns what the method gets.
+    finish(item) sees every training batch once it is on the device, and returns what the method gets. late: it makes
+    the views there, so batches come with whole volumes in place of views.
     on_step / on_epoch receive records, rewind(step) drops those after a checkpoint; none touches the training.
     roles: what every view is, as the view maker says.
     memory() is what they remember, plain values and tensors, and travels in checkpoints; recall(memory) takes it back.
@@ -34,6 +35,7 @@ class Hooks:
     rewind: Callable[[int], None]
     progress: Callable[[int, int, Mapping[str, float]], None]
     finish: Callable[[dict[str, Any]], dict[str, Any]] = lambda item: item
+    late: bool = False
     memory: Callable[[], dict[str, Any]] = dict
     recall: Callable[[Mapping[str, Any]], None] = lambda memory: None
     roles: tuple[str, ...] = ()

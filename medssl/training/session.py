@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,7 @@ def train(
     resume: Path | None = None,
     identity: Identity | None = None,
     progress: bool = True,
+    notes: Sequence[str] = (),
 ) -> Method:
     """Train ``method`` on ``rows`` of ``dataset`` and fill the run folder; returns the trained method.
 
@@ -53,6 +54,7 @@ def train(
 
     table: manifest columns of all rows (age, site, sex, subject, participant_id, weight). balance: codes of all
     rows, such as sites, that every batch holds alike. resume: a checkpoint. identity: of the run, for its checkpoints.
+    notes: sentences about its scans, which were printed already and are kept in logs/messages.
     """
     first, number = process_is_first(), processes(trainer)
     progress = progress and first
@@ -87,23 +89,23 @@ def train(
             accumulate=trainer.accumulate * number,
             writes=first,
         )
-        notes = []
+        short = []
         if optim.schedule != "constant" and optim.warmup >= trainer.epochs:
-            notes.append(
+            short.append(
                 f"the warm-up of {optim.warmup:g} epochs is not over when the training of {trainer.epochs} ends, so "
                 f"the rate never reaches optim.lr={optim.lr:g}; set optim.warmup lower for more than a trial"
             )
         steps = trainer.epochs * (len(rows) // (batch * number * trainer.accumulate))
         if steps < FEW_STEPS:
-            notes.append(
+            short.append(
                 f"{steps} optimiser steps in all ({len(rows)} scans, batches of {batch}) are few: methods that compare "
                 f"scans need some hundreds, such as trainer.epochs={math.ceil(trainer.epochs * 300 / max(1, steps))}"
             )
         if resume is None and first:
             monitor.rewind(0)  # what an attempt left that died before its first checkpoint
-            for text in notes:
+            for text in (*notes, *short):
                 monitor.note(text)
-        for text in notes if progress else ():
+        for text in short if progress else ():
             bar.say(text)
         hooks = Hooks(
             loader=loader,
@@ -114,6 +116,7 @@ def train(
             rewind=monitor.rewind,
             progress=bar,
             finish=dataset.finish,
+            late=dataset.late,
             memory=monitor.memory,
             recall=monitor.recall,
             roles=() if dataset.maker is None else dataset.maker.roles,

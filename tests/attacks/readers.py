@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -17,56 +18,64 @@ RUN = ("run/run.json", "run/recipe.yaml", "run/encoder.safetensors", "run/scans.
 
 
 class Reader(NamedTuple):
-    """A command, and patterns of the files of the world that it opens. sample: cases of it in the fast tests."""
+    """A command, and patterns of the files of the world that it opens.
+
+    sample: cases of it in the fast tests. whole: pattern of the files that get every kind of damage in the slow tests;
+    the others share the kinds among them, file by file of one suffix. drawn: with the pictures of the report.
+    """
 
     command: tuple[str, ...]
     opens: tuple[str, ...]
     sample: int = 8
+    whole: str = ".*"
+    drawn: bool = False
 
 
 _STUDY = ("study", "run", "study.yaml", "--data", "regions.csv", "-o", "study", "--task", "0", "--of", "1", "--quiet")
 _BENCHMARK = ("benchmark", "openbhb", "--preset", "preset.yaml", "--data", "regions.csv", "-o", "bench")
 _CACHE = ("cohort", "cache", MANIFEST, "--spacing", "8", "--shape", "24", "--workers", "1", "--quiet")
 _EMBED = ("embed", "run", MANIFEST, "-o", "features.csv")
+_SCORE = ("score", "--no-references", "--resamples", "10")
 _TABLE = ("run/features.csv", "run/features.csv.json", "run/scan-digests.json", "run/run.json", MANIFEST)
+_REPORT = (*RUN[:3], "run/features.csv", "run/predictions.csv", "run/scores.json", "run/views.npz")
 _SHOWN = ("run/logs/messages.jsonl", "run/logs/probe.csv", "run/logs/train.csv")
 _EXPORT = ("openbhb", "export", "roi", "-o", "exported")
 _ROI = ("roi/run.json", "roi/manifest.csv", "roi/encoder.safetensors")
 _MARK = "cohort/dataset_description.json"
 READERS: Mapping[str, Reader] = {
-    "check": Reader(("cohort", "check", MANIFEST), (MANIFEST, "cohort/images/*.nii.gz"), 12),
+    "check": Reader(("cohort", "check", MANIFEST), (MANIFEST, "cohort/images/*.nii.gz"), 8),
     "scan": Reader(("cohort", "scan", "cohort", "-o", "scanned.csv"), ("cohort/images/*.nii.gz", _MARK), 3),
     "split": Reader(("cohort", "split", MANIFEST, "-o", "split.csv"), (MANIFEST, "cohort/images/*.nii.gz"), 12),
     "cache": Reader(_CACHE, (MANIFEST, "cache/*/*.npy"), 8),
     "print": Reader(("pretrain", "my.yaml", "--print"), ("my.yaml",), 20),
-    "pretrain": Reader(("pretrain", "my.yaml", "output=new", "trainer.epochs=1"), ("my.yaml", *SCANS, _MARK), 2),
+    "pretrain": Reader(("pretrain", "my.yaml", "output=new", "trainer.epochs=1"), ("my.yaml", *SCANS, _MARK), 1, ""),
     "resume": Reader(
-        ("pretrain", "--resume", "stopped"), (*SCANS, _MARK, "stopped/*", "stopped/logs/*", "stopped/*/*2.ckpt"), 6
+        ("pretrain", "--resume", "stopped"),
+        (*SCANS, _MARK, "stopped/*", "stopped/logs/*", "stopped/*/*2.ckpt"),
+        1,
+        r"stopped/logs/(train|messages)\.jsonl",
     ),
-    "resume finished": Reader(("pretrain", "--resume", "run"), (*RUN, MANIFEST, "cache/*/*.npy", _MARK), 12),
+    "resume finished": Reader(("pretrain", "--resume", "run"), (*RUN, *SCANS, _MARK), 12),
     "embed": Reader(_EMBED, (*SCANS, "run/run.json", "run/encoder.safetensors"), 8),
     "embed z": Reader((*_EMBED, "--projection"), (*SCANS, "run/run.json", "run/projection.safetensors"), 4),
-    "score": Reader(("score", "run", "--no-references", "--resamples", "10"), ("run/encoder.safetensors", *_TABLE), 6),
-    "score references": Reader(("score", "run", "--resamples", "0"), (*_TABLE, "cache/*/*.npy"), 1),
-    "score table": Reader(
-        ("score", "run/features.csv", "-o", "scored", "--no-references", "--resamples", "10"), _TABLE, 4
+    "score": Reader(
+        ("score", "run", "--no-references", "--resamples", "10"), ("run/encoder.safetensors", *_TABLE), 1, ""
     ),
-    "report": Reader(
-        ("report", "run"),
-        (*RUN[:3], "run/features.csv", "run/predictions.csv", "run/scores.json", "run/views.npz", *_SHOWN),
-        3,
-    ),
-    "openbhb score": Reader(("openbhb", "score", "run/features.csv"), (*_TABLE, "cache/*/*.npy"), 0),
+    "score references": Reader(("score", "run", "--resamples", "0"), (*_TABLE, "cache/*/*.npy"), 1, ""),
+    "score table": Reader((*_SCORE, "run/features.csv", "-o", "scored"), _TABLE, 1, r"cohort/.*|run/run\.json"),
+    "report": Reader(("report", "run"), (*_REPORT, *_SHOWN), 1),
+    "report with pictures": Reader(("report", "run"), (*_REPORT, *_SHOWN), 0, "", drawn=True),
+    "openbhb score": Reader(("openbhb", "score", "run/features.csv", "--quick"), _TABLE[:3], 1, ""),
     "openbhb export": Reader(_EXPORT, _ROI, 4),
     "openbhb export z": Reader((*_EXPORT, "--features", "z"), (*_ROI, "roi/projection.safetensors"), 4),
-    "openbhb check": Reader(("openbhb", "check", "submission"), ("submission/*",), 0),
+    "openbhb check": Reader(("openbhb", "check", "submission"), ("submission/*",), 8),
     "study run": Reader(
-        _STUDY, ("study.yaml", "regions.csv", "study/study.json", "study/train.csv", "study/trials/*/trial.json"), 0
+        _STUDY, ("study.yaml", "regions.csv", "study/study.json", "study/train.csv", "study/trials/*/trial.json"), 1
     ),
     "study table": Reader(("study", "table", "study"), ("study/study.json", "study/trials/*/trial.json"), 8),
-    "benchmark": Reader(_BENCHMARK, ("preset.yaml", "regions.csv"), 0),
+    "benchmark": Reader(_BENCHMARK, ("preset.yaml", "regions.csv"), 1),
 }
-"""Readers of no cases in the fast tests take seconds each: they are in the slow tests alone."""
+"""A command twice, where it is in the slow tests alone with something that takes seconds."""
 UNREAD: Mapping[str, str] = {
     "cohort/sites.csv": "the truth of the synthetic sites, for people",
     "cohort/truth.csv": "the truth of the synthetic scans, for people",
@@ -114,7 +123,7 @@ _hooked: list[Callable[..., None]] = []
 
 def run(reader: str) -> Told:
     """The command, in the working folder."""
-    return medssl(*READERS[reader].command)
+    return medssl(*READERS[reader].command, drawn=READERS[reader].drawn)
 
 
 def fits(path: Path, pattern: str) -> bool:
@@ -122,6 +131,7 @@ def fits(path: Path, pattern: str) -> bool:
     return len(path.parts) == len(Path(pattern).parts) and path.match(pattern)
 
 
+@functools.cache
 def files_of(reader: str, world: World) -> list[Path]:
     """Files of the world that the row of a reader names."""
     return [path for path in world.files() if any(fits(path, pattern) for pattern in READERS[reader].opens)]

@@ -25,6 +25,7 @@ READERS: Mapping[str, tuple[str, ...]] = {
     "score": ("score", "run", "--no-references", "--resamples", "10", "--quiet"),
     "resume": ("pretrain", "--resume", "stopped", "--quiet"),
 }
+LONG = frozenset({"pretrain", "resume", "score"})
 COLUMNS = ("participant_id", "session", "image", "age", "sex", "site", "split", "dataset", "weight", "family_id", "odd")
 CELLS: Mapping[str, str] = {
     "empty": "",
@@ -48,8 +49,8 @@ CELLS: Mapping[str, str] = {
     "long": "y" * 5000,
     "markup": "<script>alert(1)</script>{{x}}[red]%s",
     "up": "../../../../etc/passwd",
-    "device": "/dev/null",
-    "endless": "/dev/zero",
+    "device": "../null",
+    "endless": "../zero",
     "pipe": "pipe.nii.gz",
     "folder": "images",
     "itself": "manifest.csv",
@@ -75,13 +76,23 @@ def write(world: World, column: str, cell: str, every: bool) -> None:
 
 
 def cases(column: str, few: bool) -> Iterator[tuple[str, str, bool]]:
-    """Reader, kind of cell, whether in every row: all, or for the fast tests as many as every one has its turn."""
+    """Reader, kind of cell, whether in every row: for the fast tests as many as every one has its turn.
+
+    For the slow tests every cell in every column, once in one row and once in all, and the readers by turns: those that
+    train or score take part in one of the two.
+    """
     readers, kinds = sorted(READERS), sorted(CELLS)
+    quick = [reader for reader in readers if reader not in LONG]
     if few:
         for k in range(COLUMNS.index(column), max(len(COLUMNS), len(readers), len(kinds)), len(COLUMNS)):
-            yield readers[k % len(readers)], kinds[k % len(kinds)], bool(k % 2)
+            reader = readers[k] if k < len(readers) else quick[k % len(quick)]
+            yield reader, kinds[k % len(kinds)], bool(k % 2)
         return
-    yield from itertools.product(readers, kinds, (False, True))
+    first = COLUMNS.index(column)
+    for k, kind in enumerate(kinds):
+        every = bool((first + k) % 2)
+        yield readers[(first + k) % len(readers)], kind, every
+        yield quick[(first + k) % len(quick)], kind, not every
 
 
 def attacked(column: str, world: World, few: bool) -> list[str]:
@@ -104,6 +115,14 @@ def attacked(column: str, world: World, few: bool) -> list[str]:
 def test_every_reader_column_and_cell_has_its_turn_in_the_fast_tests():
     fast = [(column, *case) for column in COLUMNS for case in cases(column, few=True)]
     assert [{each[k] for each in fast} for k in range(4)] == [set(COLUMNS), set(READERS), set(CELLS), {True, False}]
+
+
+def test_every_two_of_reader_column_and_cell_meet_in_the_slow_tests():
+    slow = [(column, *case) for column in COLUMNS for case in cases(column, few=False)]
+    lists = (COLUMNS, READERS, CELLS, (False, True))
+    for a, b in itertools.combinations(range(4), 2):
+        assert {(each[a], each[b]) for each in slow} == set(itertools.product(lists[a], lists[b]))
+    assert {(column, kind, every) for column, _, kind, every in slow} == set(itertools.product(COLUMNS, CELLS, (0, 1)))
 
 
 @pytest.mark.parametrize("column", COLUMNS)

@@ -66,6 +66,8 @@ def keys(node: Any = Recipe, before: str = "") -> Iterator[str]:
 
 
 KEYS = list(keys())
+PRINTED_ALONE: Mapping[str, str] = {"trainer.compile": "a compiler is at work for minutes"}
+"""Key -> why an accepted value is not trained with."""
 
 
 def chosen(key: str, few: bool) -> list[str]:
@@ -76,12 +78,14 @@ def chosen(key: str, few: bool) -> list[str]:
 
 def attacked(key: str, world: World, few: bool) -> list[str]:
     """Every complaint about a key."""
-    bad = []
+    bad, trained = [], {medssl("pretrain", "my.yaml", "--print").out}
     for kind in chosen(key, few):
-        before = sorted(world.home.rglob("*"))  # after the trainings with other values, which filled the cache
+        before = world.names()  # after the trainings with other values, which filled the cache
         told = medssl("pretrain", "my.yaml", "--print", f"{key}={VALUES[kind]}")
         found = complaint(told) or (f"exit status {told.status}" if told.status not in (0, 1) else "")
-        if not found and told.status == 0:
+        begins = told.status == 0 and key not in PRINTED_ALONE and (not few or key.startswith("optim."))
+        if not found and begins and told.out not in trained:  # one training for each recipe
+            trained.add(told.out)
             rest = [f"{k}={v}" for k, v in {"output": "new", "trainer.epochs": 1}.items() if k != key]
             told = medssl("pretrain", "my.yaml", f"{key}={VALUES[kind]}", *rest, "--quiet")
             found = complaint(told)
@@ -89,7 +93,7 @@ def attacked(key: str, world: World, few: bool) -> list[str]:
             if not found and told.status and not began and (world.home / "new").exists():
                 found = "refused, and left a folder"
             shutil.rmtree(world.home / "new", ignore_errors=True)
-        elif not found and told.status and sorted(world.home.rglob("*")) != before:
+        elif not found and told.status and world.names() != before:
             found = "refused, and left something"
         if found:
             bad.append(f"{key} [{kind}]: {found}: {told.status} {(told.err or told.out)[-300:]!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import resource
@@ -11,13 +12,15 @@ import stat
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
+import typer
 import yaml
 
 from medssl import cli, stages
@@ -25,6 +28,7 @@ from medssl.data.loading.cache import VolumeCache
 from medssl.data.manifest.cohort import Cohort
 from medssl.data.manifest.folds import split_cohort
 from medssl.errors import StoppedByHand
+from medssl.report import pictures
 from medssl.runs.network import network_of
 from medssl.training.monitors import Monitor
 from tests.conftest import tiny_recipe
@@ -47,16 +51,29 @@ class Hangs(BaseException):
 
 PATIENCE_S = 300
 """Seconds on the clock, which a busy machine makes many of."""
+_BLANK = b'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"></svg>'
+"""What stands for a picture, whose layout by matplotlib takes longer than the training that it is of."""
 MEMORY = 6 * 2**30
 """Address space in bytes that a command may take beyond what the process holds."""
 
 
-def medssl(*arguments: object) -> Told:
-    """``medssl ARGUMENTS`` in this process, with limits of time and memory."""
+_parser = functools.cache(typer.main.get_command)
+"""The command line is laid out once for all attacks, which takes as long as most of them."""
+
+
+def medssl(*arguments: object, drawn: bool = False) -> Told:
+    """``medssl ARGUMENTS`` in this process, with limits of time and memory; drawn: with the pictures of reports."""
     before, out, err = sys.argv, io.StringIO(), io.StringIO()
     sys.argv, code = ["medssl", *map(str, arguments)], None
     try:
-        with redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings(), _limits():
+        with (
+            redirect_stdout(out),
+            redirect_stderr(err),
+            warnings.catch_warnings(),
+            _limits(),
+            nullcontext() if drawn else _no_pictures(),
+            patch.object(typer.main, "get_command", _parser),
+        ):
             cli.main()
     except Hangs:
         return Told(-1, out.getvalue(), f"{err.getvalue()}\nhangs")
@@ -76,9 +93,14 @@ class World:
     trained_on: frozenset[Path]
     """Entries of the cache whose voxels a training reads; of those of test scans it only reads the header."""
 
+    @functools.cached_property
+    def built(self) -> dict[str, tuple[int, ...]]:
+        """Stamps of what was built, which nothing changes."""
+        return _stamps(self.pristine)
+
     def restore(self) -> None:
         """Put back what differs from what was built, at the same path, since runs keep absolute paths."""
-        built, here = _stamps(self.pristine), _stamps(self.home)
+        built, here = self.built, _stamps(self.home)
         for name in sorted(here.keys() - built.keys(), reverse=True):  # what a folder holds comes before the folder
             path = self.home / name
             path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -94,6 +116,10 @@ class World:
                 path.unlink(missing_ok=True)
                 shutil.copy2(source, path, follow_symlinks=False)
 
+    def names(self) -> set[str]:
+        """Of everything that is there now."""
+        return set(_stamps(self.home))
+
     def files(self) -> list[Path]:
         """All files, relative to the home, sorted."""
         found = (p.relative_to(self.pristine) for p in self.pristine.rglob("*") if p.is_file())
@@ -103,11 +129,11 @@ class World:
 def _stamps(folder: Path) -> dict[str, tuple[int, ...]]:
     """Kind, size and time of change of everything below a folder; of a folder only that it is one."""
     stamps = {}
-    waiting = [str(folder)]
+    waiting, skipped = [str(folder)], len(str(folder)) + 1
     while waiting:
         for entry in os.scandir(waiting.pop()):
             facts = entry.stat(follow_symlinks=False)
-            name = os.path.relpath(entry.path, folder)
+            name = entry.path[skipped:]
             if entry.is_dir(follow_symlinks=False):
                 stamps[name] = (stat.S_IFMT(facts.st_mode),)
                 waiting.append(entry.path)
@@ -121,7 +147,7 @@ def build_world(folder: Path, cohort: Path) -> World:
     home = folder / "home"
     home.mkdir()
     manifest = shutil.copytree(cohort, home / "cohort") / "manifest.csv"
-    with _variable("MEDSSL_CACHE", home / "cache"):
+    with _variable("MEDSSL_CACHE", home / "cache"), _no_pictures():
         common = [*tiny_recipe(manifest, home / "run"), *QUICK, "trainer.epochs=2", f"data.cache={home / 'cache'}"]
         run = stages.pretrain("exponential", *common, progress=False)
         trained_on = _entries_trained_on(run, home)
@@ -181,6 +207,10 @@ def _regions(path: Path) -> None:
         table[f"r{k}_thickness"] = 2.5 - 0.01 * age + 0.1 * rng.normal(size=80)
     table["split"] = split_cohort(table, seed=5)
     table.to_csv(path, index=False)
+
+
+def _no_pictures() -> AbstractContextManager[object]:
+    return patch.object(pictures, "figure_bytes", lambda fig, kind, **_: _BLANK)
 
 
 @contextmanager

@@ -11,9 +11,13 @@ import pytest
 import torch
 
 from medssl import stages
+from medssl.cli import _sentence
 from medssl.data.loading import cache as cache_module
 from medssl.encoders import build_encoder
 from medssl.encoders.file import load_encoder, save_encoder
+from medssl.errors import ManifestError, UserError
+from medssl.runs.folder import Run
+from medssl.tables.text import read_cells
 from tests.cli.conftest import Told, left_in, one_sentence
 from tests.conftest import tiny_recipe
 
@@ -189,3 +193,49 @@ def test_a_working_folder_that_is_gone_is_said(medssl: Callable[..., Told], tmp_
     told = medssl("cohort", "check", "x.csv")
     monkeypatch.chdir(tmp_path)
     assert "the folder that this command was started in is no longer there" in one_sentence(told)
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        (FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"), "set TMPDIR to another folder"),
+        (FileNotFoundError(2, "No such file", "a/train.csv"), "a/train.csv: no such file; put it back where it was"),
+        (PermissionError(13, "Permission denied", "f.csv"), "f.csv: permission denied; change its permissions"),
+        (OSError(5, "Input/output error", "f.csv"), "f.csv: input/output error; check its disk"),
+    ],
+)
+def test_what_the_system_says_of_a_file_comes_with_a_remedy(problem: OSError, words: str):
+    assert words in _sentence(problem)
+
+
+def test_ctrl_c_is_told_by_what_is_in_the_folder(medssl: Callable[..., Told], tmp_path: Path, monkeypatch):
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stages, "pretrain", stopped)
+    arguments = ["pretrain", "exponential", "data.manifest=m.csv", f"output={tmp_path / 'run'}"]
+    assert "before the training began; nothing is lost" in medssl(*arguments)[2]
+    run = Run(tmp_path / "run")
+    run.start("method: moco\n", {"id": "1"})
+    assert "before the first checkpoint; start" in medssl(*arguments)[2]
+    run.encoder.touch()
+    run.update({"state": "finished", "finished": "2026-11-28T00:00:00Z"})
+    status, _, err = medssl(*arguments)
+    assert (status, "after the run was finished; nothing is lost" in err) == (130, True)
+
+
+def test_an_encoder_that_may_not_be_read_is_not_called_incomplete(tmp_path: Path, monkeypatch):
+    (tmp_path / "encoder.safetensors").touch()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(UserError, match=r"may not be read \(permission denied\); change its permissions"):
+        load_encoder(tmp_path / "encoder.safetensors")
+
+
+def test_a_cell_that_is_too_long_is_told_by_its_length(medssl: Callable[..., Told], tmp_path: Path):
+    (tmp_path / "t.csv").write_text("participant_id,age,site,split,f0,note\np1,30,a,train,1," + "x" * 140_000 + "\n")
+    assert "shorten the cell" in one_sentence(medssl("score", tmp_path / "t.csv"))
+    (tmp_path / "m.csv").write_text("participant_id,age,note\np1,30," + "x" * 140_000 + "\n")
+    with pytest.raises(ManifestError, match="a cell of more than 131072 letters; shorten it"):
+        read_cells(tmp_path / "m.csv")
+    (tmp_path / "t.csv").write_text("participant_id,age,site,split,f0\np1,30,a,train,1e308\n")
+    assert "f0 is 1e308, but features are at most 3.4e38" in one_sentence(medssl("score", tmp_path / "t.csv"))

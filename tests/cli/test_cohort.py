@@ -330,3 +330,24 @@ def test_split_refuses_groups_that_are_not_there_or_not_the_family_and_writes_no
         assert isinstance(refused, UserError)
         assert words in str(refused)
     assert not (tmp_path / "s.csv").exists()
+
+
+@pytest.mark.oddity("characters-that-steer-a-terminal")
+def test_scan_takes_out_what_steers_a_terminal_and_says_so(bids, tmp_path):
+    table = (bids / "participants.tsv").read_text().replace("\tA\t", "\t\x1b]0;owned\x07\x1b[31mS\t", 1)
+    (bids / "participants.tsv").write_text(table)
+    told = medssl("scan", bids, "-o", tmp_path / "m.csv").output
+    assert "note: 1 cell holds control characters, which were taken out (such as site '\\x1b]0;owned" in told
+    assert "\x1b" not in told + (tmp_path / "m.csv").read_text()
+    assert pd.read_csv(tmp_path / "m.csv")["site"][0] == "]0;owned[31mS"
+
+
+def test_scan_hints_at_a_column_that_may_be_the_diagnosis(bids, tmp_path):
+    lines = (bids / "participants.tsv").read_text().splitlines()
+    rows = [f"{line}\t{'AD' if k % 2 else 'CN'}" for k, line in enumerate(lines[1:])]
+    (bids / "participants.tsv").write_text("\n".join([f"{lines[0]}\tgroup", *rows]) + "\n")
+    told = medssl("scan", bids, "-o", tmp_path / "m.csv").output
+    assert "note: no column diagnosis was found; where group holds it, scan again with --column diagnosis=group" in told
+    told = medssl("scan", bids, "-o", tmp_path / "n.csv", "--column", "diagnosis=group").output
+    assert "no column diagnosis" not in told
+    assert set(pd.read_csv(tmp_path / "n.csv")["diagnosis"]) == {"AD", "CN"}

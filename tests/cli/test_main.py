@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import subprocess
 import sys
@@ -45,6 +46,15 @@ def test_help_names_every_command_and_where_to_start(medssl: Callable[..., Told]
     bare = medssl()
     assert bare[0] != 0
     assert "Usage:" in bare[1] + bare[2]
+
+
+@pytest.mark.parametrize("group", ["", "cohort", "openbhb", "benchmark", "study"])
+def test_no_line_of_a_list_of_commands_is_cut(group: str, medssl: Callable[..., Told], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = medssl(*group.split(), "--help")[1].split("Commands:\n")[1].splitlines()
+    commands = list(itertools.takewhile(str.strip, lines))
+    assert commands
+    assert all(line.endswith(".") and not line.endswith("...") for line in commands), commands
 
 
 def test_the_demo_takes_its_folder_in_either_way(medssl: Callable[..., Told], monkeypatch: pytest.MonkeyPatch):

@@ -86,3 +86,11 @@ def test_what_the_user_wrote_wrongly_is_one_sentence(medssl, study, tmp_path: Pa
         medssl("study", "run", "nothing")
     )
     assert "is no study folder" in one_sentence(medssl("study", "table", tmp_path))
+
+
+@pytest.mark.parametrize("hours", ["nan", "inf", "1e300", "0"])
+def test_hours_that_no_task_lasts_are_refused_before_a_folder_is_made(medssl, study, tmp_path: Path, hours: str):
+    path, data = study
+    told = medssl("study", "slurm", path, "--data", data, "-o", tmp_path / "out", "--hours", hours)
+    assert "a task lasts at most 8784 hours" in one_sentence(told)
+    assert not (tmp_path / "out").exists()

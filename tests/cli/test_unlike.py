@@ -53,7 +53,9 @@ def test_a_check_with_an_encoder_lists_them(encoder: Path, cohort: Path, tmp_pat
     manifest = strange.changed(cohort, tmp_path / "scans", strange.turned)
     command = ("cohort", "check", manifest, "--encoder", encoder, "--json", tmp_path / "check.json", "--quiet")
     _, out, _ = medssl(*command)
-    assert "unlike" in out
-    found = [f for f in json.loads((tmp_path / "check.json").read_text())["findings"] if f["code"] == "unlike"]
+    (line,) = [line for line in out.splitlines() if "unlike-turned" in line]
+    assert line.split()[:3] == ["warning", "unlike-turned", "4"], "as many as its sentence counts"
+    assert "4 of 4 scans look unlike" in line
+    found = [f for f in json.loads((tmp_path / "check.json").read_text())["findings"] if f["code"].startswith("unlike")]
     assert ["head turned" in finding["text"] for finding in found] == [True]
     assert "no such file" in one_sentence(medssl(*command[:3], "--encoder", tmp_path / "nothing.safetensors"))

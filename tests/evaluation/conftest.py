@@ -18,18 +18,19 @@ def cohort(
     external: int = 40,
     *,
     sites: int = 4,
+    unseen: int = 5,
     features: int = 12,
     seed: int = 0,
     **columns: object,
 ) -> FeatureTable:
-    """Features that know age and site: ``sites`` known sites, five external ones, some people with two scans."""
+    """Features that know age and site: ``sites`` known sites, ``unseen`` external ones, some people with two scans."""
     rng = np.random.default_rng(seed)
     rows = train + internal + external
     split = np.repeat(["train", "internal_test", "external_test"], [train, internal, external])
-    code = np.r_[np.arange(train + internal) % sites, sites + np.arange(external) % 5]
+    code = np.r_[np.arange(train + internal) % sites, sites + np.arange(external) % unseen]
     age = rng.uniform(6, 86, rows)
     values = rng.normal(size=(rows, features)) + np.outer(age / 20, rng.normal(size=features))
-    values += rng.normal(size=(sites + 5, features))[code]
+    values += rng.normal(size=(sites + unseen, features))[code]
     meta = pd.DataFrame(
         {
             "participant_id": [f"{i:04d}" for i in range(rows)],

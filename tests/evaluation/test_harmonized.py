@@ -117,7 +117,7 @@ def test_sex_is_kept_where_every_train_row_has_one(make_cohort: MakeCohort) -> N
     sex[5] = ""
     partly = short(make_cohort(sex=sex), ComBat("none"))
     assert partly.protocol["harmonize"].endswith("keeping age")
-    assert any("1 train rows have no sex" in note for note in partly.notes)
+    assert any("1 train row has no sex" in note for note in partly.notes)
     by_site = np.array(["F", "M"])[np.arange(166) % 2].astype(object)
     assert any("holds one sex only" in note for note in short(make_cohort(sex=by_site), ComBat("none")).notes)
 

@@ -92,3 +92,15 @@ def test_folds_know_the_same_words(make_cohort: MakeCohort) -> None:
     (fold,) = read_folds(meta)
     assert fold.name == "fold0"
     assert fold.rows.count()["unassigned"] == 2
+
+
+@pytest.mark.oddity("family-in-two-spellings")
+def test_families_that_differ_in_spelling_alone_are_a_note(make_cohort: MakeCohort) -> None:
+    table = make_cohort()
+    split = table.meta["split"].to_numpy()
+    train, test = (int(np.flatnonzero(mask)[0]) for mask in (split == "train", split == "internal_test"))
+    family = [""] * len(split)
+    family[train], family[test] = "F1", "f01"
+    (note,) = [note for note in read_rows(table.meta.assign(family=family)).notes if "two spellings" in note]
+    assert note.startswith("two families may be one family in two spellings ('F1' at row ")
+    assert "in train and in a test split, a leak if they are one family" in note

@@ -14,7 +14,9 @@ from sklearn.model_selection import GridSearchCV
 
 from medssl.errors import UserError
 from medssl.evaluation import age as age_probe
+from medssl.evaluation import intervals
 from medssl.evaluation import site as site_probe
+from medssl.evaluation.caution import BELOW_CHANCE, SITE_DIRECTION
 from medssl.evaluation.intervals import METRICS
 from medssl.evaluation.scorecard import Line, scorecard
 from medssl.evaluation.scores import COLUMNS, Scores
@@ -181,7 +183,7 @@ def test_same_seed_repeats_and_scaling_is_flagged(make_cohort: MakeCohort) -> No
 
 @pytest.mark.usefixtures("quick")
 def test_intervals_hold_the_score_and_differences_are_paired(make_cohort: MakeCohort) -> None:
-    table = make_cohort()
+    table = make_cohort(unseen=6)
     noisy = table.values + np.random.default_rng(0).normal(size=table.values.shape) * 0.05
     found = scorecard(table, {"untrained": noisy}, resamples=1000).to_dict()
     for name in METRICS:
@@ -207,7 +209,10 @@ def test_no_resamples_give_the_same_scores_without_intervals(make_cohort: MakeCo
 
 
 @pytest.mark.usefixtures("quick")
-def test_whole_sites_that_err_together_give_a_wider_interval(make_cohort: MakeCohort) -> None:
+def test_whole_sites_that_err_together_give_a_wider_interval(
+    make_cohort: MakeCohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intervals, "FEW_SITES", 5)
     table = make_cohort(external=200)
     shift = {f"site{4 + k}": s for k, s in enumerate((0.0, 3.0, -3.0, 5.0, -5.0))}
     values = table.values.copy()
@@ -297,6 +302,35 @@ def test_internal_rows_of_an_unseen_site_are_not_scored_for_site(make_cohort: Ma
     found = short(with_meta(table, site=site)).to_dict()
     assert found["n"]["site_scored"] == 32
     assert any(note.startswith("4 internal_test rows of no or an unseen site") for note in found["notes"])
+
+
+@pytest.mark.usefixtures("quick")
+def test_few_unseen_sites_are_not_drawn_again_as_a_whole_and_it_is_said_once(make_cohort: MakeCohort) -> None:
+    for unseen, given in ((6, True), (5, False), (2, False)):
+        scores = short(make_cohort(unseen=unseen))
+        pairs = [metrics["mae_external"]["ci_sites"] for metrics in scores.to_dict()["differences"].values()]
+        assert all((pair is not None) == given for pair in pairs)
+        assert ("whole sites resampled" in scores.markdown()) == given
+        notes = [note for note in scores.notes if note.startswith("no interval over whole sites")]
+        assert len(notes) == (0 if given else 1)
+        assert given or f"the {unseen} unseen sites are fewer than 6" in notes[0]
+    assert not any("whole sites" in note for note in short(make_cohort(unseen=2), resamples=0).notes)
+    assert not any("whole sites" in note for note in short(make_cohort(unseen=1)).notes)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_site_accuracy_clearly_below_chance_is_noted(make_cohort: MakeCohort) -> None:
+    table = make_cohort()
+    assert not any("below chance" in note for note in short(table).notes)
+    site = table.meta["site"].to_numpy().copy()
+    inside = np.flatnonzero(table.meta["split"] == "internal_test")
+    site[inside] = [f"site{(int(name[-1]) + 1) % 4}" for name in site[inside]]  # every scan has a wrong site
+    scores = short(with_meta(table, site=site))
+    assert scores.main["site_bacc"] < 0.1
+    (note,) = [note for note in scores.notes if "below chance" in note]
+    assert note == f"site BAcc of encoder is clearly below chance: {BELOW_CHANCE}"
+    assert f"Note: {note}." in scores.markdown()
+    assert f"site BAcc: {SITE_DIRECTION};" in scores.markdown()
 
 
 @pytest.mark.usefixtures("quick")

@@ -70,7 +70,7 @@ def test_one_small_site_keeps_five_folds_and_is_named() -> None:
     features, _ = data(rows=20)
     probe = fit_site(features, ["a"] * 9 + ["b"] * 9 + ["c"] * 2)
     assert probe.folds == 5
-    assert probe.notes == ("site probe: 1 of 3 sites have fewer than 5 training rows",)
+    assert probe.notes == ("site probe: 1 of 3 sites has fewer than 5 training rows",)
 
 
 @pytest.mark.parametrize("site", [["a", "b", "c"], ["a", "a", "a", "b"]])

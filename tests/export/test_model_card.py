@@ -15,8 +15,13 @@ import torch
 import yaml
 
 from medssl.data.volumes.volume import write_volume
-from medssl.errors import UserError
+from medssl.encoders.file import weights_digest
+from medssl.errors import StaleError, UserError
+from medssl.evaluation.caution import SITE_DIRECTION
 from medssl.export.model_card import build_model_card
+from medssl.export.reporting import write_documents
+from medssl.heads.file import save_head
+from medssl.heads.mlp import MLP
 from tests.report.checklists.study import change, study, write_encoder
 
 HOSTILE = '<script>alert("x")</script>|`b`\n---\n# e'
@@ -105,7 +110,8 @@ def test_errors_stand_beside_their_intervals_and_references(a_study: Path):
     assert rows["This encoder"][0] == f"{scores['mae_external']:.1f} ({low:.1f} to {high:.1f})"
     assert rows["Untrained encoder"][0].startswith("10.0 ")
     assert rows["Constant features (chance)"][3].startswith("12.5 %")
-    change(a_study / "scores.json", mae_external=8.125)
+    (a_study / "predictions.csv").unlink()
+    change(a_study / "scores.json", mae_external=8.125, challenge=None)
     assert "| This encoder | 8.1 (" in build_model_card(a_study).read_text()
 
 
@@ -178,6 +184,52 @@ def test_a_table_encoder_is_no_model_of_images(a_study: Path):
     assert "tabular" in metadata["tags"]
     assert "load_network" not in body
     assert "medssl embed encoder.safetensors TABLE.csv" in body
+
+
+def test_the_score_of_another_run_is_not_published(a_study: Path, tmp_path: Path):
+    other = study(tmp_path / "other")
+    digest = write_encoder(other / "encoder.safetensors", seed=1)
+    hashes = json.loads((other / "run.json").read_text())["hashes"]
+    change(other / "run.json", hashes=hashes | {"encoder": digest})
+    shutil.copy(a_study / "scores.json", other / "scores.json")
+    change(other / "scores.json", mae_external=0.01)
+    with pytest.raises(StaleError, match=r"scores\.json: the scores were made from another encoder"):
+        build_model_card(other)
+    with pytest.raises(StaleError, match="another encoder"):
+        write_documents(other, None, ["all"], True)
+    change(a_study / "scores.json", mae_external=0.01)
+    with pytest.raises(StaleError, match=r"predictions\.csv gives a mean absolute error on unseen sites of \d"):
+        write_documents(a_study, None, ["all"], True)
+    for run in (other, a_study):
+        assert not (run / "model-card").exists()
+        assert not list(run.glob("checklist*"))
+
+
+def test_weights_that_are_not_those_of_the_run_are_not_described(a_study: Path):
+    write_encoder(a_study / "encoder.safetensors", seed=1)
+    with pytest.raises(StaleError, match=r"encoder\.safetensors is not the encoder that"):
+        build_model_card(a_study)
+
+
+def test_a_projector_of_another_run_is_refused(a_study: Path):
+    head = MLP((8, 6, 5), norm="batch")
+    path, facts = a_study / "projection.safetensors", json.loads((a_study / "run.json").read_text())
+    save_head(head, path, normalise=True)
+    build_model_card(a_study)  # of an older medssl, which kept no checksum of it
+    change(a_study / "run.json", contents=None)
+    with pytest.raises(StaleError, match=r"projection\.safetensors is not the projector that"):
+        build_model_card(a_study)
+    change(a_study / "run.json", hashes=facts["hashes"] | {"projection": weights_digest(head)})
+    build_model_card(a_study)
+    save_head(MLP((8, 6, 5), norm="batch"), path, normalise=True)
+    with pytest.raises(StaleError, match="put it back, or move it out of the run folder"):
+        build_model_card(a_study)
+
+
+def test_how_the_site_score_is_read_is_said_as_everywhere(a_study: Path):
+    (model,) = read(build_model_card(a_study))[0]["model-index"]
+    names = [m["name"] for result in model["results"] for m in result["metrics"] if m["type"] == "balanced_accuracy"]
+    assert names == [f"Balanced accuracy of reading the site ({SITE_DIRECTION})"]
 
 
 def test_paths_inside_the_encoder_file_are_told_to_the_authors(a_study: Path):

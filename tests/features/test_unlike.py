@@ -164,6 +164,8 @@ def test_features_far_from_the_training_scans_are_named_where_nothing_else_is(en
     assert notice.kind == "features"
     assert notice.rows.tolist() == [2]
     assert "1 of 3 scans looks unlike" in notice.text
+    assert "row 2, whose features lie " in notice.text
+    assert notice.text.endswith("look at it before you trust its features")
     assert found.unlike[2] > 0.97 > found.unlike[1]
 
 
@@ -182,6 +184,10 @@ def test_a_site_whose_scans_all_lie_a_little_off_is_told_of_as_a_whole(encoder: 
     assert notice.rows.tolist() == list(range(12, 22))
     assert notice.text.startswith("10 of 24 scans of B lie farther off than 95% of the held-out training scans")
     assert found.refusal is not None
+    far[23] = 3 * likeness.limits[-1]  # is named by itself, and the sentence on the site says so
+    both = judge(likeness, looks, far, lambda row: f"row {row}", places).sentences
+    assert "10 of the other 23 scans of B (24 in all) lie farther off than" in both[1]
+    far[23] = 0.0
     far[18:] = 0.0
     assert judge(likeness, looks, far, lambda row: "", places).notices == ()  # 6 of 24 may be chance
     assert judge(likeness, looks[:9], np.full(9, off), lambda row: "").notices == ()  # too few to tell

@@ -1,4 +1,4 @@
-"""Write tests/golden/losses.json anew: ``python -m tests.methods.golden``."""
+"""Write tests/golden/losses.json and variants.json anew: ``python -m tests.methods.golden``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 from medssl.recipe.catalog import CATALOG
 from tests.methods.bench import Bench
 from tests.methods.test_common import GOLDEN
+from tests.methods.test_common_laws import GOLDEN_VARIANTS, three_steps
+from tests.methods.variants import VARIANTS
 
 
 def main() -> None:
@@ -16,6 +18,8 @@ def main() -> None:
         bench.start()
         record[name] = bench.train(3)
     GOLDEN.write_text(json.dumps(record, indent=1) + "\n")
+    variants = {key: three_steps(key) for key in VARIANTS}
+    GOLDEN_VARIANTS.write_text(json.dumps(variants, indent=1) + "\n")
 
 
 if __name__ == "__main__":

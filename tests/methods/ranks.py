@@ -5,32 +5,24 @@ All in float64, so that only a wrong factor or a wrong row makes a difference.
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from medssl.checks import declared
 from medssl.distributed import world
 from medssl.recipe.catalog import CATALOG, add_regularizers, entry
 from medssl.types import Batch, Facts, Progress
 from tests.methods.bench import BATCH, SCANS, SHAPE, Bench, columns
-
-
-def heads_of(name: str, key: str) -> tuple[str, ...]:
-    """Norms that an argument of a method may name; () where it has no such argument."""
-    return get_args(declared(entry(name).load()).get(key)) if key in entry(name).arguments() else ()
-
+from tests.methods.variants import VARIANTS
 
 STEPS = 2
 TERMS = ("fair_kl", "alignment", "uniformity", "variance", "covariance")
-JOINT = [name for name in CATALOG if entry(name).load().joint]
 LABELLED = [name for name in CATALOG if Bench(name).method.reads]
-CASES = [(name, "plain") for name in CATALOG] + [(name, "missing") for name in LABELLED]
+CASES = [(variant.name, variant.label) for variant in VARIANTS.values() if not variant.alone]
+CASES += [(name, "missing") for name in LABELLED]
 CASES += [(name, "blocks") for name in LABELLED if entry(name).family == "weak"]
-HEADS = {name: key for name in CATALOG for key in ("projector_norm", "norm") if "batch" in heads_of(name, key)}
-CASES += [(name, "batch norm") for name in HEADS]
-CASES += [(name, "terms") for name in JOINT] + [("y_aware", term) for term in TERMS]
+CASES += [("y_aware", term) for term in TERMS]
 
 
 def uneven(meta: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -40,16 +32,21 @@ def uneven(meta: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def bench_of(name: str, kind: str) -> Bench:
+    """The case in float64: a variant of the common checks, or one with unevenly missing labels or a single term."""
+    bench = VARIANTS[f"{name}-{kind}"].bench() if f"{name}-{kind}" in VARIANTS else _uneven_or_term(name, kind)
+    bench.method.double()
+    bench.x = bench.x.double()
+    return bench
+
+
+def _uneven_or_term(name: str, kind: str) -> Bench:
     lacking = kind in ("missing", "blocks")
     drop = {"missing": "drop"} if lacking and entry(name).family == "weak" else {}
     blocks = {"block": 3} if kind == "blocks" else {}
-    heads = {HEADS[name]: "batch"} if kind == "batch norm" else {}
-    bench = Bench(name, meta=uneven(columns()) if lacking else None, **drop, **blocks, **heads)
-    terms = TERMS if kind == "terms" else (kind,) if kind in TERMS else ()
+    bench = Bench(name, meta=uneven(columns()) if lacking else None, **drop, **blocks)
+    terms = (kind,) if kind in TERMS else ()
     facts = Facts(SCANS, torch.arange(SCANS).numpy(), BATCH, SHAPE, {k: v.numpy() for k, v in bench.meta.items()})
     add_regularizers(bench.method, name, facts, [(t, {"weight": 0.5}) for t in terms])
-    bench.method.double()
-    bench.x = bench.x.double()
     return bench
 
 

@@ -96,6 +96,20 @@ def test_the_same_seed_clusters_the_same_way():
     assert torch.equal(first.method.assigned.labels, second.method.assigned.labels)
 
 
+def test_every_clustering_has_a_seed_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    seeds = []
+
+    def cluster(features, k, pca, seed):
+        seeds.append(seed)
+        return np.arange(len(features)) % k, {}
+
+    monkeypatch.setattr(deepcluster, "cluster", cluster)
+    bench = Bench("deepcluster", clusters=2, every=2)
+    for epoch in range(5):
+        bench.method.before_epoch(bench.embed, Progress(3 * epoch, 15, epoch, 5))
+    assert seeds == [0, 2, 4]
+
+
 def test_the_agreement_with_the_clustering_before_is_kept(monkeypatch: pytest.MonkeyPatch):
     halves(monkeypatch)
     bench = Bench("deepcluster", clusters=2)

@@ -114,3 +114,21 @@ def test_the_decoder_of_mae_is_that_of_its_card() -> None:
     arguments = entry("mae").arguments()
     assert [arguments[f"decoder_{k}"].default for k in ("width", "depth", "heads")] == [384, 4, 6]
     assert "decoder of 4 blocks of width 384" in (entry("mae").load().__doc__ or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("L_exp", "exponential"),
+        ("lexp", "exponential"),
+        ("L_thr", "threshold"),
+        ("y-aware", "y_aware"),
+        ("L1", "l1_age"),
+    ],
+)
+def test_the_name_of_a_paper_leads_to_the_name_here(name: str, meant: str):
+    with pytest.raises(RecipeError, match=f"unknown method '{name}'; its name here is '{meant}'"):
+        entry(name)
+    with pytest.raises(RecipeError, match=f"unknown method '{name}'; its name here is '{meant}'"):
+        load_recipe(name)
+    assert meant in CATALOG

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from medssl.evaluation import caution
 from medssl.report.build import build_report, render
 from medssl.report.read import read_run
 from medssl.report.terms import TERMS
@@ -144,18 +145,23 @@ def test_a_value_below_chance_is_explained_beside_it_and_below_the_table(make_ru
         r"2&nbsp;%|2\u00a0% <span class=\"ci\">\(0 to 20\u00a0%\)</span> <span class=\"worse\">below chance", html
     )
     assert re.search(r"−0\.40 <span class=\"ci\">[^<]*</span> <span class=\"worse\">below 0</span>", html)
-    assert "Below chance: fewer scans were given their right site than by guessing." in html
+    assert f"Below chance: {caution.BELOW_CHANCE}." in html
     assert "R² below 0: giving everyone the mean age" in html
 
 
 def test_a_score_on_few_people_says_so_beside_the_number(make_run: Callable[..., Path]):
     run = make_run("few")
     scores = json.loads((run / "scores.json").read_text())
+    scores["notes"] = ["the age scores of external_test rest on 17 people: with fewer than 30 they easily change"]
     scores["n"] |= {"subjects_external_test": 17, "sites_external_test": 2, "subjects_internal_test": 60}
     (run / "scores.json").write_text(json.dumps(scores))
     html = build_report(run).read_text(encoding="utf-8")
     cards = html.partition('<div class="cards">')[2].partition("</section>")[0].split('<div class="card">')[1:]
-    assert ["Fewer than 30 people" in card for card in cards] == [True, False, False]
+    assert ["years*</p>" in card for card in cards] == [True, False, False]
+    assert texts(html).count("fewer than 30") == texts(html).lower().count("fewer than 30") == 1
+    assert "Age error, unseen sites*" in html
+    assert "Age error, known sites*" not in html
+    assert "RMSE, unseen sites*" in html
     assert "17 people at 2 sites" in cards[0]
 
 
@@ -187,3 +193,69 @@ def test_an_unfinished_run_says_so_in_its_title_and_summary(make_run: Callable[.
     text = texts(build_report(run).read_text(encoding="utf-8"))
     assert "Encoder resnet18 in training with exponential" in text
     assert "the training is not finished (state: training)" in text
+
+
+def test_a_baseline_that_wins_is_marked_where_its_number_stands(make_run: Callable[..., Path]):
+    run = make_run("beaten")
+    scores = json.loads((run / "scores.json").read_text())
+    scores["references"]["constant"]["challenge"] = 1.5
+    (run / "scores.json").write_text(json.dumps(scores))
+    html = build_report(run).read_text(encoding="utf-8")
+    mine = html.partition('<tr class="mine">')[2].partition("</tr>")[0]
+    cells = dict(re.findall(r'data-label="([^"]+)">(.*?)</td>', mine))
+    assert 'worse">worse than ridge on voxels' in cells["Age error, unseen sites"]
+    assert 'worse">worse than constant features, which say nothing' in cells["Challenge score"]
+    assert "constant" not in cells["Age error, unseen sites"]
+
+
+def test_how_the_site_is_read_is_said_in_the_same_words_everywhere(html: str, make_run: Callable[..., Path]):
+    assert f"Recognition of the scanner is a balanced accuracy: {caution.SITE_DIRECTION}." in texts(html)
+    assert caution.SITE_DIRECTION.startswith("closer to chance is better")
+    assert "Lower is better." not in texts(html)
+
+
+def test_intervals_over_few_sites_are_left_out_and_it_is_said_once(make_run: Callable[..., Path], html: str):
+    assert "whole sites drawn again" not in html
+    (note,) = caution.by_sites(4)
+    assert texts(html).count(note[1:]) == 1
+    run = make_run("many")
+    scores = json.loads((run / "scores.json").read_text())
+    scores["n"]["sites_external_test"] = 6
+    (run / "scores.json").write_text(json.dumps(scores))
+    many = build_report(run).read_text(encoding="utf-8")
+    assert 'data-label="95&nbsp;% interval, whole sites drawn again"' in many
+    assert 'data-label="95&nbsp;% interval, people drawn again"' in many
+    assert note not in texts(many)
+
+
+def test_on_a_telephone_figures_fit_and_messages_have_the_whole_width(html: str):
+    style = html.partition("<style>")[2].partition("</style>")[0]
+    assert "min-width: 34rem" not in style
+    assert "sideways" not in html
+    assert html.count('<source media="screen and (max-width: 40rem)" srcset="data:image/svg') == html.count("<img")
+    assert "table.data td.why, table.data td.text { display: block; }" in style
+    assert '<td class="text">no learning yet' in html
+
+
+def test_the_page_says_what_a_loss_below_0_means_where_there_is_one(html: str, make_run: Callable[..., Path]):
+    assert "A loss below 0 is no fault" not in html
+    run = make_run("negative", players=("one", "two"))
+    log = run / "logs" / "train.csv"
+    head, first, *rest = log.read_text().splitlines()
+    cells = first.split(",")
+    cells[head.split(",").index("loss_one")] = "-0.836"
+    log.write_text("\n".join([head, ",".join(cells), *rest]) + "\n")
+    assert "A loss below 0 is no fault" in build_report(run).read_text(encoding="utf-8")
+
+
+def test_a_run_on_a_table_is_not_asked_for_pictures(make_run: Callable[..., Path]):
+    run = make_run("table")
+    (run / "views.npz").unlink()
+    facts = json.loads((run / "run.json").read_text())
+    section = '<section id="views"'
+    assert "There are no sample views (views.npz)" in build_report(run).read_text().partition(section)[2]
+    facts["training"]["features"] = 68
+    (run / "run.json").write_text(json.dumps(facts))
+    views = build_report(run).read_text(encoding="utf-8").partition(section)[2].partition("</section>")[0]
+    assert "trained on a table of measures" in views
+    assert "views.npz" not in views

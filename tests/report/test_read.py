@@ -117,7 +117,7 @@ def test_the_loss_is_drawn_with_its_chance_level_and_spread_with_its_healthy_one
     fig = curves.curves(steps.assign(std_healthy=0.125))
     texts = {a.get_title(loc="left"): [t.get_text() for t in a.texts] for a in fig.axes}
     assert texts["loss"] == ["chance"]
-    assert texts["embedding spread (std)"] == ["1/√D"]
+    assert texts["embedding spread"] == ["1/√D"]
     assert texts["RankMe"] == []
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from medssl.evaluation import caution
 from medssl.report import verdict, words
 from medssl.report.read import Row, Scores, read_run
 
@@ -42,9 +43,10 @@ def test_with_one_training_site_its_median_is_not_called_a_baseline(said: Callab
 
 
 def test_a_better_baseline_is_said_to_be_better(said: Callable[..., str]):
-    text = said(mae=5.0, ridge=3.5)
+    text = said(lambda content: content["n"].update(sites_external_test=9), mae=5.0, ridge=3.5)
     assert "[bad] Ridge on voxels predicts age better: 3.5 years (difference +1.5, 95 % interval 0.7 to 2.3" in text
     assert "−0.1 to 3.2 when whole sites are resampled, so other sites may disagree" in text
+    assert "whole sites" not in said(mae=5.0, ridge=3.5), "four sites are too few for such an interval"
 
 
 def test_harm_and_no_difference_are_said_as_they_are(said: Callable[..., str]):
@@ -80,7 +82,7 @@ def test_a_site_accuracy_below_chance_is_luck_unless_the_whole_interval_is_below
     assert "A value below chance is luck here, not skill." in text
     text = said(interval(0.01, 0.05), bacc=0.02)
     assert "[bad] Something is odd about the scanner" in text
-    assert "harmonised with the test scans among them" in text
+    assert caution.BELOW_CHANCE in text
     assert "luck" not in said(interval(0.11, 0.16), bacc=0.125)
 
 
@@ -113,6 +115,14 @@ def test_a_value_worse_than_guessing_has_a_remark(
     assert verdict.remark(row, metric, constant) == key
     assert key == "" or key in verdict.REMARKS
     assert verdict.remark(constant, metric, constant) == ""
+
+
+def test_an_interval_without_width_leaves_no_empty_words(said: Callable[..., str]):
+    def same(content: dict[str, Any]) -> None:
+        content["differences"]["constant"]["mae_external"] = {"difference": 0.0, "ci": [0.0, 0.0]}
+
+    assert "years (difference 0.0)." in said(same)
+    assert "interval )" not in said(same)
 
 
 def test_what_is_not_known_is_not_judged(said: Callable[..., str]):

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import doctest
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from medssl.evaluation import scorecard
+import medssl
 from medssl.report import build, cohort, figures, paths, recipe, terms, words
 from medssl.report.read import Row
 
@@ -30,8 +32,15 @@ def test_an_interval_of_one_number_is_no_interval():
     assert words.bounds("site_bacc", (0.1, 0.2)).replace(words.NARROW, " ") == "10 to 20 %"
 
 
-def test_the_page_and_the_scorecard_call_the_same_number_of_people_few():
-    assert words.FEW_PEOPLE == scorecard.FEW
+def test_the_best_that_can_be_reached_is_no_ceiling_where_lower_is_better():
+    assert words.row_name("age_oracle") == "True age as feature (best possible)"
+
+
+def test_what_counts_as_few_is_said_in_one_place():
+    root = Path(medssl.__file__).parent
+    files = [*(root / "report").rglob("*.py"), *(root / "evaluation").rglob("*.py")]
+    pattern = re.compile(r"^_?FEW\w* = ", re.MULTILINE)
+    assert [path.name for path in files if pattern.search(path.read_text(encoding="utf-8"))] == ["caution.py"]
 
 
 def test_chance_of_the_site_is_what_constant_features_reach_where_the_tests_lack_sites():
@@ -49,6 +58,8 @@ def test_chance_of_the_site_is_what_constant_features_reach_where_the_tests_lack
         ("no internal_test rows: it is empty", "No test scans of known sites: it is empty."),
         ("external scores are empty", "Scores on unseen sites are empty."),
         ("3 train rows have no site", "3 training scans have no site."),
+        ("1 train row has no site", "1 training scan has no site."),
+        ("1 internal_test row is left out", "1 test scan of a known site is left out."),
         ("external_test holds 2 sites", "The test on unseen sites holds 2 sites."),
         ("site_bacc is a mean", "The balanced accuracy of the site is a mean."),
     ],

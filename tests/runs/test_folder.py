@@ -229,3 +229,63 @@ def test_processes_are_one_per_device(options: dict[str, Any], gpus: int, number
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
     assert processes(TrainerOptions(**options)) == number
+
+
+OWN = {"scans.csv": "mine", "recipe.yaml": "method: simclr\n", "run.json": '{"mine": 1}', "notes.txt": "mine"}
+
+
+@pytest.mark.parametrize("name", [*OWN, "logs/mine.txt", "report.html", "checkpoints/mine.txt"])
+def test_a_folder_that_holds_something_else_gets_no_run(tmp_path: Path, name: str):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(OWN.get(name, "mine"))
+    for step in (Run(tmp_path).refuse_taken, lambda: Run(tmp_path).start("method: simclr\n", {"id": "1"}, "scans")):
+        with pytest.raises(UserError, match=f"{tmp_path} holds {name.split('/')[0]}, which is not of a run") as told:
+            step()
+        assert str(told.value).endswith("set output= to a new or empty folder")
+    assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()] == [name]
+    assert (tmp_path / name).read_text() == OWN.get(name, "mine")
+
+
+def test_a_run_that_died_before_its_first_checkpoint_is_written_over_and_an_input_never(tmp_path: Path):
+    run = Run(tmp_path / "run")
+    run.start("method: simclr\n", {"id": "1"}, "scans")
+    for name in (".lock", ".report.html.host.1.abcd.tmp", "logs/train.csv", "views.npz", "features.csv"):
+        (run.folder / name).write_text("begun")
+    run.start("method: moco\n", {"id": "2"}, "other scans")
+    assert (run.read_info()["id"], run.recipe.read_text(), run.scans.read_text()) == (
+        "2", "method: moco\n", "other scans",
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"scans\.csv is read by this run, so its folder is no place for the run"):
+        run.refuse_taken([run.scans])
+    (tmp_path / "link.csv").symlink_to(run.scans)
+    with pytest.raises(UserError, match=r"scans\.csv is read by this run"):
+        run.refuse_taken([tmp_path / "link.csv"])
+    run.recipe.unlink()
+    (run.folder / "thesis.tex").write_text("mine")
+    with pytest.raises(UserError, match=r"holds thesis\.tex, which is not of a run"):
+        run.start("method: moco\n", {"id": "3"})
+    assert not run.recipe.exists()
+
+
+def test_a_training_into_the_folder_of_its_manifest_leaves_all_as_it_was(cohort: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = pd.read_csv(cohort)
+    table["image"] = [str(cohort.parent / image) for image in table["image"]]
+    table.to_csv("scans.csv", index=False)
+    recipe = Path("recipe.yaml")
+    recipe.write_text("method:\n  name: exponential\n")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(stages, "assemble", None)  # it is refused before a scan is looked at
+    with pytest.raises(UserError, match=r"scans\.csv is read by this run"):
+        stages.pretrain(str(recipe), "data.manifest=scans.csv", "output=.", progress=False)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_run_that_finds_no_room_for_its_first_file_leaves_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object, **__: object) -> None:
+        raise UserError("no space left")
+
+    monkeypatch.setattr("medssl.runs.folder.write_atomic", full)
+    with pytest.raises(UserError, match="no space left"):
+        Run(tmp_path / "run").start("method: moco\n", {"id": "1"})
+    assert not (tmp_path / "run").exists()

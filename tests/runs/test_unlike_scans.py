@@ -26,7 +26,8 @@ def test_a_check_names_the_rows_by_kind(encoder: Path, cohort: Path, tmp_path: P
     scans = Cohort.read(strange.changed(cohort, tmp_path / "scans", strange.inverted, n=7))
     plain = check(scans, progress=False, workers=1)
     report = with_encoder(plain, scans, encoder, 500, progress=False)
-    (found,) = [finding for finding in report.findings if finding.code == "unlike"]
+    (found,) = [finding for finding in report.findings if finding.code.startswith("unlike")]
+    assert (found.code, found.count) == ("unlike-contrast", 7)
     assert (found.level, found.row) == ("warning", found.row)
     assert "7 of 7 scans look unlike the" in found.text
     assert "contrast inverted" in found.text

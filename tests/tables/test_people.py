@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medssl.errors import UserError
 from medssl.tables.missing import without_missing
 from medssl.tables.people import (
     bare,
     entity,
     families_of,
+    family_cells,
     family_name,
     group_column,
     groups_of,
@@ -108,7 +110,7 @@ def test_the_column_of_families_is_found_in_any_capitals():
     assert group_column(["a", "family"]) == "family"
     assert group_column(["FAMILY", "family"]) == "family"
     assert group_column(["a", "Family"]) == "Family"
-    assert group_column(["FAMILY", "Family"]) is None  # which of them?
+    assert group_column(["FAMILY", "Family"]) == "FAMILY"  # family_cells looks into both
     assert group_column(["family_id", "familyname", 3]) is None
 
 
@@ -184,6 +186,16 @@ def test_a_family_999_is_one_and_minus_9_is_none():
     cells = ["1", "999", "-9", "n/a", "2"]
     assert without_missing(cells, "family")[0] == ["1", "999", "-9", "", "2"]
     assert [family_name(cell) for cell in cells] == ["1", "999", "", "", "2"]
+
+
+def test_families_are_taken_from_whatever_columns_are_called_so():
+    table = pd.DataFrame({"participant_id": list("abc"), "Family": ["F1", "", "-9"], "FAMILY": ["", "F1", ""]})
+    assert family_cells(table) == ["F1", "F1", ""]
+    assert groups_of(table).tolist() == ["a", "a", "c"]
+    assert family_cells(table.assign(family="")) == ["F1", "F1", ""], "an empty family hides no other column"
+    torn_in_two = table.assign(FAMILY=["", "F1", "F3"], Family=["F1", "F1", "F2"])
+    with pytest.raises(UserError, match=r"'Family' and 'FAMILY' name two families of row 4 \(c\), 'F2' and 'F3';"):
+        family_cells(torn_in_two)
 
 
 def test_sizes_count_people_not_scans():

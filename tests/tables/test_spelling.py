@@ -17,8 +17,17 @@ SAME = {
     "zero-width characters": ("ab1", "a\u200bb1\ufeff"),
     "a mark of direction": ("ab1", "\u200fab1"),
     "zeros behind letters": ("IXI012", "ixi12"),
+    "a large number as a spreadsheet writes it": ("1200000", "1.2E+06"),
 }
-OTHERS = [("1", "10"), ("a1", "b1"), ("Rene", "Ren\u00e9"), ("1.05", "1.5"), ("p1_2", "p12"), ("0", "")]
+OTHERS = [
+    ("1", "10"),
+    ("a1", "b1"),
+    ("Rene", "Ren\u00e9"),
+    ("1.05", "1.5"),
+    ("p1_2", "p12"),
+    ("0", ""),
+    ("12.5", "1.25e1"),
+]
 
 
 def pairs(ids, datasets=None, subjects=None, split=None, sources=None):

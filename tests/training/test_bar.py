@@ -22,7 +22,9 @@ def test_a_log_gets_a_plain_line_every_tenth(capsys: pytest.CaptureFixture[str])
     assert out == ""
     assert len(lines) == 10
     assert lines[0].startswith("simclr: 4/40 steps  loss 0.500")
+    assert all(line.endswith(" left") for line in lines[:-1])
     assert lines[-1].startswith("simclr: 40/40 steps")
+    assert " left" not in lines[-1]
 
 
 def test_the_bar_is_silent_where_it_is_told_to_be(capsys: pytest.CaptureFixture[str]):

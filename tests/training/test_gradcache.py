@@ -16,8 +16,9 @@ from medssl.heads.mlp import MLP
 from medssl.losses.redundancy import covariance, variance
 from medssl.methods.base import Method
 from medssl.recipe.catalog import CATALOG, add_regularizers
+from medssl.training.adapter import Hooks, MethodModule
 from medssl.training.gradcache import GradientCache, average_gradients_, gradient_cache
-from medssl.training.options import TrainerOptions
+from medssl.training.options import Optimisation, TrainerOptions
 from medssl.types import Batch, Facts, Features, Progress, Rows, Step
 from tests.methods.bench import BATCH, START, Bench, moved
 
@@ -226,6 +227,21 @@ def test_bfloat16_casts_every_weight_with_its_graph() -> None:
         out, got = cached(method, batch, 3)
     assert out.losses["loss"].dtype == torch.float32
     assert error(got, wanted) < 0.05
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_views_wait_in_the_main_memory_but_where_they_are_made_on_the_device(late: bool) -> None:
+    hooks = Hooks(
+        loader=lambda *_: None, embed=lambda *_: (torch.empty(0),) * 2, scan_weights=None, late=late,
+        on_step=lambda *_: None, on_epoch=lambda *_: None, rewind=lambda _: None, progress=lambda *_: None,
+    )  # fmt: skip
+    options = TrainerOptions(accelerator="cpu", micro_batch=2)
+    module = MethodModule(Bench("simclr").method, Optimisation(), options, hooks)
+    zeros = {name: torch.zeros(4, dtype=torch.int64) for name in ("index", "epoch", "repeat")}
+    item = {"views": [torch.zeros(4, 1, 2, 2, 2)], **zeros, "meta": {"age": torch.zeros(4)}, "target": {}}
+    there = module.transfer_batch_to_device(item, torch.device("meta"), 0)
+    assert there["views"][0].device.type == ("meta" if late else "cpu")
+    assert there["index"].device.type == there["meta"]["age"].device.type == "meta"
 
 
 def test_a_method_without_embeddings_is_refused() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from medssl.data.checks.table import Finding
 from medssl.data.manifest.columns import chosen_columns, raw_values
+from medssl.data.manifest.copies import LEAST
 
 if TYPE_CHECKING:
     from medssl.data.manifest.cohort import Cohort
@@ -75,6 +76,8 @@ def _copies(cohort: Cohort, values_NF: np.ndarray) -> Iterator[Finding]:
         leak = len(splits) > 1 and "train" in splits
         text = f"{cohort.where(row)}: has the same features as {cohort.where(other)}"
         text += ", and one is in train and the other in a test split; keep one" if leak else "; keep one of them"
+        if values_NF.shape[1] >= LEAST:
+            text += ", or both on one side of a split (`medssl cohort split --columns` with the same patterns does)"
         yield _row(cohort, row, "error" if leak else "warning", "copy-across-splits" if leak else "duplicate", text)
 
 

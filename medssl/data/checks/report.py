@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medssl.data.checks.columns import check_columns
+from medssl.data.checks.confounding import association, confounding
 from medssl.data.checks.files import FileFacts, duplicates, oddities, survey
-from medssl.data.checks.table import ROUNDING, Finding, check_table, confounding
+from medssl.data.checks.table import ROUNDING, Finding, check_table
 from medssl.data.manifest.columns import chosen_columns
 from medssl.data.volumes.reference import parse
 from medssl.errors import UserError
@@ -39,7 +40,7 @@ class CheckReport:
         return not any(finding.level == "error" for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON values: {"ok", "summary", "findings": [{level, code, file, row, text}]}."""
+        """The report as JSON values: {"ok", "summary", "findings": [{level, code, file, row, text, count}]}."""
         return {
             "ok": self.ok,
             "summary": self.summary,
@@ -60,7 +61,8 @@ def check(
     where there are fewer; 0 reads none), by several processes for more than 50 images (``workers``, default
     all cores). Errors: missing-file, unreadable, truncated, empty, constant, not-finite, 2d, 4d,
     subject-across-splits, copy-across-splits, no-train. Warnings and notes: orientation, spacing, shape, sform-qform,
-    units, absurd-voxels, duplicate, ages, sexes, sites, age-site, few-subjects. columns: patterns of columns that are
+    units, absurd-voxels, duplicate, ages, sexes, sites, age-site, diagnosis-site, sex-site,
+    formula, few-subjects. columns: patterns of columns that are
     features, which are checked as ``check_columns`` says. Raises UserError for a negative sample, ManifestError for
     wrong patterns.
     """
@@ -172,5 +174,7 @@ def _summary(cohort: Cohort, facts: list[FileFacts], findings: list[Finding]) ->
         "spacing": usual([tuple(round(mm, 4) for mm in fact.spacing) for fact in usable]),
         "orientation": usual([fact.orientation for fact in usable]),
         "age_site": confounding(cohort),
+        "diagnosis_site": association(cohort, "diagnosis"),
+        "sex_site": association(cohort, "sex"),
         "counts": {level: sum(finding.level == level for finding in findings) for level in LEVELS},
     }

@@ -5,23 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medssl.data.checks.confounding import about_confounding
 from medssl.data.manifest.groups import about_families
 from medssl.data.manifest.spellings import about_spelling
+from medssl.errors import count
 from medssl.tables.age_use import RULE
 from medssl.tables.ages import looks_like, possible
+from medssl.tables.people import ascii_if_odd
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from medssl.data.manifest.cohort import Cohort
 
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
 FEWEST_SUBJECTS = 10
 ROUNDING = 0.1  # two ages of one visit [years] that differ by no more are the same one
-CONFOUNDED = 0.14  # share of variance that Cohen (1988) calls a large effect
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""Beginnings of a cell that spreadsheets take for a formula."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,8 @@ class Finding:
     """One thing that is wrong or odd. level: error (would break a training), warning or info.
 
     code: a short name that groups findings. file: the image or manifest. row: line in the manifest, None
-    where the finding is about the whole cohort. text: one sentence.
+    where the finding is about the whole cohort. text: one sentence. count: how many rows or scans it is about, where it
+    stands for several.
     """
 
     level: str
@@ -37,10 +43,11 @@ class Finding:
     file: str
     row: int | None
     text: str
+    count: int = 1
 
 
 def check_table(cohort: Cohort) -> Iterator[Finding]:
-    """Findings on splits, sites, ages and sexes of a cohort, and on what was read otherwise than it stands there."""
+    """Findings on splits, sites, ages, sexes and names of a cohort, and on what was read otherwise than it stands."""
     for note in cohort.notes:
         yield _overall(cohort, "info", _code(note), note)
     yield from _splits(cohort)
@@ -52,11 +59,12 @@ def check_table(cohort: Cohort) -> Iterator[Finding]:
     yield from _sexes(cohort)
     yield from _visits(cohort)
     yield from _sites(cohort)
+    yield from _formulas(cohort)
 
 
-def _about(cohort: Cohort, row: int, level: str, code: str, text: str) -> Finding:
+def _about(cohort: Cohort, row: int, level: str, code: str, text: str, rows: int = 1) -> Finding:
     record = cohort.table.iloc[row]
-    return Finding(level, code, str(record["manifest"]), int(record["row"]), f"{cohort.where(row)}: {text}")
+    return Finding(level, code, str(record["manifest"]), int(record["row"]), f"{cohort.where(row)}: {text}", rows)
 
 
 def _overall(cohort: Cohort, level: str, code: str, text: str) -> Finding:
@@ -107,6 +115,7 @@ def _splits(cohort: Cohort) -> Iterator[Finding]:
             "warning",
             "site-not-external",
             f"site {site} is external_test in {len(rows)} rows and also in train, so it is not an unseen site",
+            len(rows),
         )
     if cohort.has_split:
         blank = np.flatnonzero((table["split"] == "").to_numpy())
@@ -117,6 +126,7 @@ def _splits(cohort: Cohort) -> Iterator[Finding]:
                 "info",
                 "split-empty",
                 f"{len(blank)} rows have no split and are used nowhere",
+                len(blank),
             )
     subjects = table["subject"].iloc[cohort.rows("train")].nunique()
     if cohort.has_split and not (table["split"] == "train").any():
@@ -194,7 +204,9 @@ def _sexes(cohort: Cohort) -> Iterator[Finding]:
         yield _about(cohort, int(other[0]), "warning", "sex-odd", text)
     if 0 < len(known) < len(table):
         row = int(np.flatnonzero((table["sex"] == "").to_numpy())[0])
-        yield _about(cohort, row, "info", "sex-missing", f"{len(table) - len(known)} rows have no sex")
+        yield _about(
+            cohort, row, "info", "sex-missing", f"{len(table) - len(known)} rows have no sex", len(table) - len(known)
+        )
 
 
 def _visits(cohort: Cohort) -> Iterator[Finding]:
@@ -227,7 +239,7 @@ def _sites(cohort: Cohort) -> Iterator[Finding]:
         return
     blank = np.flatnonzero((table["site"] == "").to_numpy())
     if len(blank):
-        yield _about(cohort, int(blank[0]), "info", "site-missing", f"{len(blank)} rows have no site")
+        yield _about(cohort, int(blank[0]), "info", "site-missing", f"{len(blank)} rows have no site", len(blank))
     for site, rows in named.groupby("site", sort=True):
         if rows["subject"].nunique() == 1:
             yield _about(
@@ -248,59 +260,35 @@ def _sites(cohort: Cohort) -> Iterator[Finding]:
             f"{rows['dataset'].loc[first]} at {cohort.where(int(first))}, and counts as one scanner; where it is not, "
             f"write other names, such as {rows['dataset'].loc[other]}-{site}",
         )
-    numbers = confounding(cohort)
-    if numbers:
-        strong = numbers["epsilon_squared"] >= CONFOUNDED
-        yield _overall(
-            cohort,
-            "warning" if strong else "info",
-            "age-site",
-            f"site explains {100 * numbers['eta_squared']:.0f} % of the variance of age (eta squared "
-            f"{numbers['eta_squared']:.2f}, {numbers['epsilon_squared']:.2f} corrected for {numbers['sites']} sites); "
-            f"guessing the median age of the site errs by {numbers['mae_site_median']:.1f} years, the median of all "
-            f"by {numbers['mae_median']:.1f}"
-            + (": age and scanner are confounded, so judge age scores beside the site median" if strong else ""),
-        )
+    for level, code, text in about_confounding(cohort):
+        yield _overall(cohort, level, code, text)
 
 
-def confounding(cohort: Cohort) -> dict[str, Any]:
-    """How much of age is known from the site alone; {} with fewer than two sites or no spread of age.
-
-    One age per subject and site, impossible ages left out. eta_squared: between-site share of the sum of squares;
-    epsilon_squared: the same corrected for the number of sites (1 - (1 - eta^2)(n - 1)/(n - sites)).
-    mae_site_median, mae_median [years]: mean absolute error of the median age of the site, of everybody,
-    each without the subject itself (a site of one falls back on everybody).
-    """
+def _formulas(cohort: Cohort) -> Iterator[Finding]:
+    """Names that a spreadsheet would take for a formula; they cannot be escaped without changing who is who."""
     table = cohort.table
-    known = table[(table["site"] != "") & possible(table["age"].to_numpy(dtype=float))]
-    known = known.drop_duplicates(["subject", "site"])
-    age = known["age"].to_numpy(dtype=float)
-    groups = known.reset_index(drop=True).groupby("site").indices
-    total = float(((age - age.mean()) ** 2).sum()) if len(age) else 0.0
-    if len(groups) < 2 or total == 0 or len(age) <= len(groups):
-        return {}
-    between = sum(len(rows) * float(age[rows].mean() - age.mean()) ** 2 for rows in groups.values())
-    eta = between / total
-    overall = medians_without_self(age)
-    by_site = overall.copy()
-    for rows in groups.values():
-        if len(rows) > 1:
-            by_site[rows] = medians_without_self(age[rows])
-    return {
-        "subjects": len(age),
-        "sites": len(groups),
-        "eta_squared": eta,
-        "epsilon_squared": max(0.0, 1 - (1 - eta) * (len(age) - 1) / (len(age) - len(groups))),
-        "mae_site_median": float(np.abs(age - by_site).mean()),
-        "mae_median": float(np.abs(age - overall).mean()),
-    }
-
-
-def medians_without_self(values: np.ndarray) -> np.ndarray:
-    """For each of n >= 2 values the median of the others, in O(n log n)."""
-    order = np.argsort(values, kind="stable")
-    ordered, rank = values[order], np.arange(len(values))
-    low, high = (len(values) - 2) // 2, (len(values) - 1) // 2
-    out = np.empty(len(values))
-    out[order] = (ordered[low + (low >= rank)] + ordered[high + (high >= rank)]) / 2
-    return out
+    columns = [str(name) for name in table.columns if str(name).startswith(FORMULA)]
+    ids = table["participant_id"].tolist()
+    cells = [
+        (row, name)
+        for name in table.columns
+        if table[name].dtype == object and not str(name).startswith("image") and name not in ("manifest", "mask")
+        for row, cell in enumerate(table[name].tolist())
+        if isinstance(cell, str) and cell.startswith(FORMULA) and not _NUMBER.fullmatch(cell)
+        if name != "subject" or cell != ids[row]  # which was made of the id
+    ]
+    if not columns and not cells:
+        return
+    parts = [f"{count(len(columns), 'column name')} (such as {ascii_if_odd(columns[0])})"] if columns else []
+    if cells:
+        row, name = cells[0]
+        parts.append(
+            f"{count(len(cells), 'cell')} (such as {name} {ascii_if_odd(table[name].iloc[row])} at {cohort.where(row)})"
+        )
+    text = (
+        f"a spreadsheet would take {' and '.join(parts)} for a formula, which goes unchanged into features.csv and "
+        "predictions.csv; rename it, or import these files as text instead of opening them"
+    )
+    yield replace(
+        _overall(cohort, "warning", "formula", text), row=int(table["row"].iloc[cells[0][0]]) if cells else None
+    )

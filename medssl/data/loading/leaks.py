@@ -86,8 +86,8 @@ def held_out_marks(
     notes = []
     if lacking > most:
         notes.append(
-            f"{lacking} of {count(len(rows), 'test scan')} were not compared with the training scans voxel by voxel, "
-            "since they are not in the cache yet and are more than those; `medssl score` compares them"
+            f"{lacking} of {count(len(rows), 'test scan')} are not in the cache yet and were not searched for copies "
+            f"of training scans, since that is done for {most} at most; `medssl score` prepares and compares them"
         )
     if not len(chosen):
         return rows[:0], [], notes

@@ -7,13 +7,12 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from medssl.progress.steps import counting
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
@@ -32,14 +31,14 @@ def in_order(
     """
     count = min(len(jobs), processors() if workers is None else max(1, workers))
     if count <= 1:
-        with _bar(len(jobs), progress, title) as advance:
+        with counting(title, len(jobs), progress) as advance:
             return [_tell(work(job), advance) for job in jobs]
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_set_up, initargs=(os.getpid(),))
     chunk = max(1, min(8, len(jobs) // (4 * count)))
     try:
         answers = pool.map(work, jobs, chunksize=chunk)  # starts the forks, before the bar starts its thread
-        with _bar(len(jobs), progress, title) as advance:
+        with counting(title, len(jobs), progress) as advance:
             return [_tell(answer, advance) for answer in answers]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -69,14 +68,3 @@ def die_with(parent: int) -> None:
 def _tell(answer: Answer, advance: Callable[[], None]) -> Answer:
     advance()
     return answer
-
-
-@contextmanager
-def _bar(total: int, progress: bool, title: str) -> Iterator[Callable[[], None]]:
-    """A progress bar on stderr, silent where that is no terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    hidden = not (progress and console.is_terminal and total)
-    with Progress(*columns, console=console, disable=hidden) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda: bar.advance(task)

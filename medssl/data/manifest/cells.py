@@ -46,7 +46,7 @@ def raw_cells(path: Path, known: dict[str, str], notes: list[str]) -> tuple[pd.D
         header = _names(path, cells.header, known)
         raw = pd.DataFrame(cells.rows, columns=header, dtype=object).assign(row=np.array(cells.lines, dtype=int))
     else:
-        header, raw = _parsed(path, text, separator, known)
+        header, raw = _parsed(path, text, separator, known, notes)
     if separator == ";":
         raw = with_points(path, raw, header, notes)
     return _emptied(path, raw, header, notes), header
@@ -66,7 +66,9 @@ def years(path: Path, raw: pd.DataFrame, notes: list[str]) -> pd.Series:
     return numbers.where(same, read.years)
 
 
-def _parsed(path: Path, text: str, separator: str, known: dict[str, str]) -> tuple[list[str], pd.DataFrame]:
+def _parsed(
+    path: Path, text: str, separator: str, known: dict[str, str], notes: list[str]
+) -> tuple[list[str], pd.DataFrame]:
     """Names of the columns, and the stripped cells below them with the line of each row."""
     stream = io.StringIO(text, newline="")
     reader = csv.reader(stream, delimiter=separator)
@@ -76,11 +78,12 @@ def _parsed(path: Path, text: str, separator: str, known: dict[str, str]) -> tup
         raise ManifestError(f"{path} row 1 opens a quote that is never closed; close it or take it out")
     header = _names(path, names, known)
     refuse_swallowed(path, text, separator, len(header))
+    below = stream.read()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", pd.errors.ParserWarning)  # surplus cells are reported below
             raw = pd.read_csv(
-                io.StringIO(stream.read(), newline=""),
+                io.StringIO(below, newline=""),
                 sep=separator,
                 header=None,
                 names=[*header, _MORE],
@@ -112,7 +115,27 @@ def _parsed(path: Path, text: str, separator: str, known: dict[str, str]) -> tup
             f'{path} row {raw["row"].iloc[k]}{who}: value "{more.iloc[k]}" stands behind the last of {len(header)} '
             f"columns; quote cells that hold the separator{such}"
         )
+    if (raw[header[-1]] == "").any():
+        notes += _short(path, below, separator, raw, header)
     return header, raw
+
+
+def _short(path: Path, below: str, separator: str, raw: pd.DataFrame, header: list[str]) -> list[str]:
+    """A sentence on rows with fewer cells than the header, which the parser fills up. below: the text of the rows."""
+    try:
+        cells = np.array([len(row) for row in csv.reader(io.StringIO(below, newline=""), delimiter=separator)])
+    except csv.Error:  # a cell of more than 131,072 letters
+        return []
+    if len(cells) != len(raw):
+        return []
+    short = np.flatnonzero((cells < len(header)) & (raw[header] != "").any(axis=1).to_numpy())
+    if not len(short):
+        return []
+    rows = f"{len(short)} rows have fewer, the last of them" if len(short) > 1 else "one row has fewer,"
+    return [
+        f"{path.name} has {len(header)} columns, but {rows} row {raw['row'].iloc[short[-1]]} with {cells[short[-1]]} "
+        "cells; the others were read as empty, so look whether the file was cut off"
+    ]
 
 
 def _names(path: Path, cells: list[str], known: dict[str, str]) -> list[str]:

@@ -16,7 +16,7 @@ import pandas as pd
 from medssl.data.manifest.cohort import Cohort
 from medssl.data.manifest.file import TEXT
 from medssl.errors import ManifestError, UserError
-from medssl.tables.people import GROUP, group_column
+from medssl.tables.people import GROUP, is_group
 
 _NO_FEATURES = frozenset({*TEXT, "age", "weight", "manifest", "row", "mask", "unlike", GROUP})
 _SAME = 1e-12
@@ -122,7 +122,7 @@ def chosen_columns(cohort: Cohort, globs: Sequence[str]) -> list[str]:
     Patterns count capitals. Columns with a meaning of their own (participant_id, age, site, family, image, ...) are
     never features. Errors: ManifestError where a pattern, or all of them together, fit nothing.
     """
-    own = {*_NO_FEATURES, group_column(cohort.table.columns)}
+    own = {*_NO_FEATURES, *filter(is_group, cohort.table.columns)}
     free = [str(n) for n in cohort.table.columns if n not in own and not str(n).startswith("image_")]
     files = ", ".join(path.name for path in cohort.paths)
     for pattern in globs:

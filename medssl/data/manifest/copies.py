@@ -29,7 +29,7 @@ _PARTS = 4
 _STEP = 0.05
 """Standard deviations of these voxels that are one step. Another container moves them by less than a thousandth of
 one, 16 bits by a hundredth; another acquisition of the same head by several."""
-_LEAST = 16
+LEAST = 16
 """Values below which equal ones may well be chance (a table with few columns), in a part as in a whole."""
 _DIGITS = 12
 
@@ -40,7 +40,7 @@ def mark(x_CDHW: np.ndarray) -> str:
     Values in the middle of the volume, in standard deviations from their mean, are rounded to steps. Where these are
     few (a mask), the image is hashed as a whole. A constant image, or one of less than 16 values, has no mark.
     """
-    if x_CDHW.size < _LEAST:
+    if x_CDHW.size < LEAST:
         return ""
     values = _middle(x_CDHW)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -55,7 +55,7 @@ def mark(x_CDHW: np.ndarray) -> str:
 
 def _tells(part: np.ndarray) -> bool:
     """Whether a pattern is that of one image: enough values, and enough different ones among them."""
-    return len(part) >= _LEAST and len(np.unique(part)) >= max(_LEAST // 2, len(part) * 3 // 8)
+    return len(part) >= LEAST and len(np.unique(part)) >= max(LEAST // 2, len(part) * 3 // 8)
 
 
 def _hashed(about: object, values: np.ndarray) -> str:

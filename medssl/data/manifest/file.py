@@ -12,8 +12,8 @@ import pandas as pd
 
 from medssl.data.manifest.cells import raw_cells, years
 from medssl.data.volumes.reference import parse
-from medssl.errors import ManifestError
-from medssl.tables.people import GROUP
+from medssl.errors import ManifestError, UserError
+from medssl.tables.people import GROUP, ascii_if_odd, family_cells, is_group
 
 SPLITS = ("train", "internal_test", "external_test")
 TEXT = ("participant_id", "session", "image", "sex", "site", "dataset", "split", "diagnosis", "subject")
@@ -84,6 +84,7 @@ def read_table(path: Path, images: bool = True, notes: list[str] | None = None) 
         table["mask"] = [_mask_path(folder, *cells) for cells in zip(table["image"], table["mask"], strict=True)]
     table["manifest"] = pd.Series(os.path.abspath(path), index=table.index, dtype=object)
     table["row"] = raw["row"]
+    table = _one_family(path, table, said)
     if notes is not None:
         notes += said
     return table.reset_index(drop=True)
@@ -122,7 +123,21 @@ def _translated(path: Path, raw: pd.DataFrame, name: str, meaning: dict[str, str
 
 def _is_text(name: str) -> bool:
     """Whether an optional column is text whatever it looks like: paths of images, names of families."""
-    return name.startswith("image_") or name.lower() == GROUP
+    return name.startswith("image_") or is_group(name)
+
+
+def _one_family(path: Path, table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """The table with one column ``family`` where several are called so. Errors: ManifestError where they disagree."""
+    columns = [name for name in table.columns if is_group(name)]
+    if len(columns) < 2:
+        return table
+    try:
+        families = family_cells(table)
+    except UserError as error:
+        raise ManifestError(f"{path}: {error}") from None
+    listed = " and ".join(map(ascii_if_odd, columns))
+    notes.append(f"the columns {listed} of {path.name} were read as one column family")
+    return table.drop(columns=columns).assign(**{GROUP: pd.Series(families, index=table.index, dtype=object)})
 
 
 def _plain_numbers(values: pd.Series) -> pd.Series:

@@ -10,7 +10,7 @@ import pandas as pd
 from medssl.data.manifest.groups import group_notes
 from medssl.errors import UserError
 from medssl.errors import count as counted
-from medssl.tables.people import group_column, groups_of, kept_together
+from medssl.tables.people import groups_of, is_group, kept_together
 
 TRAIN, INTERNAL, EXTERNAL = "train", "internal_test", "external_test"
 
@@ -195,7 +195,7 @@ def challenge_folds(
         inside = np.isin(np.char.lower(split.astype(str)), ["train", "training"])
     if "subject" not in table.columns and "participant_id" not in table.columns:
         raise UserError("the table has no column participant_id, so persons cannot be kept on one side")
-    families = [name for name in (group_column(table.columns),) if name]
+    families = [name for name in table.columns if is_group(name)]
     table = table.assign(subject=groups_of(table, copies=True)).drop(
         columns=families
     )  # also linked by rows that are not divided

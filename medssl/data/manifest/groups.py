@@ -11,7 +11,17 @@ from medssl.checks import nearest
 from medssl.data.manifest.cohort import Cohort
 from medssl.data.manifest.copies import copies, file_key
 from medssl.errors import ManifestError, UserError, count
-from medssl.tables.people import GROUP, families_of, family_name, group_column, groups_of, sizes_of, torn
+from medssl.tables.people import (
+    GROUP,
+    families_of,
+    family_cells,
+    family_name,
+    group_column,
+    groups_of,
+    is_group,
+    sizes_of,
+    torn,
+)  # fmt: skip
 
 
 def with_family(table: pd.DataFrame, column: str, known: Sequence[str], source: str) -> pd.DataFrame:
@@ -22,11 +32,13 @@ def with_family(table: pd.DataFrame, column: str, known: Sequence[str], source: 
     """
     if column not in known:
         raise UserError(f"{source} has no column '{column}' for --group; {nearest(column, known)}")
+    if is_group(column):  # which the rows have already, whatever it is called
+        column = group_column(table.columns) or column
     wanted = [family_name(value) for value in table[column].tolist()]
     if not any(wanted):
         raise UserError(f"the column '{column}' of {source} is empty, so --group keeps nobody together; name another")
     there = group_column(table.columns)
-    own = [family_name(value) for value in table[there].tolist()] if there is not None else []
+    own = family_cells(table)
     if any(own) and own != wanted:
         k = next(k for k, pair in enumerate(zip(own, wanted, strict=True)) if pair[0] != pair[1])
         raise UserError(

@@ -1,17 +1,18 @@
-"""Ids, sites and data sets of a cohort that may be one in two spellings, as findings and as notes."""
+"""Ids, families, sites and data sets of a cohort that may be one in two spellings, as findings and as notes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from medssl.data.manifest.cohort import Cohort
-from medssl.tables.spelling import alike_people, said_of_names, said_of_people
+from medssl.tables.spelling import alike_families, alike_people, said_of_families, said_of_names, said_of_people
 
 _NAMED = ("site", "dataset")
 
 
 def about_spelling(cohort: Cohort) -> Iterator[tuple[int | None, str, str]]:
-    """Line in the manifest, code and sentence: ids that may be one person's, sites and data sets in two spellings.
+    """Line in the manifest, code and sentence: ids that may be one person's, families, sites and data sets that may
+    be one.
 
     The line is None of sites and data sets. One sentence for each kind, with how many there are and the first ones.
     """
@@ -21,11 +22,14 @@ def about_spelling(cohort: Cohort) -> Iterator[tuple[int | None, str, str]]:
     ids, datasets, subjects = (table[name].tolist() for name in ("participant_id", "dataset", "subject"))
     names = dict(zip(table["manifest"].unique().tolist(), (str(path) for path in cohort.paths), strict=True))
     sources = [names[name] for name in table["manifest"].tolist()]
-    pairs = alike_people(ids, datasets, subjects, split == "train", test, sources if len(names) > 1 else None)
-    if pairs:
-        where = [cohort.where(row) for pair in pairs for row in (pair.one, pair.other)]
-        first = next((pair for pair in pairs if pair.apart), pairs[0])
-        yield int(table["row"].iloc[first.other]), "id-spelling", said_of_people(pairs, where)
+    several = sources if len(names) > 1 else None
+    people = alike_people(ids, datasets, subjects, split == "train", test, several)
+    families = alike_families(table, split == "train", test, several)
+    for code, pairs, say in (("id", people, said_of_people), ("family", families, said_of_families)):
+        if pairs:
+            where = [cohort.where(row) for pair in pairs for row in (pair.one, pair.other)]
+            first = next((pair for pair in pairs if pair.apart), pairs[0])
+            yield int(table["row"].iloc[first.other]), f"{code}-spelling", say(pairs, where)
     for column in _NAMED:
         if words := said_of_names(table[column].tolist(), column):
             yield None, f"{column}-spelling", words

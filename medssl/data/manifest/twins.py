@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from medssl.data.manifest.cohort import Cohort
 from medssl.data.manifest.columns import chosen_columns, raw_values
-from medssl.data.manifest.copies import mark, same_files
+from medssl.data.manifest.copies import mark, repeats, same_files
 from medssl.tables.people import COPY
 
 
@@ -22,7 +22,19 @@ def with_copies(cohort: Cohort, columns: Sequence[str] | None) -> pd.DataFrame:
     """
     if columns is None:
         return cohort.table.assign(**{COPY: same_files(cohort.table["image"].tolist())})
-    values_NF = raw_values(cohort, chosen_columns(cohort, columns))
-    marks = [mark(row.reshape(1, -1, 1, 1)) for row in values_NF]
-    often = Counter(marks)
-    return cohort.table.assign(**{COPY: [text if often[text] > 1 else "" for text in marks]})
+    z_NF = _standardised(raw_values(cohort, chosen_columns(cohort, columns)))
+    marks = [mark(row.reshape(1, -1, 1, 1)) for row in z_NF]
+    labels = [""] * len(marks)
+    for row, earlier in repeats(marks):
+        labels[earlier] = labels[row] = labels[earlier] or marks[earlier]
+    return cohort.table.assign(**{COPY: labels})
+
+
+def _standardised(values_NF: np.ndarray) -> np.ndarray:
+    """The features as a training sees them, so that what it would refuse is found: an empty cell is the mean, 0."""
+    known = np.isfinite(values_NF)
+    counts = np.maximum(known.sum(0), 1)
+    mean = np.where(known, values_NF, 0.0).sum(0) / counts
+    gap_NF = np.where(known, values_NF - mean, 0.0)
+    sd = np.sqrt((gap_NF**2).sum(0) / counts)
+    return np.asarray(gap_NF / np.where(sd > 0, sd, 1.0))

@@ -167,7 +167,7 @@ def _scan(root: Path, asked: _Asked) -> tuple[pd.DataFrame, list[str]]:
     if layout == "auto":
         layout = "bids" if asked.derivative or looks_bids(root, asked.suffix) else "flat" if source else "plain"
         notes.append(f"read as a {layout} folder")
-        deeper = [p / name for p in sorted(root.iterdir()) for name in TABLE_NAMES if (p / name).is_file()]
+        deeper = [p / name for p in sorted(root.iterdir()) for name in TABLE_NAMES if os.path.isfile(p / name)]
         if layout == "plain" and deeper:
             notes.append(f"{deeper[0]} was not read; scan {deeper[0].parent}, or give it by --table")
         lying = [p for p in sorted(root.iterdir()) if p.suffix.lower() in _TABLES and not p.name.startswith(".")]

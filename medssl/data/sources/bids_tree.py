@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ from medssl.data.sources.merge import merge_persons
 from medssl.data.sources.sessions import Reading, merge_sessions
 from medssl.data.sources.tables import listed
 from medssl.data.sources.visits import Named
-from medssl.data.volumes.image_files import find_images, is_image_name, stem
+from medssl.data.volumes.image_files import find_images, is_image_name, say_left_out, stem
 from medssl.documents.json_file import sound_json
 from medssl.errors import ManifestError, count
 from medssl.tables.people import bare, entity
@@ -53,10 +54,19 @@ def places_of(root: Path, derivative: str | None = None) -> list[Path]:
 
 
 def subjects_of(place: Path) -> list[Path]:
-    """The folders sub-* of a place in natural order, also SUB-*."""
+    """The folders sub-* of a place in natural order, also SUB-*; those that may not be opened are left out."""
     if not place.is_dir():
         return []
-    return [path for path in _keyed(place, "sub") if not is_image_name(path.name)]
+    return [path for path in _keyed(place, "sub") if not is_image_name(path.name) and _opens(path)]
+
+
+def _opens(folder: Path) -> bool:
+    """Whether a folder may be listed."""
+    try:
+        os.scandir(folder).close()
+    except PermissionError:
+        return False
+    return True
 
 
 def _keyed(folder: Path, key: str) -> list[Path]:
@@ -113,12 +123,19 @@ def _inside(folder: Path) -> dict[Path, bool]:
             found = {entry.name: entry.is_dir() for entry in entries if is_image_name(entry.name)}
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    except PermissionError as error:
+        say_left_out(error)
+        return {}
     return {folder / name: found[name] for name in sorted(found, key=natural)}
 
 
 def _files(place: Path, suffix: str, part: str, left: _Left) -> Iterator[Path]:
     """Images <place>/sub-*/[ses-*/][anat/]*<part>*_<suffix>.<ending>, in natural order."""
-    for subject in subjects_of(place):
+    opened = subjects_of(place)
+    for folder in _keyed(place, "sub"):
+        if folder not in opened and not is_image_name(folder.name):
+            say_left_out(PermissionError(errno.EACCES, "Permission denied", str(folder)))
+    for subject in opened:
         homes = [subject, *_keyed(subject, "ses")]
         for folder in (folder for home in homes for folder in (home, home / "anat")):
             for path, is_folder in _inside(folder).items():

@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -24,6 +25,7 @@ COLUMNS = ("participant_id", "session", "image", "age", "sex", "site", "dataset"
 
 TABLE_NAMES = ("participants.tsv", "participants.csv")
 _BYTES = re.compile("[\ud800-\udfff]")
+_STEERS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 FORMULA = ("=", "+", "-", "@")
 """Beginnings of a cell that spreadsheets take for a formula."""
 _ROWS = "the rows with an image"
@@ -136,7 +138,7 @@ def in_order(table: pd.DataFrame, notes: list[str] | None = None) -> pd.DataFram
 
     Codes and ages are judged once more, on these rows, as every reader of the manifest does; said in ``notes``.
     """
-    table = _as_read(table, notes)
+    table = _without_controls(_as_read(table, notes), notes)
     known = [name for name in COLUMNS if name in table.columns]
     others = [name for name in table.columns if name not in COLUMNS]
     table = table[known + others].reset_index(drop=True)
@@ -146,6 +148,29 @@ def in_order(table: pd.DataFrame, notes: list[str] | None = None) -> pd.DataFram
         if name not in {"participant_id", "image"} and not table[name].astype(str).str.strip().replace("nan", "").any()
     ]
     return table.drop(columns=empty)
+
+
+def _without_controls(table: pd.DataFrame, notes: list[str] | None) -> pd.DataFrame:
+    """The table without characters that steer a terminal; a line end or a tab inside a cell stays, as it is quoted.
+
+    Cells of paths are left alone: an image with such a name is not written (``is_writable``).
+    """
+    cells: dict[str, Any] = {}
+    first = ""
+    total = 0
+    for name in table.columns:
+        given = table[name].tolist()
+        if name == "mask" or name.startswith("image"):
+            continue
+        found = [cell for cell in given if isinstance(cell, str) and _STEERS.search(cell)]
+        if found:
+            total += len(found)
+            first = first or f"{name} '{shown(found[0])}'"
+            cells[name] = [_STEERS.sub("", cell) if isinstance(cell, str) else cell for cell in given]
+    if total and notes is not None:
+        what = "cells hold" if total > 1 else "cell holds"
+        notes.append(f"{total} {what} control characters, which were taken out (such as {first}); correct the table")
+    return table.assign(**cells)
 
 
 def _as_read(table: pd.DataFrame, notes: list[str] | None) -> pd.DataFrame:
@@ -166,12 +191,13 @@ def _as_read(table: pd.DataFrame, notes: list[str] | None) -> pd.DataFrame:
     return table.assign(**cells)
 
 
-def write_manifest(table: pd.DataFrame, path: str | Path, *, images: bool = True) -> Path:
+def write_manifest(table: pd.DataFrame, path: str | Path, *, images: bool = True, overwrite: bool = True) -> Path:
     """Write a manifest (CSV, or TSV by its name), image paths relative to its folder; atomic.
 
     Columns that ``Cohort`` adds (manifest, row) are not written. Ages keep their digits, missing is empty.
-    images: False for a table of features, which needs no column image.
-    Raises ManifestError where required columns are absent, UserError where the folder cannot be written to.
+    images: False for a table of features, which needs no column image. overwrite: whether a file that is there is
+    replaced. Raises ManifestError where required columns are absent, UserError where such a file must stay or the
+    folder cannot be written to.
     """
     path = Path(path).absolute()
     needed = ("participant_id", "image") if images else ("participant_id",)
@@ -195,7 +221,7 @@ def write_manifest(table: pd.DataFrame, path: str | Path, *, images: bool = True
             )
     lines = out.to_csv(sep=separator, index=False, na_rep="", lineterminator="\r\n").split('"')
     text = '"'.join(part if k % 2 else part.replace("\r\n", "\n") for k, part in enumerate(lines))  # as it is in quotes
-    write_atomic(path, lambda file: file.write(text.encode("utf-8")), remedy="choose another place with -o")
+    write_atomic(path, text.encode("utf-8"), remedy="choose another place with -o", replace=overwrite)
     return path
 
 

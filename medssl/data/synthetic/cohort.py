@@ -11,9 +11,7 @@ import json
 import os
 import secrets
 import shutil
-import sys
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +27,7 @@ from medssl.data.synthetic.scanner import BIAS_TERMS, Site, acquire, draw_visit
 from medssl.data.synthetic.template import CENTRE_MNI_MM, FIELD_OF_VIEW_MM, REGIONS, Floats, load_template
 from medssl.data.volumes.volume import write_volume
 from medssl.errors import UserError
+from medssl.progress.steps import tracked
 
 VERSION = 1
 """Raised when the same arguments give other bytes than before."""
@@ -156,7 +155,7 @@ def _scan_all(
     pool = ThreadPoolExecutor(max_workers=workers or os.cpu_count() or 1)
     try:
         jobs = {pool.submit(scan_one, folder, plan, scanners, seed, grid, row): row for row in range(len(plan))}
-        for job in _shown(as_completed(jobs), len(jobs), progress):
+        for job in tracked(as_completed(jobs), "scanning", len(jobs), progress):
             truth[jobs[job]] = job.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -187,17 +186,6 @@ def scan_one(
     truth = {**identity, **_flat({**anatomy, **measured, **scanning})}
     del truth["seed"]
     return truth
-
-
-def _shown(jobs: Iterator[Future], total: int, progress: bool) -> Iterator[Future]:
-    """Pass jobs on, with a bar on stderr where that is a terminal."""
-    if not (progress and sys.stderr.isatty()):
-        yield from jobs
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(jobs, description="scanning", total=total, console=Console(stderr=True))
 
 
 # --- files ------------------------------------------------------------------------------------------------------

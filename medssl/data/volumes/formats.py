@@ -22,7 +22,8 @@ from nibabel.arrayproxy import ArrayProxy
 from medssl.data.volumes.buffers import Rooms
 from medssl.data.volumes.gunzip import MAGIC, MOST, gunzip
 from medssl.data.volumes.image_files import SUFFIXES, data_file, is_hidden, other_of_pair, suffix_of
-from medssl.data.volumes.regular import NAMING, refuse_axes, refuse_irregular, voxel_files
+from medssl.data.volumes.regular import refuse_irregular
+from medssl.data.volumes.stored_voxels import TEXT_HEADERS, text_header
 from medssl.errors import UserError, VolumeError
 from medssl.tables.pointers import stands_in
 
@@ -62,10 +63,10 @@ def check_file(path: Path, reader: str) -> str:
         before = f"{path} is one file of a pair, and the other one, "
         _refuse_absent(other, before)
         refuse_irregular(other, before)
-    if suffix in NAMING:
+    if suffix in TEXT_HEADERS:
         with reading(path):
-            refuse_axes(path)
-            for voxels in voxel_files(path):
+            voxels = text_header(path).voxels
+            if voxels != path:
                 before = f"{path} names the file of its voxels, and it, "
                 _refuse_absent(voxels, before)
                 refuse_irregular(voxels, before)

@@ -7,7 +7,10 @@ its companion: a walk that took both would count the scan twice. Either member m
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
+
+from medssl.errors import ScanWarning
 
 NIFTI = (".nii", ".nii.gz")
 PAIRS = {".hdr": ".img", ".hdr.gz": ".img.gz"}
@@ -79,11 +82,11 @@ def find_images(folder: Path) -> list[Path]:
     """Scans below a folder, sorted by path, links to absent files included so that they can be named.
 
     Hidden files and folders are passed over. A folder that is named like an image is no scan, and is searched.
-    Links to folders are followed once.
+    Links to folders are followed once. A ScanWarning names every folder that may not be opened.
     """
     found: list[Path] = []
     seen: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=say_left_out):
         real = os.path.realpath(place)
         if real in seen:
             folders.clear()
@@ -92,3 +95,13 @@ def find_images(folder: Path) -> list[Path]:
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         found += [Path(place, name) for name in files if is_image_name(name)]
     return sorted(found)
+
+
+def say_left_out(error: OSError) -> None:
+    """A ScanWarning that names a folder which may not be opened."""
+    reason = (error.strerror or str(error)).lower()
+    warnings.warn(
+        f"{error.filename} may not be opened ({reason}), so its scans are left out; change its permissions",
+        ScanWarning,
+        stacklevel=3,
+    )

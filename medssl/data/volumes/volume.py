@@ -37,9 +37,10 @@ from medssl.data.volumes.formats import (
 from medssl.data.volumes.gunzip import MOST
 from medssl.data.volumes.image_files import NIFTI, PAIRS, SITK, suffix_of
 from medssl.data.volumes.reference import parse
-from medssl.data.volumes.regular import voxel_files
 from medssl.data.volumes.scan import Header, Volume
 from medssl.data.volumes.stored_arrays import part_header, read_part
+from medssl.data.volumes.stored_voxels import TEXT_HEADERS, refuse_damaged
+from medssl.data.volumes.text_header import CONVERT
 from medssl.errors import VolumeError
 from medssl.files import write_atomic
 
@@ -190,7 +191,10 @@ def _read_sitk(path: Path) -> _Raw:
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     _refuse_more_than_fits(path)
+    stated = refuse_damaged(path) if suffix_of(path) in TEXT_HEADERS else None
     image = sitk.ReadImage(str(path), imageIO=_sitk_io(path))
+    if stated not in (None, _sitk_bytes(image)):
+        raise VolumeError(f"{path} has a header that can be read in two ways; {CONVERT}")
     if "complex" in image.GetPixelIDTypeAsString():
         raise VolumeError(f"{path} holds complex values; convert it to a scalar intensity image")
     data = sitk.GetArrayFromImage(image)  # a view would outlive its image
@@ -205,12 +209,12 @@ def _read_sitk(path: Path) -> _Raw:
 
 
 def _refuse_more_than_fits(path: Path) -> None:
-    """Refuse a header that states more voxels than its files could hold, packed, before memory is asked for."""
-    if suffix_of(path) not in SITK:
+    """Refuse a header that states more voxels than its file could hold, packed, before memory is asked for."""
+    if suffix_of(path) not in SITK or suffix_of(path) in TEXT_HEADERS:
         return
     header = _sitk_header(path)
     needed = math.prod(header.shape) * np.dtype(header.dtype).itemsize
-    size = sum(file.stat().st_size for file in (path, *voxel_files(path)))
+    size = path.stat().st_size
     if size * MOST < needed:
         raise VolumeError(f"{path} is truncated ({size} bytes for {needed} bytes of voxels); {AGAIN}")
 
@@ -233,11 +237,14 @@ def _sitk_mm(path: Path, affine: np.ndarray) -> np.ndarray:
     return in_mm(np.asarray(header.get_best_affine()), header) if other else affine
 
 
+def _sitk_bytes(image: Any) -> int:
+    """Bytes of all voxels."""
+    return int(math.prod(image.GetSize()) * image.GetNumberOfComponentsPerPixel() * image.GetSizeOfPixelComponent())
+
+
 def _refuse_torn(path: Path, image: Any) -> None:
     """SimpleITK fills what a torn file lacks with zeros: verify the gzip stream and that all voxels are there."""
-    needed = int(np.prod(image.GetSize())) * image.GetNumberOfComponentsPerPixel() * image.GetSizeOfPixelComponent()
-    if suffix_of(path) in NIFTI:
-        needed = nifti_bytes(nifti_header(path))
+    needed = nifti_bytes(nifti_header(path)) if suffix_of(path) in NIFTI else _sitk_bytes(image)
     held = len(unpacked(path, needed))
     if held < needed:
         raise VolumeError(f"{path} is truncated ({held} of {needed} bytes); {AGAIN}")

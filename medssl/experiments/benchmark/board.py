@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from medssl.report.markdown import md
+
 SINGLE = (
     "constant",
     "age oracle",
@@ -89,7 +91,7 @@ def _summary(values: Sequence[float]) -> dict[str, float | None] | None:
 
 def markdown(lines: Sequence[Mapping[str, Any]], title: str, notes: Sequence[str] = ()) -> str:
     """One table per design, best challenge score first, references where they fall; ages in years."""
-    text = [f"## {title}", ""]
+    text = [f"## {md(title)}", ""]
     for design in dict.fromkeys(line["design"] for line in lines):
         text += [f"### {HEADINGS[design]}", ""]
         heads = ["encoder", "row", "features", *(head for _, head in COLUMNS), "better than constant"]

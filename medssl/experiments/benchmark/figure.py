@@ -14,6 +14,7 @@ from medssl.evaluation.metrics.challenge import EXPONENT
 from medssl.experiments.benchmark.board import SINGLE
 from medssl.experiments.benchmark.preset import FAIR
 from medssl.report.figures import COLOURS, GREY, WIDTH, styled
+from medssl.report.figures import plain as label
 
 KINDS = {
     "h": ("o", "h"),
@@ -58,7 +59,7 @@ def trade_off(lines: Sequence[Mapping[str, Any]], design: str, title: str) -> Fi
             axes, [x for x in shown if x["row"] in SINGLE or (x["row"], x["encoder"]) == ("untrained", encoder)]
         )
         axes.set_xlabel("balanced accuracy of the site, internal test rows")
-        axes.set_title(f"{title}, {encoder}" if axes is panels[0] and encoder else encoder)
+        axes.set_title(f"{label(title, 100)}, {encoder}" if axes is panels[0] and encoder else encoder)
     panels[0].set_ylabel("MAE on unseen sites [years]")
     seen = {str(x["features"]) for x in methods}
     handles = [Line2D([], [], marker="o", ls="", color=c, label=name) for name, c in colour.items()]
@@ -91,6 +92,7 @@ def _levels(axes: Axes, shown: Sequence[Mapping[str, Any]]) -> None:
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     grid = np.geomspace(left, right, 200)
     constant = [x["challenge"]["mean"] for x in shown if x["row"] == "constant"]
+    constant = [c for c in constant if c > 0]  # 0 where no test row is of the site that the constant says
     levels = [x for x in _LEVELS if all(abs(x / c - 1) > 0.15 for c in constant)]
     for level in (*levels, *constant):
         curve = level / grid**EXPONENT

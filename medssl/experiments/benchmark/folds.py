@@ -39,8 +39,9 @@ def fold_manifests(manifest: Path, preset: Preset, out: Path, progress: bool = T
         raise UserError(f"{manifest} names no sites, so there is nothing to hold out; fill the column site")
     together = table.assign(**{COPY: with_copies(cohort, columns)[COPY]})
     written: dict[tuple[str, int], Path] = {}
-    for design, folds in preset.designs.items():
-        for fold, split in enumerate(_splits(together, design, folds, manifest)):
+    splits = {design: _splits(together, design, folds, manifest) for design, folds in preset.designs.items()}
+    for design in preset.designs:
+        for fold, split in enumerate(splits[design]):
             bins = np.ceil(table["age"] / BIN_YEARS) * BIN_YEARS
             made = table.drop(columns=["manifest", "row", "weight"]).copy().assign(split=split, age_bin=bins)
             path = out / "folds" / f"{design}-{fold}.csv"

@@ -167,6 +167,12 @@ def load_preset(name: str) -> Preset:
     for encoder in preset.encoders:
         for row in preset.row_names(encoder):
             load_recipe(preset.recipe, preset.overrides(row, encoder))
+    for key, chosen in {
+        "encoders": preset.encoders, "rows": preset.rows, "designs": preset.designs,
+        "quick.encoders": preset.quick.encoders, "quick.rows": preset.quick.rows, "quick.designs": preset.quick.designs,
+    }.items():  # fmt: skip
+        if not chosen:
+            raise RecipeError(f"{path}: {key} is empty, so nothing would be trained; name at least one")
     return preset
 
 

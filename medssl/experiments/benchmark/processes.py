@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
@@ -13,10 +15,9 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import track
 
 from medssl.data.loading.pool import die_with
+from medssl.progress.steps import duration, tracked
 
 
 def spread(
@@ -27,12 +28,15 @@ def spread(
     progress: bool,
     title: str,
     threads: int = 1,
+    names: Sequence[str] = (),
 ) -> list[Any]:
     """``[work(*arguments) for arguments in plan]`` by ``jobs`` fresh processes, with a bar; answers in order.
 
-    work: a module-level function. threads: of torch in each process. Where the machine has GPUs, process k sees GPU k
-    modulo their number. The first exception ends the whole and is raised here: nothing new begins, and what runs is
-    interrupted as by Ctrl-C and waited for, so that a training leaves a checkpoint.
+    work: a module-level function. threads: of torch in each process. names: what a log calls each call, which gets a
+    line there when it begins and when it ends; only its number where there are none.
+    Where the machine has GPUs, process k sees GPU k modulo their number. The first exception ends the whole and is
+    raised here: nothing new begins, and what runs is interrupted as by Ctrl-C and waited for, so that a training leaves
+    a checkpoint.
     """
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read by the processes that are started below
     context = multiprocessing.get_context("spawn")
@@ -43,11 +47,11 @@ def spread(
         jobs, mp_context=context, initializer=_set_up, initargs=(os.getpid(), started, stop, gpus())
     ) as pool:
         with _deaf_children():
-            waiting = {pool.submit(_guarded, work, arguments): place for place, arguments in enumerate(plan)}
+            labelled = zip(plan, _labels(len(plan), title, names, progress), strict=True)
+            waiting = {pool.submit(_guarded, work, call, label): place for place, (call, label) in enumerate(labelled)}
         done = as_completed(waiting)
-        hidden = not (progress and os.isatty(2))
         try:
-            for future in track(done, title, total=len(plan), disable=hidden, console=Console(stderr=True)):
+            for future in tracked(done, title, len(plan), progress):
                 with suppress(_Refused):
                     answers[waiting[future]] = future.result()
         except BaseException:
@@ -58,6 +62,13 @@ def spread(
     if len(answers) < len(plan):
         raise KeyboardInterrupt
     return [answers[place] for place in range(len(plan))]
+
+
+def _labels(number: int, title: str, names: Sequence[str], progress: bool) -> list[str]:
+    """What the lines of a log call every piece of work; "" where there is a bar, or silence is asked for."""
+    if not progress or sys.stderr.isatty():
+        return [""] * number
+    return [f"{title}: {k + 1} of {number}{f' ({names[k]})' if names else ''}" for k in range(number)]
 
 
 class _Refused(Exception):
@@ -113,13 +124,22 @@ def _on_interrupt(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
 
-def _guarded(work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """``work(*arguments)``, unless the whole was stopped: the pool hands out work that it cannot take back."""
+def _guarded(work: Callable[..., Any], arguments: tuple[Any, ...], label: str = "") -> Any:
+    """``work(*arguments)``, unless the whole was stopped: the pool hands out work that it cannot take back.
+
+    label: what a log calls it, which says when it begins and ends; "" for silence.
+    """
     if _state["stop"].is_set():
         raise _Refused
     _state["working"] = True
+    began = time.monotonic()
     try:
-        return work(*arguments)
+        if label:
+            print(f"{label} begins", file=sys.stderr, flush=True)
+        answer = work(*arguments)
+        if label:
+            print(f"{label} ended after {duration(time.monotonic() - began)}", file=sys.stderr, flush=True)
+        return answer
     except BaseException:
         _state["stop"].set()  # at once, so that this process does not begin the next one
         raise

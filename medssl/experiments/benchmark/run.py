@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.progress import track
 
 from medssl import stages
 from medssl.checks import Count, Flag, Processes, checked
@@ -21,8 +20,14 @@ from medssl.experiments.benchmark.figure import trade_off
 from medssl.experiments.benchmark.folds import fold_manifests
 from medssl.experiments.benchmark.preset import Cell, Preset, cells, load_preset
 from medssl.experiments.benchmark.processes import spread
-from medssl.files import exclusive, make_folder, write_atomic
+from medssl.files import Output, exclusive, make_folder, refuse_foreign, write_atomic
+from medssl.progress.steps import tracked
 from medssl.report.figures import save_figure
+
+_OUTPUTS = {
+    "benchmark.md": Output("a table of a benchmark", {".md": re.compile(rb"## [^\n]*\n\n### ")}),
+    "benchmark.json": Output("a record of a benchmark", {".json": re.compile(rb'\{\s*"medssl_version":')}),
+}
 
 
 @checked
@@ -51,10 +56,18 @@ def benchmark(
     chosen = chosen if seeds is None else chosen.model_copy(update={"seeds": seeds})
     if columns:
         chosen = chosen.model_copy(update={"changes": (*chosen.changes, f"data.columns={json.dumps(list(columns))}")})
+    for name, kind in _OUTPUTS.items():
+        refuse_foreign(out / name, kind, [] if data is None else [data])
+    fresh = not out.exists()
     make_folder(out)
     with exclusive(out / ".lock", str(out)):
-        manifest = _cohort(chosen, out, data, progress)
-        folds = fold_manifests(manifest, chosen, out, progress)
+        try:
+            manifest = _cohort(chosen, out, data, progress)
+            folds = fold_manifests(manifest, chosen, out, progress)
+        except UserError:
+            if fresh and os.listdir(out) == [".lock"]:
+                shutil.rmtree(out)
+            raise
         results = _all_cells(chosen, folds, out, jobs or chosen.jobs or os.cpu_count() or 1, progress)
         return _write(chosen, results, out)
 
@@ -85,9 +98,7 @@ def _all_cells(
     """Every cell, most in parallel; the first cell of each fold comes first, since it fills the cache for the rest."""
     jobs_of = [(cell, preset, folds[cell.design, cell.fold], out, beside) for cell, beside in plan_of(preset)]
     if jobs == 1:  # in this process: a GPU is not shared, and nothing is started
-        hidden = not (progress and os.isatty(2))
-        shown = track(jobs_of, "cells", total=len(jobs_of), disable=hidden, console=Console(stderr=True))
-        return [run_cell(*arguments) for arguments in shown]
+        return [run_cell(*arguments) for arguments in tracked(jobs_of, "cells", len(jobs_of), progress)]
     return spread(run_cell, jobs_of, jobs, progress=progress, title="cells")
 
 

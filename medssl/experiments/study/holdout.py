@@ -55,7 +55,7 @@ def hold_out(cohort: Cohort, study: Study, out: Path) -> None:
 
 def _write(table: pd.DataFrame, path: Path) -> None:
     text = table.drop(columns=["manifest", "row"]).to_csv(index=False, lineterminator="\n")
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+    if not path.is_file() or path.read_bytes() != text.encode("utf-8"):
         write_atomic(path, text)
 
 

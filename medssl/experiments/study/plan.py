@@ -186,6 +186,8 @@ def parse_study(content: Mapping[str, Any], where: str, data: str | Path | None 
 def _checked(study: Study) -> Study:
     """The study where its values suit the recipe."""
     base = load_recipe(study.recipe, study.changes)
+    if base.output != load_recipe(study.recipe).output:
+        raise RecipeError("'output' is set by the study itself; leave it out of the changes, and give -o FOLDER")
     if study.synthetic is None and not base.data.sources:
         raise RecipeError("no cohort is named; give --data MANIFEST, or data.manifest=PATH in changes")
     for key, value in (study.grid if study.search is None else study.search.space).items():  # type: ignore[union-attr]
@@ -200,6 +202,8 @@ def _checked(study: Study) -> Study:
         raise RecipeError(f"both search.seeds and search.space name seeds; leave '{SEED}' out of the space")
     if not study.swept:
         raise RecipeError("nothing varies; name at least one key with its values")
+    if study.search is not None and not study.search.space:
+        raise RecipeError("search.space is empty; name at least one key with its values")
     for settings in study.trials() or _corners(study):
         study.recipe_of(settings)
     return study

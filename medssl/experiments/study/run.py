@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,12 +17,12 @@ from medssl.data.loading.pool import processors
 from medssl.data.manifest.cohort import Cohort
 from medssl.distributed import say
 from medssl.documents.json_file import read_json
-from medssl.errors import UserError
+from medssl.errors import UserError, shown
 from medssl.experiments.benchmark.processes import gpus, spread
 from medssl.experiments.study.holdout import hold_out
-from medssl.experiments.study.plan import Study, load_study
-from medssl.experiments.study.search import open_journal, search_once, turn
-from medssl.experiments.study.table import tabulate
+from medssl.experiments.study.plan import Study, load_study, trial_name
+from medssl.experiments.study.search import load_optuna, open_journal, search_once, turn
+from medssl.experiments.study.table import OUTPUTS, tabulate
 from medssl.experiments.study.trial import Place, run_trial
 from medssl.files import make_folder, write_atomic
 from medssl.recipe.ages import usable_ages
@@ -46,6 +47,9 @@ def prepare(study: str | Path, out: str | Path, data: str | Path | None = None, 
     other swept keys); values of the grid, the number of trials and the score may change.
     """
     out, chosen = Path(out).absolute(), load_study(study, data)
+    _refuse_foreign(out)
+    if chosen.search is not None:
+        load_optuna()
     fresh = not out.exists()
     try:
         return _prepared(chosen, make_folder(out), progress)
@@ -56,6 +60,15 @@ def prepare(study: str | Path, out: str | Path, data: str | Path | None = None, 
         raise
 
 
+def _refuse_foreign(out: Path) -> None:
+    """Refuse a folder that holds files of the names that a study writes, but no study."""
+    foreign = next((name for name in OUTPUTS if (out / name).exists()), None)
+    if foreign is not None and not (out / "study.json").is_file():
+        raise UserError(
+            f"{out / foreign} exists, but {out} is no folder of a study, so it is kept; choose another folder with -o"
+        )
+
+
 def _prepared(chosen: Study, out: Path, progress: bool) -> Place:
     if chosen.synthetic is not None:
         with turn(out / ".lock"):
@@ -64,7 +77,7 @@ def _prepared(chosen: Study, out: Path, progress: bool) -> Place:
     recipe = load_recipe(chosen.recipe, chosen.changes).absolute()
     cohort = Cohort.read(recipe.data.sources, images=recipe.data.columns is None)
     place = Place(chosen, out, chosen.identity(cohort.digest))
-    _refuse_another(place)
+    _refuse_another(place, cohort)
     _, said = usable_ages(cohort, cohort.rows("train"), recipe)
     say((*cohort.notes, *said), progress)
     hold_out(cohort, chosen, out)
@@ -106,7 +119,10 @@ def run_study(
     count = min(jobs or len(gpus()) or processors(), place.study.count)
     work, plan = _plan(place)
     threads = max(1, processors() // count)
-    spread(work, plan, count, progress=progress, title="trials", threads=threads)
+    names = [trial_name(arguments[1]) for arguments in plan if len(arguments) > 1]  # a search chooses as it goes
+    if progress:
+        _say(f"{place.study.count} trials, {count} at a time, in {place.out / 'trials'}; finished ones are kept")
+    spread(work, plan, count, progress=progress, title="trials", threads=threads, names=names)
     return tabulate(place)
 
 
@@ -123,7 +139,10 @@ def run_task(
         raise UserError(f"task {task} is outside 0 to {tasks - 1}; the study has {place.study.count} trials")
     work, plan = _plan(place)
     records: list[dict[str, Any] | None] = []
-    for arguments in plan[task::tasks]:
+    own = plan[task::tasks]
+    for k, arguments in enumerate(own, start=1):
+        name = f" ({trial_name(arguments[1])})" if len(arguments) > 1 else ""
+        _say(f"task {task}: trial {k} of {len(own)}{name} begins")
         found = work(*arguments)
         records += found if isinstance(found, list) else [found]
     return records
@@ -136,10 +155,16 @@ def _plan(place: Place) -> tuple[Callable[..., Any], list[tuple[Any, ...]]]:
     return run_trial, [(place, settings) for settings in place.study.trials()]
 
 
-def _refuse_another(place: Place) -> None:
+def _say(text: str) -> None:
+    """A line for whoever waits."""
+    print(shown(text), file=sys.stderr, flush=True)
+
+
+def _refuse_another(place: Place, cohort: Cohort) -> None:
     path = place.out / "study.json"
     if path.is_file() and read_json(path, StudyRecord, _ANEW)["identity"] != place.identity:
+        names = ", ".join(str(file) for file in cohort.paths)
         raise UserError(
-            f"{place.out} holds trials of another recipe, cohort, validation or other swept keys, which cannot be "
-            "compared with these; give another -o, or delete the folder"
+            f"{place.out} holds trials of another recipe, validation or other swept keys, or of another cohort than "
+            f"{names} is now, which cannot be compared with these; give another -o, or delete the folder"
         )

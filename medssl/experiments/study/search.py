@@ -39,7 +39,7 @@ def search_once(place: Place) -> list[dict[str, Any] | None]:
 
 def open_journal(place: Place) -> Any:
     """The Optuna study behind a search: another space, sampler or score is another one in the same journal file."""
-    optuna = _optuna()
+    optuna = load_optuna()
     search = _search(place)
     parts = [place.identity, search.model_dump(exclude={"trials"}), place.study.score]
     name = f"medssl-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]}"
@@ -59,7 +59,7 @@ def open_journal(place: Place) -> Any:
 
 def distributions(search: Search) -> dict[str, Any]:
     """Optuna's form of the space; listed values are JSON texts, so that any value of a recipe may be listed."""
-    optuna = _optuna()
+    optuna = load_optuna()
     made: dict[str, Any] = {}
     for key, value in search.space.items():
         one = dimension(key, value)
@@ -90,7 +90,7 @@ def _ask(place: Place, study: Any, held: ExitStack) -> tuple[int, Settings] | No
     One without values was left by a process killed while it asked. The sampler is seeded by (seed, number), so that
     proposals do not depend on which process makes them.
     """
-    optuna = _optuna()
+    optuna = load_optuna()
     search, done = _search(place), 0
     for trial in study.get_trials(deepcopy=False):
         if _complete(trial, place):
@@ -123,7 +123,7 @@ def _train(place: Place, study: Any, number: int, settings: Settings) -> list[di
 
 def _tell(place: Place, study: Any, number: int, records: list[Any], done: list[dict[str, Any]]) -> None:
     """Write into the journal what the seeds of a proposal scored, once all are there."""
-    optuna = _optuna()
+    optuna = load_optuna()
     if len(done) == len(records):
         values = [record.get("scores", {}).get(place.study.score) for record in done]
         numbers = [value for value in values if value is not None]
@@ -169,7 +169,7 @@ def turn(lock: Path) -> Iterator[None]:
         held.__exit__(None, None, None)
 
 
-def _optuna() -> Any:
+def load_optuna() -> Any:
     """The package, quiet; UserError that says how to install it."""
     try:
         import optuna

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from pathlib import Path
 
 from medssl.errors import UserError
+from medssl.files import Output
 
+SCRIPT = Output(
+    "a script of a study",
+    dict.fromkeys((".sh", ".bash", ".sbatch", ".slurm"), re.compile(rb"#!/bin/bash\n#SBATCH --job-name=")),
+)
 MOST = 1000
 """Tasks of one array: below Slurm's usual MaxArraySize of 1001; more trials share tasks."""
 LONGEST_H = 24 * 366

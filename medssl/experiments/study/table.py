@@ -18,8 +18,11 @@ from medssl.files import write_atomic
 from medssl.recipe.model import load_recipe
 from medssl.recipe.overrides import assigned
 from medssl.report.figures import save_figure
+from medssl.report.markdown import md
 
 SHOWN = ("mae_internal", "mae_external", "r2_external", "site_bacc", "challenge")
+OUTPUTS = ("study.md", "trials.csv", "study.png", "best.yaml")
+"""What stands in the folder of a study beside its trials."""
 
 
 def tabulate(place: Place) -> dict[str, Any]:
@@ -112,7 +115,7 @@ def markdown(
     others = [name for name in SHOWN if name != study.score]
     tested = [name for name in SHOWN if study.test]
     heads = [*keys, f"{study.score} (validation)", *others, *(f"test {name}" for name in tested), "n"]
-    text = [f"## {study.title}", "", *_head(heads)]
+    text = [f"## {md(study.title)}", "", *_head(heads)]
     for line in lines:
         cells = [shown(line["settings"][key]) for key in keys]
         spread = "" if line["sd"] is None else f" ± {line['sd']:.3f}"

@@ -30,6 +30,7 @@ class BiGAN(Method):
 
     views: ClassVar[int] = 1
     normalised: ClassVar[bool] = False
+    halts: ClassVar[frozenset[str]] = frozenset({"code", "made"})  # what the critic judges
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class BiGAN(Method):
         """Both losses on one pass: the critic's on detached pairs, the encoder's through a frozen critic."""
         (x,), z = batch.views, batch.target["latent"]
         code, made = self.project(self.encoder(x)), self.generator(z)
-        real, fake = self.critic(x, code.detach()), self.critic(made.detach(), z)
+        real, fake = self.critic(x, self.halt("code", code)), self.critic(self.halt("made", made), z)
         with frozen(self.critic):
             fooled = ali_encoder_generator(self.critic(x, code), self.critic(made, z))
         with torch.no_grad():

@@ -54,6 +54,7 @@ class MomentumQueue(Method):
         keys = min(1024, outside) if queue is None else queue
         self.queue = Queue(keys, self.projector.dims[-1], seed=0)  # random keys until it is full
         self.temperature, self.symmetric = temperature, symmetric
+        self.spares_relatives = True
         self.chance = math.log(len(self.queue) + 1)
 
     def before_epoch(self, embed: Embed, progress: Progress) -> None:

@@ -50,6 +50,7 @@ class TwoView(Method):
             raise RecipeError("simclr needs other scans to repel, but data.batch_size is 1; set it to 16 or more")
         self.projector = MLP(behind(self.width, projector), norm=norm)
         self.temperature, self.relatives, self.block = temperature, relatives, block
+        self.spares_relatives = relatives != "negative"
         self.chance = math.log(2 * facts.batch - 1)
 
     def before_epoch(self, embed: Embed, progress: Progress) -> None:

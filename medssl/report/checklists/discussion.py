@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from medssl.errors import count
+from medssl.evaluation.caution import FEW_SITES
 from medssl.report.checklists.data import joined
 from medssl.report.checklists.item import Fill
 from medssl.report.checklists.known import Known
 from medssl.report.checklists.performance import PLACES
 from medssl.report.cohort import of_encoder
-from medssl.report.verdict import FEW_SITES, site_verdict, verdict
+from medssl.report.verdict import site_verdict, verdict
 from medssl.report.words import listing, signed, years
 
 _SCORES, _PREDICTIONS = "scores.json", "predictions.csv"
@@ -20,14 +21,16 @@ def robustness(known: Known) -> Fill:
     if scores is None:
         return Fill()
     found = scores.differences.get("untrained", {}).get("mae_external")
-    if found is None or found.ci_sites is None:
-        return Fill()
-    low, high = found.ci_sites
-    text = (f"Resampling whole unseen sites, the error differs from that of the untrained encoder by "
-            f"{signed(found.difference)} years (95 % interval {years(low)} to {years(high)}).")  # fmt: skip
     unseen = _unseen(known)
-    if unseen is not None and unseen < FEW_SITES:
-        text += f" With only {count(unseen, 'site')} to draw from, this interval says little."
+    if found is not None and found.ci_sites is not None:
+        low, high = found.ci_sites
+        text = (f"Resampling whole unseen sites, the error differs from that of the untrained encoder by "
+                f"{signed(found.difference)} years (95 % interval {years(low)} to {years(high)}).")  # fmt: skip
+    elif found is not None and unseen and unseen < FEW_SITES:
+        text = (f"Whole unseen sites were not resampled: with {count(unseen, 'site')} such an interval looks more "
+                "certain than it is.")  # fmt: skip
+    else:
+        return Fill()
     raw = scores.row("unharmonised")
     plain = raw.values.get("mae_external") if raw else None
     beside = f"Without harmonisation the error on unseen sites is {years(plain)} years." if plain is not None else ""

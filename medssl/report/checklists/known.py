@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,8 @@ from medssl.errors import UserError
 from medssl.report.about import synthetic_scans
 from medssl.report.checklists.card import read_card
 from medssl.report.cohort import Group, groups
+from medssl.report.commands import command
+from medssl.report.ownership import require_own
 from medssl.report.paths import absolute_paths, name_of, names_only
 from medssl.report.read import RunFiles, Scores, read_run
 from medssl.report.recipe import block, value
@@ -86,8 +87,13 @@ class Known:
         return "" if how in (None, "none") else self.plain(str(how))
 
     def command(self, verb: str) -> str:
-        """A command on this run, to be typed beside its folder."""
-        return f"medssl {verb} {shlex.quote(self.name)}"
+        """A command on this run, see ``from_where``."""
+        return command(self.files.path, self.name, verb)
+
+    @property
+    def from_where(self) -> str:
+        """In which folder the commands are typed, in a sentence."""
+        return self.files.from_where
 
     def setting(self, *keys: str) -> str:
         """A single value of the recipe such as ("trainer", "epochs"); "" where it is absent or null."""
@@ -130,13 +136,17 @@ class Known:
 
 
 def read_known(run: Path) -> Known:
-    """Read a run folder; UserError where it is none, or naming the file that is broken."""
+    """Read a run folder for what is passed on.
+
+    Raises UserError where it is none, or naming the file that is broken, StaleError where its scores or its encoder are
+    those of another run or its scores are not what its predictions give.
+    """
     files = read_run(run)
     card, parameters = read_card(run / "encoder.safetensors")
     scores = read_object(run / "scores.json", "remove it and run `medssl score` again")
     places = paths_in([files.facts, card, scores, str(run.resolve())]) + paths_in(files.recipe or "")
     found = groups(files)
-    return Known(
+    known = Known(
         files=files,
         card=card,
         parameters=parameters,
@@ -145,6 +155,8 @@ def read_known(run: Path) -> Known:
         synthetic=synthetic_scans(files),
         places=places,
     )
+    require_own(files, str(card.get("weights_sha256") or ""))
+    return known
 
 
 def mapping(given: Any) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
@@ -11,10 +12,9 @@ from pathlib import Path
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 
-from medssl.errors import UserError
-from medssl.files import write_atomic
+from medssl.files import Output, refuse_foreign, write_atomic
 from medssl.report.about import NO_CLINICAL_USE
-from medssl.report.build import css_text
+from medssl.report.build import PAGE, css_text
 from medssl.report.checklists.claim import CLAIM
 from medssl.report.checklists.data import synthetic
 from medssl.report.checklists.item import (
@@ -33,7 +33,14 @@ from medssl.report.checklists.tripod_ai import TRIPOD_AI
 from medssl.report.markdown import md, table
 
 CHECKLISTS = {c.name: c for c in (TRIPOD_AI, CLAIM)}
-ENDINGS = (".md", ".html", ".csv")
+CHECKLIST = Output(
+    "a checklist",
+    {
+        ".md": re.compile(rb"# [^\n]+\n\n> Research software\. Not for clinical use\.\n"),
+        ".html": re.compile(PAGE + rb"(?:TRIPOD|CLAIM)"),
+        ".csv": re.compile(rb"checklist,item,applies,section,"),
+    },
+)
 _HEAD = ("Item", "What it asks for", "Status", "What the run says", "Read from", "Page")
 
 
@@ -41,13 +48,14 @@ def build_checklist(run: Path, checklist: Checklist, out: Path | None = None) ->
     """Write a checklist, filled in with what the run knows, and return its path.
 
     out: a file that ends in .md, .html or .csv, or a folder; default RUN/checklist-NAME.md. The same run gives the same
-    bytes. Raises UserError for another ending, where the folder is no run, or naming the file that is broken.
+    bytes. Raises UserError for another ending, where ``out`` is a file but no checklist, where the folder is no run, or
+    naming the file that is broken.
     """
     target = run / f"checklist-{checklist.name}.md" if out is None else out
     if target.is_dir():
         target = target / f"checklist-{checklist.name}.md"
-    if target.suffix.lower() not in ENDINGS:
-        raise UserError(f"{target.name} has the ending '{target.suffix}'; a checklist is written as .md, .html or .csv")
+    if out is not None:
+        refuse_foreign(target, CHECKLIST)
     text = render(read_known(run), checklist, target.suffix.lower())
     return write_atomic(target, text.encode("utf-8", "replace"))
 
@@ -83,11 +91,17 @@ def preface(known: Known, checklist: Checklist) -> list[str]:
     ]
     if known.files.facts and not known.finished:
         said.append("This run is not finished; what is said here is preliminary. "
-                    f"It is finished by: {known.command('pretrain --resume')}")  # fmt: skip
+                    f"It is finished by: {known.command('pretrain --resume')} "
+                    f"({_inside(known.from_where)})")  # fmt: skip
     if known.scores is None:
         said.append("This run is not scored, so that errors, intervals and comparisons are missing. They are computed "
-                    f"by: {known.command('score')}")  # fmt: skip
+                    f"by: {known.command('score')} ({_inside(known.from_where)})")  # fmt: skip
     return said
+
+
+def _inside(sentence: str) -> str:
+    """A sentence as it stands in brackets."""
+    return f"{sentence[:1].lower()}{sentence[1:].rstrip('.')}"
 
 
 def questions(answers: Sequence[Answer]) -> list[tuple[str, str, bool]]:

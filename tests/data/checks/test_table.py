@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medssl.data.checks.table import Finding, check_table, confounding, medians_without_self
+from medssl.data.checks.table import Finding, check_table
 from medssl.data.manifest.cohort import Cohort
 from medssl.data.sources.bids import write_manifest
 
@@ -129,37 +129,6 @@ def test_few_training_subjects_are_a_warning(people):
     assert "9 training subjects" in only(run(people.iloc[:9]), "few-subjects").text
 
 
-def test_age_that_is_known_from_the_site_is_a_warning_with_numbers(people):
-    balanced = only(run(people), "age-site")
-    assert balanced.level == "info"
-    people.loc[people["site"] == "B", "age"] += 40
-    confounded = only(run(people), "age-site")
-    assert confounded.level == "warning"
-    assert "age and scanner are confounded" in confounded.text
-
-
-def test_confounding_equals_the_definition(people):
-    rng = np.random.default_rng(0)
-    people["age"] = rng.uniform(20, 80, len(people))
-    people["site"] = ["A"] * 4 + ["B"] * 7 + ["C"] * 4 + ["D"]
-    numbers = confounding(cohort(people))
-    ages, sites = people["age"].to_numpy(), people["site"].to_numpy()
-    within = sum(((ages[sites == site] - ages[sites == site].mean()) ** 2).sum() for site in "ABCD")
-    assert numbers["eta_squared"] == pytest.approx(1 - within / ((ages - ages.mean()) ** 2).sum())
-    errors = []
-    for k in range(len(ages)):
-        others = (np.arange(len(ages)) != k) & (sites == sites[k])
-        errors.append(abs(ages[k] - np.median(ages[others] if others.any() else np.delete(ages, k))))
-    assert numbers["mae_site_median"] == pytest.approx(np.mean(errors))
-
-
-@pytest.mark.parametrize("n", [2, 3, 4, 7, 8])
-def test_medians_without_self_equal_the_loop(n):
-    values = np.random.default_rng(n).integers(0, 5, n).astype(float)
-    loop = [np.median(np.delete(values, k)) for k in range(n)]
-    assert medians_without_self(values).tolist() == loop
-
-
 def test_a_split_without_a_row_to_train_on_is_an_error(people):
     found = only(run(people.assign(split=["internal_test", ""] * 8)), "no-train")
     assert (found.level, found.row) == ("error", None)
@@ -251,3 +220,18 @@ def test_how_a_table_was_decoded_is_a_finding(people, tmp_path):
 def test_a_few_ages_that_can_only_be_months_make_a_finding_of_the_unit(people):
     people["age"] = np.linspace(60, 150, 16)
     assert "(60 to 150) look like months" in only(run(people.assign(site="A")), "age-unit").text
+
+
+@pytest.mark.oddity("formula-in-a-cell")
+def test_names_that_a_spreadsheet_computes_are_a_warning(people):
+    people["score"] = -1.5
+    people["note"] = "-2,5"
+    assert not [finding for finding in run(people) if finding.code == "formula"], "numbers are no formulas"
+    people.loc[[2, 4], "site"] = "=HYPERLINK(1)"
+    people["@sum"] = "x"
+    finding = only(run(people), "formula")
+    assert (finding.level, finding.row) == ("warning", 4)
+    assert "1 column name (such as '@sum')" in finding.text
+    assert "2 cells (such as site '=HYPERLINK(1)' at manifest.csv row 4 (s02))" in finding.text
+    people.loc[0, "participant_id"] = "=1+sub-0001"
+    assert "3 cells (such as participant_id '=1+sub-0001'" in only(run(people), "formula").text

@@ -128,8 +128,8 @@ def test_more_test_scans_than_training_scans_are_compared_where_they_are_in_the_
     assert rows.tolist() == test[:2].tolist()
     assert all(marks)
     assert notes == [
-        f"{len(test) - 2} of {len(test)} test scans were not compared with the training scans voxel by voxel, since "
-        "they are not in the cache yet and are more than those; `medssl score` compares them"
+        f"{len(test) - 2} of {len(test)} test scans are not in the cache yet and were not searched for copies of "
+        f"training scans, since that is done for {len(test) - 3} at most; `medssl score` prepares and compares them"
     ]
     rows, marks, notes = held_out_marks(read, ("image",), cache, PREP, len(test), False, Stamps())
     assert (rows.tolist(), notes) == (test.tolist(), [])

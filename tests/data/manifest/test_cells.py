@@ -66,6 +66,26 @@ def test_codes_never_touch_features(tmp_path):
     assert cohort.notes == ()
 
 
+@pytest.mark.oddity("short-row")
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("1,a,50,A,100\n2,b,60", "one row has fewer, row 3 with 3 cells"),
+        ("1,a\n2,b,60,A,101\n\n3,c,70,A\n", "2 rows have fewer, the last of them row 5 with 4 cells"),
+    ],
+)
+def test_a_row_with_fewer_cells_than_the_header_is_said(tmp_path, rows, said):
+    cohort = read(tmp_path, HEAD + rows)
+    assert cohort.notes == (
+        f"manifest.csv has 5 columns, but {said}; the others were read as empty, so look whether the file was cut off",
+    )
+    assert cohort.table["site"].iloc[0 if "2 rows" in said else 1] == ""
+
+
+def test_rows_with_empty_cells_and_blank_lines_are_not_short(tmp_path):
+    assert read(tmp_path, HEAD + "1,a,,,\n\n2,b,60,A,\n").notes == ()
+
+
 @pytest.mark.oddity("age-with-unit")
 def test_ages_with_a_unit_are_read_in_years(tmp_path):
     years, notes = ages(tmp_path, "35Y", "006M", "26 weeks", "40.5")

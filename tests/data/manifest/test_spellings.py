@@ -7,7 +7,10 @@ import pytest
 
 from medssl.data.checks.table import check_table
 from medssl.data.manifest.cohort import Cohort
+from medssl.data.manifest.groups import refuse_leaks
 from medssl.data.manifest.spellings import spelling_notes
+from medssl.errors import ManifestError
+from medssl.tables.people import ascii_if_odd
 
 
 def cohort(tmp_path: Path, name: str = "m.csv", **columns: list[str]) -> Path:
@@ -65,3 +68,43 @@ def test_sites_and_data_sets_that_differ_in_spelling_alone_are_findings(tmp_path
     assert sites.startswith("4 names of a site differ in spelling alone ('Oslo', 1 row, and 'oslo', 1 row; ")
     assert len(findings(found, "dataset-spelling")) == 1
     assert len(spelling_notes(found)) == 2
+
+
+FAMILIES = [
+    ("F1", "f1"),
+    ("F01", "F1"),
+    ("M\u00fcller", "Mu\u0308ller"),
+    ("F1", "F\u200b1"),
+    ("F1", "\uff261"),
+    ("1200000", "1.2e6"),
+]
+
+
+@pytest.mark.oddity("family-in-two-spellings")
+@pytest.mark.parametrize(("one", "other"), FAMILIES)
+def test_families_that_differ_in_spelling_alone_are_a_finding_and_a_note(tmp_path: Path, one: str, other: str):
+    split = ["train", "train", "internal_test"]
+    found = Cohort.read(cohort(tmp_path, family=[one, "G", other], split=split))
+    ((row, text),) = findings(found, "family-spelling")
+    assert row == 4
+    assert text.startswith("two families may be one family in two spellings (")
+    assert f"{ascii_if_odd(one)} at m.csv row 2 (p0) and {ascii_if_odd(other)} at m.csv row 4 (p2)" in text
+    assert "and these stand in train and in a test split, a leak if they are one family; write one spelling" in text
+    assert spelling_notes(found) == [text]
+    apart = cohort(tmp_path, family=[one, "G", other], split=split, dataset=["x", "x", "y"])
+    assert spelling_notes(Cohort.read(apart)) == []
+
+
+@pytest.mark.oddity("two-family-columns")
+def test_two_columns_of_families_are_one_with_a_note_or_refused(tmp_path: Path):
+    split = ["train", "train", "internal_test"]
+    names = {"family": ["", "", ""], "Family": ["F", "", ""], "FAMILY": ["", "", "F"]}
+    found = Cohort.read(cohort(tmp_path, split=split, **names))
+    assert found.table["family"].tolist() == ["F", "", "F"]
+    assert [name for name in found.table.columns if name.lower() == "family"] == ["family"]
+    assert any("'family' and 'Family' and 'FAMILY' of m.csv were read as one column family" in n for n in found.notes)
+    with pytest.raises(ManifestError, match="family F is in train"):
+        refuse_leaks(found)
+    both = cohort(tmp_path, split=split, Family=["F", "", "G"], FAMILY=["F", "", "H"])
+    with pytest.raises(ManifestError, match=r"m.csv: the columns 'Family' and 'FAMILY' name two families of row 4 "):
+        Cohort.read(both)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from medssl.data.sources.bids import scan_folder
 from medssl.data.volumes.image_files import SUFFIXES, find_images, is_image_name, stem, suffix_of
+from medssl.errors import ScanWarning
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -42,3 +45,36 @@ def test_a_walk_takes_files_only_and_passes_over_what_is_hidden(tmp_path):
     (tmp_path / "again").symlink_to(tmp_path, target_is_directory=True)
     names = [str(path.relative_to(tmp_path)) for path in find_images(tmp_path)]
     assert names == ["B.NII.GZ", "absent.nii.gz", "b.nii", "pair.img", "sub-01_T1w.nii.gz/sub-01_T1w.nii"]
+
+
+def test_a_folder_that_may_not_be_opened_is_named_and_costs_only_its_own_scans(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "T1w.nii.gz").touch()
+    closed(tmp_path / "a", monkeypatch)
+    with pytest.warns(ScanWarning, match=r"a may not be opened \(permission denied\), so its scans are left out"):
+        assert find_images(tmp_path) == [tmp_path / "b" / "T1w.nii.gz"]
+
+
+@pytest.mark.parametrize("layout", ["auto", "bids", "flat", "plain"])
+def test_a_person_whose_folder_may_not_be_opened_costs_no_other_person(tmp_path, layout, monkeypatch):
+    for k in (1, 2, 3):
+        (tmp_path / f"sub-0{k}" / "anat").mkdir(parents=True)
+        (tmp_path / f"sub-0{k}" / "anat" / f"sub-0{k}_T1w.nii.gz").touch()
+    (tmp_path / "participants.tsv").write_text("participant_id\tage\nsub-01\t30\nsub-02\t40\nsub-03\t50\n")
+    closed(tmp_path / "sub-02", monkeypatch)
+    with pytest.warns(ScanWarning, match=r"sub-02 may not be opened"):
+        table = scan_folder(tmp_path, layout=layout)
+    assert table["participant_id"].tolist() == ["sub-01", "sub-03"]
+
+
+def closed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a folder one that may not be opened, also for root."""
+    scandir = os.scandir
+
+    def refusing(path: str = "."):
+        if os.fspath(path) == str(folder):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)

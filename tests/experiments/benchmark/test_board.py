@@ -88,6 +88,14 @@ def test_the_figure_shows_a_point_per_row_and_the_corners():
     assert {text.get_text() for text in fig.legends[0].get_texts()} >= {"l1", "L_exp", "z", "open: with FairKL"}
 
 
+def test_a_constant_that_guesses_no_site_has_no_curve_of_its_own():
+    """Its L_c is 0; the other curves stay."""
+    lines = collect([result("l1", 0, 0, h=numbers(4, 0.5), constant=numbers(9, 0.0))])
+    texts = [text.get_text() for text in trade_off(lines, "challenge", "Toy").axes[0].texts]
+    assert any(text.startswith("L_c ") for text in texts)
+    assert not any(text.endswith("(constant)") for text in texts)
+
+
 def test_names_of_references_do_not_cover_each_other():
     crowd = {f"raw input{end}": numbers(9 + 0.01 * k, 0.1) for k, end in enumerate(("", ", ComBat", ", residuals"))}
     fig = trade_off(
@@ -107,3 +115,11 @@ def test_every_encoder_has_its_panel():
     assert [axes.get_title(loc="left") for axes in fig.axes] == ["T, mlp", "cnn"]
     assert fig.axes[0].get_ylim() == fig.axes[1].get_ylim()
     assert figure_bytes(fig, "png")[:4] == b"\x89PNG"
+
+
+def test_a_title_is_text_in_the_table_and_no_mathematics_in_the_figure():
+    title = r"Costs $x^{1}$ | <b>\frac</b>"
+    assert markdown(collect(RESULTS), title).splitlines()[0] == r"## Costs \$x^{1}\$ \| &lt;b&gt;\\frac&lt;/b&gt;"
+    fig = trade_off(collect(RESULTS), "challenge", "Costs $\\frac{")
+    fig.draw_without_rendering()
+    assert fig.axes[0].get_title(loc="left").startswith(r"Costs \$/frac{")

@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from medssl.data.manifest.cohort import Cohort
 from medssl.errors import ManifestError, UserError
 from medssl.experiments.benchmark.folds import _every_site_once, fold_manifests
 from medssl.experiments.benchmark.preset import load_preset
+from medssl.experiments.benchmark.run import benchmark
+from medssl.recipe.model import config_file
 
 
 def measures(path: Path, people: int = 120, sites: int = 6) -> Path:
@@ -105,3 +108,18 @@ def test_a_benchmark_refuses_ages_that_cannot_be_years(tmp_path: Path, factor: i
     with pytest.raises(ManifestError, match=words):
         fold_manifests(tmp_path / "t.csv", preset(designs={"sites": 3}), tmp_path / "b")
     assert not (tmp_path / "b").exists()
+
+
+def test_a_benchmark_that_is_refused_leaves_no_folder(tmp_path: Path):
+    content = yaml.safe_load(Path(str(config_file("benchmark", "openbhb-roi"))).read_text())
+    content["designs"] = {"sites": 6}
+    content["quick"]["designs"] = ["sites"]
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(content))
+    data = measures(tmp_path / "t.csv")
+    with pytest.raises(UserError, match="6 sites cannot be held out in 6 groups"):
+        benchmark(str(tmp_path / "p.yaml"), tmp_path / "b", data=data, progress=False)
+    assert not (tmp_path / "b").exists()
+    (tmp_path / "kept").mkdir()
+    with pytest.raises(UserError, match="6 sites cannot be held out in 6 groups"):
+        benchmark(str(tmp_path / "p.yaml"), tmp_path / "kept", data=data, progress=False)
+    assert list((tmp_path / "kept").iterdir()) == []

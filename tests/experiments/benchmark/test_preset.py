@@ -49,6 +49,7 @@ def test_a_row_is_the_recipe_with_its_overrides_and_its_twin_adds_fairkl():
         ({"encoders": {"": []}, "only": {}}, "the encoder '' is empty"),
         ({"encoders": {"mlp": [], "MLP": []}, "only": {}}, "'mlp' would have the same file name as 'MLP'"),
         ({"rows": {"L exp": [], "L-exp": []}, "only": {}}, "the row 'L-exp' would have the same file name as 'L exp'"),
+        ({}, "quick.rows is empty, so nothing would be trained"),
         ({"rows": {"x" * 300: []}, "only": {}}, "is longer than 120 bytes"),
     ],
 )

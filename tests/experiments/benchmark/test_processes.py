@@ -89,3 +89,13 @@ def test_without_gpus_nothing_is_chosen(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert gpus() == []
+
+
+def test_a_log_says_when_each_piece_of_work_begins_and_ends(capfd: pytest.CaptureFixture[str]):
+    spread(described, [(1,), (2,)], 1, progress=True, title="trials", names=["sigma-2", "sigma-5"])
+    lines = capfd.readouterr().err.splitlines()
+    for k, name in ((1, "sigma-2"), (2, "sigma-5")):
+        assert f"trials: {k} of 2 ({name}) begins" in lines
+        assert any(line.startswith(f"trials: {k} of 2 ({name}) ended after ") for line in lines)
+    spread(described, [(1,)], 1, progress=False, title="trials")
+    assert "begins" not in capfd.readouterr().err

@@ -34,6 +34,17 @@ def test_only_train_rows_choose_and_people_and_sites_stay_on_one_side(measures: 
     assert not (tmp_path / "test.csv").exists()
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda content: b"\xff\xfe\x80" + content, lambda content: content[:-9], lambda _: b""]
+)
+def test_a_damaged_table_of_the_train_rows_is_written_again(measures: Path, tmp_path: Path, damage):
+    held(measures, tmp_path)
+    whole = (tmp_path / "train.csv").read_bytes()
+    (tmp_path / "train.csv").write_bytes(damage(whole))
+    held(measures, tmp_path)
+    assert (tmp_path / "train.csv").read_bytes() == whole
+
+
 def test_test_rows_stand_apart_and_only_where_they_are_reported(measures: Path, tmp_path: Path):
     _, made = held(measures, tmp_path, test=True)
     test = Cohort.read(tmp_path / "test.csv", images=False).table

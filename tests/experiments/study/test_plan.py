@@ -52,6 +52,11 @@ def test_names_of_trials_differ_where_values_do_and_stay():
         ({"grid": {"optim.lr": []}}, "empty list"),
         ({"grid": {}}, "nothing varies"),
         ({"grid": {"output": ["a"]}}, "'output' is set by the study itself"),
+        (
+            {"changes": [*CHANGES, "output=runs/mine"]},
+            "'output' is set by the study .* of the changes",
+        ),
+        ({"grid": None, "search": {"trials": 2, "seeds": [0], "space": {}}}, "search.space is empty"),
         ({"search": SEARCH}, "both grid and search"),
         ({"grid": None}, "neither grid nor search"),
         ({"score": "mae"}, "'score' is 'mae'"),

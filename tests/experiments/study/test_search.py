@@ -142,6 +142,7 @@ def test_without_optuna_a_search_says_what_to_install(tmp_path: Path, measures: 
     path = write(tmp_path / "s.yaml", grid=None, search=SEARCH)
     with pytest.raises(UserError, match=r"pip install 'medssl\[tune\]'"):
         prepare(path, tmp_path / "out", measures)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("damage", ["{garbage\n", "[]\n", "{}\n"])

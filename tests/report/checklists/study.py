@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from medssl.encoders import build_encoder
 from medssl.encoders.file import save_encoder
 from tests.report.conftest import write_run
@@ -31,14 +33,16 @@ def change(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def write_encoder(path: Path, **more: Any) -> None:
-    """An encoder of 12 x 12 x 12 voxels with the card of a run."""
-    encoder = build_encoder("resnet18", width=4, depth=[1, 1], norm="group", stem="small", shape=(12, 12, 12))
+def write_encoder(path: Path, seed: int = 0, **more: Any) -> str:
+    """An encoder of 12 x 12 x 12 voxels with the card of a run; the digest of its weights, the same for one seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = build_encoder("resnet18", width=4, depth=[1, 1], norm="group", stem="small", shape=(12, 12, 12))
     preprocessing = {"spacing": [4.0] * 3, "shape": [12] * 3, "intensity": "zscore", "mask": "nonzero", "version": 1}
     card = {"method": "exponential", "preprocessing": preprocessing, "images": ["image"], "columns": None,
             "recipe": {"data": {"manifest": f"{PLACE}/manifest.csv"}, "views": {"policy": "none"}},
             "likeness": LIKENESS}  # fmt: skip
-    save_encoder(encoder, path, card | more)
+    return save_encoder(encoder, path, card | more)
 
 
 def study(folder: Path, site: str = "") -> Path:
@@ -49,7 +53,8 @@ def study(folder: Path, site: str = "") -> Path:
     facts = json.loads((folder / "run.json").read_text())
     training = facts["training"] | {"manifests": [f"{PLACE}/manifest.csv"]}
     command = f"{PLACE}/.venv/bin/medssl pretrain exponential"
-    change(folder / "run.json", training=training, command=command)
+    digest = write_encoder(folder / "encoder.safetensors")
+    change(folder / "run.json", training=training, command=command, hashes=facts["hashes"] | {"encoder": digest})
     per_site = [
         {"site": name, "split": split, "n": 10 + k, "mae": 4.25 + k, "mae_constant": 12.0, "bias": 1.5 - k}
         for k, (name, split) in enumerate([(site or "site-01", "internal_test"), ("site-02", "internal_test"),
@@ -65,9 +70,9 @@ def study(folder: Path, site: str = "") -> Path:
         n=scores["n"] | people,
         notes=notes,
         protocol=scores["protocol"] | {"resamples": 2000, "harmonize": "none"},
-        provenance=scores["provenance"] | {"run": f"{PLACE}/run", "manifests": [f"{PLACE}/manifest.csv"]},
+        provenance=scores["provenance"]
+        | {"run": f"{PLACE}/run", "manifests": [f"{PLACE}/manifest.csv"], "encoder": digest},
     )
-    write_encoder(folder / "encoder.safetensors")
     shutil.rmtree(folder / "logs")  # no document reads them, and reading takes long
     (folder / "views.npz").unlink()
     return folder

@@ -125,6 +125,9 @@ def test_an_error_stands_beside_its_interval_and_its_references(whole_study: Pat
     ],
 )
 def test_other_scores_give_other_answers(key: str, value: Any, numbers: tuple[str, ...], a_study: Path):
+    if key in ("mae_external", "site_bacc"):  # as another scoring would give it, without predictions to compare with
+        (a_study / "predictions.csv").unlink()
+        change(a_study / "scores.json", challenge=None)
     before = answers(a_study, TRIPOD_AI)
     if key == "n":
         training = json.loads((a_study / "run.json").read_text())["training"]
@@ -164,7 +167,7 @@ def test_a_run_that_was_only_begun_is_answered(bare_run: Path):
 ODD_FACTS: list[dict[str, Any]] = [
     {"training": {"per_site": [3], "age": [None, 1, 2], "sex": [], "sites": "one", "manifests": "one", "scans": None}},
     {"training": []},
-    {"views": "robust", "versions": None, "hashes": "none", "created": 5, "hardware": "big", "seed": None},
+    {"views": "robust", "versions": None, "created": 5, "hardware": "big", "seed": None},
     {"method": {"name": None}, "continued": 3, "state": None, "versions": {"medssl": None}},
     {"training": {"manifests": [], "sites": [], "rows_in_manifests": "many", "features": "x", "empty_cells": None}},
 ]
@@ -189,6 +192,9 @@ def test_odd_records_of_the_training_are_left_out(facts: dict[str, Any], a_study
 
 @pytest.mark.parametrize("scores", ODD_SCORES)
 def test_odd_scores_are_left_out(scores: dict[str, Any], a_study: Path):
+    if "provenance" in scores:
+        own = json.loads((a_study / "scores.json").read_text())["provenance"]["encoder"]
+        scores = scores | {"provenance": scores["provenance"] | {"encoder": own}}
     change(a_study / "scores.json", **scores)
     check(a_study)
 

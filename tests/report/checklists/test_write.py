@@ -14,7 +14,7 @@ from medssl.errors import UserError
 from medssl.report.checklists.claim import CLAIM
 from medssl.report.checklists.item import Checklist
 from medssl.report.checklists.tripod_ai import TRIPOD_AI
-from medssl.report.checklists.write import CHECKLISTS, ENDINGS, build_checklist
+from medssl.report.checklists.write import CHECKLIST, CHECKLISTS, build_checklist
 from tests.report.checklists.study import change, study
 
 HOSTILE = '<script>alert("x")</script>|a`b`[c](d)\n# e'
@@ -59,7 +59,7 @@ def rows_of(markdown: str) -> list[list[str]]:
 def test_the_three_forms_hold_the_same_items_in_published_order(
     checklist: Checklist, whole_study: Path, tmp_path: Path
 ):
-    paths = [build_checklist(whole_study, checklist, tmp_path / f"list{ending}") for ending in ENDINGS]
+    paths = [build_checklist(whole_study, checklist, tmp_path / f"list{ending}") for ending in CHECKLIST.begins]
     markdown, html, table = (p.read_text(encoding="utf-8") for p in paths)
     numbers = [i.number for i in checklist.items]
     assert [row[0].partition(" ")[0] for row in rows_of(markdown)] == numbers

@@ -1,0 +1,1 @@
+"""Deliberate mistakes, and the run that shows that the tests see them (``python -m tests.mutants``)."""
