@@ -22,6 +22,7 @@ class Reader(NamedTuple):
 
     sample: cases of it in the fast tests. whole: pattern of the files that get every kind of damage in the slow tests;
     the others share the kinds among them, file by file of one suffix. drawn: with the pictures of the report.
+    sampled: pattern of the files that the fast tests damage.
     """
 
     command: tuple[str, ...]
@@ -29,6 +30,7 @@ class Reader(NamedTuple):
     sample: int = 8
     whole: str = ".*"
     drawn: bool = False
+    sampled: str = ".*"
 
 
 _STUDY = ("study", "run", "study.yaml", "--data", "regions.csv", "-o", "study", "--task", "0", "--of", "1", "--quiet")
@@ -63,7 +65,7 @@ READERS: Mapping[str, Reader] = {
     ),
     "score references": Reader(("score", "run", "--resamples", "0"), (*_TABLE, "cache/*/*.npy"), 1, ""),
     "score table": Reader((*_SCORE, "run/features.csv", "-o", "scored"), _TABLE, 1, r"cohort/.*|run/run\.json"),
-    "report": Reader(("report", "run"), (*_REPORT, *_SHOWN), 1),
+    "report": Reader(("report", "run"), (*_REPORT, *_SHOWN), 2),
     "report with pictures": Reader(("report", "run"), (*_REPORT, *_SHOWN), 0, "", drawn=True),
     "openbhb score": Reader(("openbhb", "score", "run/features.csv", "--quick"), _TABLE[:3], 1, ""),
     "openbhb export": Reader(_EXPORT, _ROI, 4),
@@ -73,7 +75,7 @@ READERS: Mapping[str, Reader] = {
         _STUDY, ("study.yaml", "regions.csv", "study/study.json", "study/train.csv", "study/trials/*/trial.json"), 1
     ),
     "study table": Reader(("study", "table", "study"), ("study/study.json", "study/trials/*/trial.json"), 8),
-    "benchmark": Reader(_BENCHMARK, ("preset.yaml", "regions.csv"), 1),
+    "benchmark": Reader(_BENCHMARK, ("preset.yaml", "regions.csv"), 1, sampled=r"preset\.yaml"),
 }
 """A command twice, where it is in the slow tests alone with something that takes seconds."""
 UNREAD: Mapping[str, str] = {

@@ -36,7 +36,7 @@ BASES: Mapping[str, tuple[str, ...]] = {
 """A valid (or quickly refused) use of every command, to which one option after the other is added."""
 FEW: Mapping[str, tuple[str, ...]] = {
     "score": ("nowhere.csv", "-o", "scored"),
-    "cohort synth": ("cohort", "--subjects", "2", "--sites", "2", "--spacing", "8"),
+    "cohort synth": ("synthetic", "--subjects", "2", "--sites", "3"),
 }
 """What stands for a base in the fast tests: refused, where its use takes most of a second for each option."""
 VALUES: Mapping[str, str] = {

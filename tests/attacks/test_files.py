@@ -89,6 +89,7 @@ def sample(world: World) -> dict[str, list[tuple[Path, str]]]:
     rare = Counter(suffix for name in sampled for suffix in {suffix_of(path) for path in files_of(name, world)})
     for reader in READERS:
         left, files = telling(reader, world) or attacks(reader, world), Counter[Path]()
+        left = [(path, kind) for path, kind in left if re.fullmatch(READERS[reader].sampled, str(path))]
         cases[reader] = []
         for _ in range(min(READERS[reader].sample, len(left))):
             path, kind = min(left, key=lambda case: _turn(*case, turns, rare, files))

@@ -72,8 +72,13 @@ class Preset(_Strict):
     quick: Quick
 
     def reduced(self) -> Preset:
-        """The preset that ``--quick`` runs."""
+        """The preset that ``--quick`` runs. Errors: RecipeError where it leaves nothing to train."""
         q = self.quick
+        for key, chosen in {"rows": q.rows, "encoders": q.encoders, "designs": q.designs}.items():
+            if not chosen:
+                raise RecipeError(
+                    f"quick.{key} of '{self.title}' is empty, so nothing would be trained; name at least one"
+                )
         return self.model_copy(
             update={
                 "title": f"{self.title} (quick)",
@@ -167,10 +172,7 @@ def load_preset(name: str) -> Preset:
     for encoder in preset.encoders:
         for row in preset.row_names(encoder):
             load_recipe(preset.recipe, preset.overrides(row, encoder))
-    for key, chosen in {
-        "encoders": preset.encoders, "rows": preset.rows, "designs": preset.designs,
-        "quick.encoders": preset.quick.encoders, "quick.rows": preset.quick.rows, "quick.designs": preset.quick.designs,
-    }.items():  # fmt: skip
+    for key, chosen in {"encoders": preset.encoders, "rows": preset.rows, "designs": preset.designs}.items():
         if not chosen:
             raise RecipeError(f"{path}: {key} is empty, so nothing would be trained; name at least one")
     return preset

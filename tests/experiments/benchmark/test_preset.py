@@ -49,7 +49,6 @@ def test_a_row_is_the_recipe_with_its_overrides_and_its_twin_adds_fairkl():
         ({"encoders": {"": []}, "only": {}}, "the encoder '' is empty"),
         ({"encoders": {"mlp": [], "MLP": []}, "only": {}}, "'mlp' would have the same file name as 'MLP'"),
         ({"rows": {"L exp": [], "L-exp": []}, "only": {}}, "the row 'L-exp' would have the same file name as 'L exp'"),
-        ({}, "quick.rows is empty, so nothing would be trained"),
         ({"rows": {"x" * 300: []}, "only": {}}, "is longer than 120 bytes"),
     ],
 )
@@ -81,3 +80,13 @@ def test_an_encoder_has_its_own_rows_and_a_design_its_own_seeds():
 def test_an_unknown_preset_names_the_known_ones():
     with pytest.raises(RecipeError, match="no benchmark preset 'openbhb'; known: synthetic, roi, full"):
         load_preset("openbhb")
+
+
+@pytest.mark.parametrize("key", ["rows", "encoders", "designs"])
+def test_a_quick_form_that_trains_nothing_is_refused_where_it_is_asked_for(key: str):
+    preset = load_preset("roi")
+    empty = preset.model_copy(update={"quick": preset.quick.model_copy(update={key: ()})})
+    with pytest.raises(
+        RecipeError, match=rf"quick\.{key} of '.*' is empty, so nothing would be trained; name at least"
+    ):
+        empty.reduced()
