@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,20 +29,35 @@ class Features(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What of a scan a method asks to be shown: a view maker by name (``medssl.views.table``) and its arguments.
+
+    free: arguments that a recipe may change (``views: {n_local: 4}``); the others are part of the method.
+    """
+
+    maker: str = "pair"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    free: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Batch:
     """What a method may see of B scans.
 
-    views: V tensors (B, C, D, H, W); the view maker says which is which.
+    views: V tensors (B, C, D, H, W), which may differ in size; ``roles`` says what each is.
     index: (B,) int64, row in the cohort table; banks and clusters are keyed by it.
     meta: manifest columns as (B,); floats such as "age" [years] are NaN when missing, codes such as "sex",
         "site" are int64 and -1 when missing; "subject" groups scans of one person (never -1).
     target: answers drawn by the view maker, first dimension B ("token_noise", "latent", "rotation", ...).
+    roles: what every view is ("global", "local", "patch", "clean", "corrupted", "context"), also where the views
+        themselves are left out; () where nobody said.
     """
 
     views: tuple[Tensor, ...]
     index: Tensor
     meta: Mapping[str, Tensor]
     target: Mapping[str, Tensor] = field(default_factory=dict)
+    roles: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of scans B."""

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1] / "medssl"
 ARROWS = {
     "__main__": "cli",
     "cli": "challenge checks data.checks data.loading data.manifest data.sources data.synthetic data.volumes "
-    "distributed errors experiments export files recipe runs stages tables",
+    "distributed errors experiments export files recipe runs stages tables views",
     "experiments": "challenge checks data.loading data.manifest distributed documents environment errors evaluation "
     "features files harmonize progress recipe report runs stages tables training",
     "challenge": "checks data.manifest errors evaluation features files progress runs stages tables",
@@ -33,7 +33,7 @@ ARROWS = {
     "methods": "checks distributed errors heads kernels losses memory types",
     "encoders": "checks documents errors heads types",
     "heads": "checks distributed documents errors files",
-    "views": "checks errors transforms",
+    "views": "checks errors transforms types",
     "transforms": "checks errors",
     "kernels": "checks errors",
     "losses": "errors",

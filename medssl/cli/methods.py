@@ -42,20 +42,23 @@ def _card(name: str, as_json: bool) -> None:
     import json
 
     from medssl.checks import declared, describe
-    from medssl.recipe.catalog import entry
+    from medssl.recipe.catalog import entry, shown
     from medssl.recipe.model import recipe_path
+    from medssl.views.table import VIEWS
 
     found = entry(name)
     recipe = recipe_path(name).read_text(encoding="utf-8")
     arguments = {k: None if p.default is p.empty else p.default for k, p in found.arguments().items()}
     ranges = {key: describe(kind) for key, kind in declared(found.load()).items() if key in arguments}
+    shown_as = shown(name, {})
+    views = {"maker": shown_as.maker, **shown_as.arguments, "a recipe may change": list(shown_as.free)}
     card = {
         "name": name,
         "family": found.family,
         "line": found.line,
         "paper": found.paper,
         "needs": found.load().needs,
-        "views": found.load().views,
+        "views": views,
         "fixed": dict(found.fixed),
         "arguments": arguments,
         "ranges": ranges,
@@ -66,6 +69,10 @@ def _card(name: str, as_json: bool) -> None:
         say_text(json.dumps(card, indent=2, default=str))
         return
     say_text(f"{name} ({found.family}): {found.line}\n{found.paper}\n\n{card['description']}")
+    rest = ", ".join(f"{key} {value}" for key, value in shown_as.arguments.items())
+    say_text(f"\nViews: {shown_as.maker} ({rest}): {VIEWS[shown_as.maker].line}")
+    if shown_as.free:
+        say_text(f"A recipe may change views.{', views.'.join(shown_as.free)}.")
     say_text("\nArguments (method.*):")
     for key, value in arguments.items():
         say(f"  {key} = {json.dumps(value)}: {ranges[key]}")

@@ -49,6 +49,10 @@ class Encoder(nn.Module):
                 "set a larger data.preprocessing.shape, fewer stages (encoder.depth), or encoder.stem=small"
             )
 
+    def accept(self, shape: Sequence[int]) -> None:
+        """RecipeError where volumes of this size (D, H, W) cannot be given to this encoder; names a size that can."""
+        self._check_size(shape)
+
     def check(self, x: Tensor) -> None:
         """RecipeError unless x is (N, in_channels, D, H, W) and large enough; the message names both."""
         if not isinstance(x, Tensor) or x.ndim != 5:

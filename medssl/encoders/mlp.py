@@ -29,6 +29,14 @@ class VectorEncoder(Encoder):
         self.values = in_channels * math.prod(shape)
         self.net = MLP((self.values, *hidden), norm=norm, act=act, joint=False)
 
+    def accept(self, shape: Sequence[int]) -> None:
+        """RecipeError where a volume of this size has another number of values than the encoder reads."""
+        if self.in_channels * math.prod(shape) != self.values:
+            raise RecipeError(
+                f"encoder mlp reads {self.values} values per scan, but is shown views of {list(shape)} voxels; choose "
+                "a convolutional encoder, or views of the whole scan"
+            )
+
     def forward(self, x: Tensor) -> Features:
         """(N, C, D, H, W) or (N, F) -> pooled (N, E)."""
         rows = x.flatten(1)

@@ -56,6 +56,11 @@ class ViT(Encoder):
         self.cls = nn.Parameter(torch.randn(width) * 0.02) if cls else None
         self.mask_token = nn.Parameter(torch.randn(width) * 0.02) if mask_token else None
 
+    def accept(self, shape: Sequence[int]) -> None:
+        """RecipeError where patches do not divide a volume of this size; names the padded size that they divide."""
+        super().accept(shape)
+        self._grid(shape)
+
     def _grid(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Tokens along each axis; RecipeError names the padded shape where the patch does not divide it."""
         if any(s % p for s, p in zip(shape, self.patch, strict=True)):

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from medssl.types import Features, Shown
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from medssl.types import Batch, Embed, Facts, Features, Joint, Progress, Rows, Step
+    from medssl.types import Batch, Embed, Facts, Joint, Progress, Rows, Step
 
 
 class Term(Protocol):
@@ -30,7 +32,8 @@ class Term(Protocol):
 class Method(nn.Module):
     """An algorithm on top of an encoder. ``encoder`` is the only part that is kept after training.
 
-    Class attributes say what a method asks for before anything is built: ``views`` (views per scan), ``needs``
+    Class attributes say what a method asks for before anything is built: ``views`` (views per scan; ``sees`` where they
+    are no plain views of the whole scan), ``needs``
     (what the encoder must return: "pooled", "map" or "tokens"). Instances refine ``reads`` (manifest columns;
     a method that reads a label through a kernel knows its name only then) and ``wants`` (answers that the view
     maker draws, by name and shape per scan, such as ``{"latent": (64,)}``), so that a step itself draws nothing.
@@ -63,6 +66,14 @@ class Method(nn.Module):
 
         Called with a recipe, before any data are read.
         """
+
+    @classmethod
+    def sees(cls, arguments: Mapping[str, Any]) -> Shown:
+        """What a scan is shown as, for these arguments (all of them): by default ``views`` views of the whole scan.
+
+        Called with a recipe, before any data are read.
+        """
+        return Shown("pair", {"n_views": cls.views})
 
     def step(self, batch: Batch, progress: Progress) -> Step:
         """Compute one loss per player. Reads memory, never moves it, draws no randomness but dropout's."""
@@ -131,9 +142,21 @@ class Method(nn.Module):
 
 
 def stack_views(encoder: nn.Module, views: tuple[Tensor, ...]) -> Features:
-    """One forward pass over all views, stacked view-major: row r = v * B + b (zoo.md section 0)."""
-    features: Features = encoder(torch.cat(views))
-    return features
+    """All views through the encoder, stacked view-major: row r = v * B + b.
+
+    One forward pass, or one for every size where views differ in size; then only ``pooled`` is there, as maps of
+    different sizes cannot be stacked.
+    """
+    sizes = list(dict.fromkeys(view.shape[1:] for view in views))
+    if len(sizes) < 2:
+        features: Features = encoder(torch.cat(views))
+        return features
+    pooled: dict[int, Tensor] = {}
+    for size in sizes:
+        places = [place for place, view in enumerate(views) if view.shape[1:] == size]
+        rows_NE = encoder(torch.cat([views[place] for place in places])).pooled
+        pooled |= dict(zip(places, rows_NE.chunk(len(places)), strict=True))
+    return Features(torch.cat([pooled[place] for place in range(len(views))]))
 
 
 @contextmanager

@@ -23,13 +23,13 @@ from medssl.methods.base import Method
 from medssl.recipe.catalog import add_regularizers, build_method
 from medssl.recipe.check import check_recipe
 from medssl.recipe.cohort import TrainingCohort, names_of, read_cohort, training_facts
-from medssl.recipe.model import Recipe
+from medssl.recipe.model import Recipe, views_of
 from medssl.recipe.rehearsal import rehearse
 from medssl.recipe.scans import TrainingScans, prepare_scans
 from medssl.training.hardware.shards import refuse_shards
 from medssl.types import Facts
-from medssl.views.pair import ViewMaker
 from medssl.views.policies import WITHOUT_PLACE, Policy, build_policy
+from medssl.views.table import build_views
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _dataset(
     method: Method,
 ) -> ScanDataset:
     """The scans, or rows of the table, as the method is shown them."""
-    maker = ViewMaker(policy, n_views=method.views, targets=dict(method.wants), seed=recipe.trainer.seed)
+    maker = build_views(views_of(recipe), policy, wants=method.wants, seed=recipe.trainer.seed)
     late = views_are_late(recipe)
     if scans.cache is not None:
         return ScanDataset(
@@ -134,8 +134,11 @@ def _build(recipe: Recipe, facts: Facts) -> Method:
 def _refuse_parts(recipe: Recipe, people: TrainingCohort, policy: Policy, shape: Sequence[int]) -> None:
     """Refuse views, encoder and method that do not suit scans of this shape or the columns, while none is read."""
     _refuse_places(policy, shape)
+    maker = build_views(views_of(recipe), policy)
     sharded = recipe.trainer.strategy == "fsdp"
     method = rehearse(partial(_build, recipe, replace(people.facts, shape=tuple(shape))), sharded)
+    for view in dict.fromkeys(maker.shapes(tuple(shape))):
+        method.encoder.accept(view[1:])  # type: ignore[operator]
     if sharded:
         refuse_shards(method)
     for column in method.reads:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from medssl.methods.base import Method
-    from medssl.types import Facts
+    from medssl.types import Facts, Shown
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,13 @@ def check_arguments(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     checked = checks.check_arguments("method", name, known, arguments, RecipeError, f" (see `medssl methods {name}`)")
     loaded.refuse({key: p.default for key, p in found.arguments().items()} | dict(found.fixed) | checked)
     return checked
+
+
+def shown(name: str, arguments: Mapping[str, Any]) -> Shown:
+    """What a method with these arguments of a recipe is shown."""
+    found = entry(name)
+    defaults = {key: p.default for key, p in found.arguments().items()}
+    return found.load().sees(defaults | dict(found.fixed) | check_arguments(name, arguments))
 
 
 def check_micro_batch(name: str, strategy: str) -> None:

@@ -26,6 +26,7 @@ from medssl.checks import (
     Voxels,
     clipped,
     fault,
+    near,
     nearest,
     short,
     written,
@@ -33,10 +34,13 @@ from medssl.checks import (
 from medssl.documents import yaml_file
 from medssl.documents.names import is_file
 from medssl.errors import RecipeError
-from medssl.recipe.catalog import CATALOG, check_arguments, check_micro_batch, check_regularizers, hint
+from medssl.recipe.catalog import CATALOG, check_arguments, check_micro_batch, check_regularizers, hint, shown
 from medssl.recipe.overrides import apply_override, blamed
 from medssl.training.options import MonitorOptions, Optimisation, TrainerOptions
 from medssl.training.presets import with_preset
+
+if typing.TYPE_CHECKING:
+    from medssl.types import Shown
 
 _HERE = Path(__file__).resolve().parents[1]
 
@@ -93,11 +97,19 @@ class ViewOptions(_Strict):
 
     device: "loader" (the workers make views), "device" (they deliver volumes, and the views of a batch are made
     together where the network is), "auto" (device on CUDA). products: of separable transforms (flip, crop, blur, ...).
+    Further keys are arguments of the method's view maker, where it leaves them to the recipe (``n_local: 4``).
     """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     policy: str | list[str | dict[str, Any]] = "robust"
     device: typing.Literal["auto", "loader", "device"] = "auto"
     products: typing.Literal["float32", "bfloat16"] = "float32"
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The keys that are arguments of the view maker."""
+        return dict(self.model_extra or {})
 
 
 class Named(BaseModel):
@@ -250,8 +262,21 @@ def _check_parts(recipe: Recipe, where: str) -> None:
         if recipe.data.columns is None:
             rehearse_encoder(recipe.encoder.name, arguments, len(recipe.data.images), recipe.data.preprocessing.shape)
         build_policy(recipe.views.policy)
+        views_of(recipe)
     except RecipeError as problem:
         raise RecipeError(f"{where}: {problem}") from None
+
+
+def views_of(recipe: Recipe) -> Shown:
+    """What the method of a recipe is shown, with what the recipe changes of it; RecipeError for an unknown key."""
+    from medssl.views.table import check_views
+
+    views = shown(recipe.method.name, recipe.method.arguments)
+    own = list(ViewOptions.model_fields)
+    for key in recipe.views.arguments:
+        if (close := near(key, own)) is not None:
+            raise RecipeError(f"views.{key} is unknown; did you mean 'views.{close}'?")
+    return check_views(views, recipe.views.arguments)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

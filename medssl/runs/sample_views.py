@@ -20,14 +20,15 @@ def write_sample_views(parts: Assembly, path: Path, scans: int = 4) -> None:
     for row in rows:
         volume = parts.dataset.volume(int(row))
         views = parts.dataset.finish(default_collate([parts.dataset[(int(row), 0)]]))["views"]
-        pictures.append(np.stack([_planes(x.numpy()[0]) for x in (volume, *(v[0] for v in views))]))
+        side = max(volume.shape[1:])
+        pictures.append(np.stack([_planes(x.numpy()[0], side) for x in (volume, *(v[0] for v in views))]))
         ages.append(float(parts.cohort.table["age"].iloc[int(row)]))
     arrays = {"slices": np.stack(pictures).astype(np.float32), "ages": np.array(ages), "rows": rows}
     write_atomic(path, lambda file: np.savez_compressed(file, **arrays))
 
 
-def _planes(x_DHW: np.ndarray) -> np.ndarray:
-    side = max(x_DHW.shape)
+def _planes(x_DHW: np.ndarray, side: int) -> np.ndarray:
+    """The three middle slices in the middle of squares of ``side`` pixels; smaller views keep their size."""
     planes = [np.take(x_DHW, x_DHW.shape[axis] // 2, axis).T[::-1] for axis in range(3)]
     out = np.full((3, side, side), float(x_DHW.min()), np.float32)
     for place, plane in zip(out, planes, strict=True):

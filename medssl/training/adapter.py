@@ -8,6 +8,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,7 @@ class MethodModule(pl.LightningModule):
 
     def training_step(self, item: Mapping[str, Any], batch_idx: int) -> None:
         """One forward pass, one backward pass, one step per player that is due, then memory."""
-        batch, at = to_batch(item, self.options.memory_format), self.at
+        batch, at = to_batch(item, self.options.memory_format, self.hooks.roles), self.at
         seed = partial(step_seed, self.options.seed, self.micro, self.global_rank)
         torch.manual_seed(seed())
         out = self.method.step(batch, at) if self.cache is None else self.cache.forward(batch, at, seed)
@@ -160,7 +161,7 @@ class MethodModule(pl.LightningModule):
         self.backward_of(total / self.options.accumulate)
         self.micro += 1
         if self.options.accumulate > 1:
-            self.held.append((Step({}, out.log, out.carry), Batch((), batch.index, batch.meta, batch.target)))
+            self.held.append((Step({}, out.log, out.carry), replace(batch, views=())))
         if self.micro % self.options.accumulate:
             return
         lr = self.step_players(at)

@@ -11,10 +11,10 @@ from medssl.training.hardware.device import laid_out
 from medssl.types import Batch, Step
 
 
-def to_batch(item: Mapping[str, Any], memory_format: str = "contiguous") -> Batch:
-    """The record of collated tensors as the Batch that methods see."""
+def to_batch(item: Mapping[str, Any], memory_format: str = "contiguous", roles: tuple[str, ...] = ()) -> Batch:
+    """The record of collated tensors as the Batch that methods see. roles: of the views, as their maker says."""
     views = tuple(laid_out(x, memory_format) for x in item["views"])
-    return Batch(views, item["index"], item["meta"], item["target"])
+    return Batch(views, item["index"], item["meta"], item["target"], roles)
 
 
 def joined(held: Sequence[tuple[Step, Batch]]) -> tuple[Step, Batch]:
@@ -28,4 +28,4 @@ def joined(held: Sequence[tuple[Step, Batch]]) -> tuple[Step, Batch]:
     index = torch.cat([b.index for b in batches])
     meta = {k: torch.cat([b.meta[k] for b in batches]) for k in batches[-1].meta}
     target = {k: torch.cat([b.target[k] for b in batches]) for k in batches[-1].target}
-    return Step({}, last.log, carry), Batch((), index, meta, target)
+    return Step({}, last.log, carry), Batch((), index, meta, target, batches[-1].roles)

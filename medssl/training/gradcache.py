@@ -87,7 +87,7 @@ def cut(batch: Batch, scans: slice, device: torch.device) -> Batch:
         return {k: v[scans].to(device, non_blocking=True) for k, v in values.items()}
 
     views = tuple(x[scans].to(device, non_blocking=True) for x in batch.views)
-    return Batch(views, batch.index[scans].to(device), some(batch.meta), some(batch.target))
+    return Batch(views, batch.index[scans].to(device), some(batch.meta), some(batch.target), batch.roles)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ class Hooks:
     finish(item) sees every training batch once it is on the device, and returns what the method gets. late: it makes
     the views there, so batches come with whole volumes in place of views.
     on_step / on_epoch receive records, rewind(step) drops those after a checkpoint; none touches the training.
+    roles: what every view is, as the view maker says.
     memory() is what they remember, plain values and tensors, and travels in checkpoints; recall(memory) takes it back.
     """
 
@@ -37,3 +38,4 @@ class Hooks:
     late: bool = False
     memory: Callable[[], dict[str, Any]] = dict
     recall: Callable[[Mapping[str, Any]], None] = lambda memory: None
+    roles: tuple[str, ...] = ()

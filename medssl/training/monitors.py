@@ -157,7 +157,7 @@ class Monitor:
         steps = int(record["step"]) - self.steps
         rate = steps * len(batch) * self.accumulate / max(1e-9, now - self.clock)
         self.clock, self.steps = now, int(record["step"])
-        health = _health(out.carry.get("z"), len(batch))
+        health = _health(out.carry.get("z"), batch)
         row = dict(record) | {"scans_per_s": rate} | health
         self.train.write(row)
         for key, value in row.items():
@@ -257,7 +257,7 @@ class Monitor:
             self.say(f"step {step}: {text}")
 
 
-def _health(z: Tensor | None, scans: int) -> dict[str, float]:
+def _health(z: Tensor | None, batch: Batch) -> dict[str, float]:
     if z is None:
         return dict.fromkeys(("std", "std_healthy", "rankme", "alignment", "uniformity"), float("nan"))
     z_MD = z.detach().float().cpu().numpy()
@@ -268,7 +268,8 @@ def _health(z: Tensor | None, scans: int) -> dict[str, float]:
         "rankme": rankme(z_MD),
         "alignment": float("nan"),
     }
-    if len(z_MD) >= 2 * scans:
+    scans, kinds = len(batch), batch.roles[:2]
+    if len(z_MD) >= 2 * scans and len(set(kinds)) < 2:  # two views of one kind of every scan
         found["alignment"] = alignment(z_MD[:scans], z_MD[scans : 2 * scans])
     return found | {"uniformity": uniformity(z_MD[:scans])}
 

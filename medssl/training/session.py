@@ -119,6 +119,7 @@ def train(
             late=dataset.late,
             memory=monitor.memory,
             recall=monitor.recall,
+            roles=() if dataset.maker is None else dataset.maker.roles,
         )
         try:
             return fit(MethodModule(method, optim, trainer, hooks, identity), run, resume)

@@ -53,7 +53,7 @@ class Bench:
         self.encoder = build_encoder(**tiny(self.recipe), in_channels=1, shape=SHAPE[1:])
         self.method = build_method(name, self.encoder, facts, small(self.recipe.method.arguments) | changes)
         policy = build_policy(self.recipe.views.policy)
-        self.maker = ViewMaker(policy, n_views=self.method.views, targets=dict(self.method.wants), seed=seed)
+        self.maker = ViewMaker(policy, n_views=self.method.views, wants=dict(self.method.wants), seed=seed)
 
     def batch(self, rows: list[int], epoch: int = 0) -> Batch:
         made = [self.maker(self.x[r], epoch, r) for r in rows]

@@ -178,7 +178,7 @@ def batch_of(variant: Variant, method: Method, rows: tuple[int, ...]) -> Batch:
 def _views(
     policy: str, count: int, wants: tuple[tuple[str, tuple[int, ...]], ...], rows: tuple[int, ...]
 ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    maker = ViewMaker(build_policy(json.loads(policy)), n_views=count, targets=dict(wants))
+    maker = ViewMaker(build_policy(json.loads(policy)), n_views=count, wants=dict(wants))
     made = [maker(volumes()[row], 0, row) for row in rows]
     views = tuple(torch.stack([views[v] for views, _ in made]).double() for v in range(count))
     return views, {name: torch.stack([target[name] for _, target in made]).double() for name, _ in wants}

@@ -17,11 +17,13 @@ from medssl.data.volumes.preprocess import Preprocessing
 from medssl.encoders import build_encoder
 from medssl.encoders.file import save_encoder, weights_digest
 from medssl.errors import ManifestError, RecipeError, UserError, VolumeError
+from medssl.methods.contrastive.two_view import TwoView
 from medssl.recipe.build import assemble, views_are_late
 from medssl.recipe.model import Recipe, load_recipe
 from medssl.runs.network import network_of
 from medssl.runs.references import untrained_encoder, voxel_matrix
 from medssl.runs.sample_views import write_sample_views
+from medssl.types import Shown
 from tests.conftest import tiny_recipe
 
 
@@ -318,3 +320,44 @@ def test_a_family_on_both_sides_of_the_split_is_refused_before_a_scan_is_read(re
     apart = [f"D{k}" for k in range(100)]
     manifest = rewritten(lambda t: family(t).assign(image=t["image"], dataset=apart[: len(t)]))
     assert assemble(recipe(manifest), progress=False).train_rows.size
+
+
+def test_views_of_several_sizes_are_trained_on_and_shown(cohort: Path, tmp_path: Path, monkeypatch):
+    """A method that asks for multi-crop: sizes, roles, steps with and without gradient caching, pictures."""
+    crops = Shown("multicrop", {"n_local": 3, "local_shape": [12, 12, 12]}, free=("n_local", "local_shape"))
+    monkeypatch.setattr(TwoView, "sees", classmethod(lambda cls, arguments: crops))
+    changes = [*tiny_recipe(cohort, tmp_path / "run", "simclr"), "views.n_local=2", "trainer.epochs=1"]
+    run = stages.pretrain("simclr", *changes, progress=False, page=False)
+    with np.load(run / "views.npz") as arrays:
+        assert arrays["slices"].shape[1] == 1 + 2 + 2
+    parts = assemble(load_recipe("simclr", changes), progress=False)
+    assert parts.dataset.maker is not None
+    assert parts.dataset.maker.roles == ("global", "global", "local", "local")
+    shapes = [tuple(view.shape[1:]) for view in parts.dataset[int(parts.train_rows[0]), 0]["views"]]
+    assert shapes == [(24, 24, 24)] * 2 + [(12, 12, 12)] * 2
+    extra = [f"output={tmp_path / 'cached'}", "trainer.micro_batch=4"]
+    other = stages.pretrain("simclr", *changes, *extra, progress=False, page=False)
+    logs = [pd.read_csv(folder / "logs" / "train.csv")["loss"] for folder in (run, other)]
+    np.testing.assert_allclose(logs[0][0], logs[1][0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("views.n_local=3", "views.n_local is no argument of 'pair'"),
+        ("views.n_views=3", "views.n_views is fixed by the method"),
+        ("views.polcy=none", "views.polcy is unknown; did you mean 'views.policy'"),
+    ],
+)
+def test_views_that_the_method_does_not_leave_to_a_recipe_are_refused(cohort: Path, change: str, words: str):
+    with pytest.raises(RecipeError, match=words):
+        recipe(cohort, "simclr", change)
+
+
+def test_views_that_do_not_fit_the_encoder_are_refused_before_a_scan_is_read(cohort: Path, tmp_path: Path, monkeypatch):
+    crops = Shown("multicrop", {"local_shape": [12, 12, 12]})
+    monkeypatch.setattr(TwoView, "sees", classmethod(lambda cls, arguments: crops))
+    monkeypatch.setattr(VolumeCache, "prepare", None)
+    vit = "encoder={name: vit, patch: 8, width: 24, depth: 1, heads: 2}"
+    with pytest.raises(RecipeError, match=r"cannot be cut into such patches; pad them to \(16, 16, 16\)"):
+        assemble(load_recipe("simclr", [*tiny_recipe(cohort, tmp_path / "run", "simclr"), vit]), progress=False)

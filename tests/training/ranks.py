@@ -79,7 +79,7 @@ def train_case(
     torch.manual_seed(0)
     encoder = build_encoder(**asked.get("encoder", tiny(recipe)), in_channels=1, shape=SHAPE[1:])
     method = build_method(name, encoder, facts, small(recipe.method.arguments) | asked.get("method", {}))
-    maker = ViewMaker(build_policy(recipe.views.policy), n_views=method.views, targets=dict(method.wants), seed=0)
+    maker = ViewMaker(build_policy(recipe.views.policy), n_views=method.views, wants=dict(method.wants), seed=0)
     files = [(Path(str(row)),) for row in range(SCANS)]
     table = pd.DataFrame({k: v.numpy() for k, v in meta.items()} | {"weight": 1.0})
     table["participant_id"] = table["subject"] = table["subject"].astype(str)

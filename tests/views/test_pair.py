@@ -52,7 +52,7 @@ def assert_same(first, second):
 
 @pytest.mark.parametrize("policy", ["robust", "yaware"])
 def test_views_are_the_same_with_and_without_workers_and_in_any_order(policy):
-    maker = maker_of(policy, targets={"latent": (4,), "token_noise": (8,)}, seed=2)
+    maker = maker_of(policy, wants={"latent": (4,), "token_noise": (8,)}, seed=2)
     alone = epoch(maker, 0)
     assert_same(alone, epoch(maker, 2))
     assert_same(alone, epoch(maker, 0, order=[4, 0, 5, 2, 1, 3]))
@@ -72,14 +72,14 @@ def test_views_are_the_same_on_any_number_of_threads(policy, brain_of):
 
 
 def test_the_maker_is_pickled_with_the_same_views(brain):
-    maker = maker_of(n_views=3, targets={"latent": (4,)}, seed=9)
+    maker = maker_of(n_views=3, wants={"latent": (4,)}, seed=9)
     again = pickle.loads(pickle.dumps(maker))
     assert again == maker
     assert_same({0: maker(brain, 1, 2)}, {0: again(brain, 1, 2)})
 
 
 def test_a_freshly_started_process_makes_the_same_views(brain):
-    maker = maker_of(targets={"latent": (4,)})
+    maker = maker_of(wants={"latent": (4,)})
     with processes.Pool(1) as pool:  # of another interpreter than this
         views, targets = pool.apply(maker, (brain, 3, 5))
     assert_same({0: (views, targets)}, {0: maker(brain, 3, 5)})
@@ -140,7 +140,7 @@ def test_one_policy_per_view_is_obeyed(brain):
 
 
 def test_targets_have_their_shape_and_distribution(brain):
-    maker = maker_of("none", targets={"latent": (3, 2000), "token_noise": (4000,)})
+    maker = maker_of("none", wants={"latent": (3, 2000), "token_noise": (4000,)})
     _, targets = maker(brain, 0, 0)
     latent, noise = targets["latent"], targets["token_noise"]
     assert latent.shape == (3, 2000)
@@ -155,33 +155,33 @@ def test_targets_have_their_shape_and_distribution(brain):
 
 
 def test_a_target_does_not_depend_on_other_targets_or_on_the_views(brain):
-    alone = maker_of("none", targets={"token_noise": (5,)})(brain, 1, 2)[1]["token_noise"]
-    both = maker_of("robust", targets={"token_noise": (5,), "latent": (64,)}, n_views=3)(brain, 1, 2)[1]["token_noise"]
+    alone = maker_of("none", wants={"token_noise": (5,)})(brain, 1, 2)[1]["token_noise"]
+    both = maker_of("robust", wants={"token_noise": (5,), "latent": (64,)}, n_views=3)(brain, 1, 2)[1]["token_noise"]
     assert torch.equal(alone, both)
-    assert not torch.equal(alone, maker_of("none", targets={"token_noise": (5,)})(brain, 2, 2)[1]["token_noise"])
+    assert not torch.equal(alone, maker_of("none", wants={"token_noise": (5,)})(brain, 2, 2)[1]["token_noise"])
 
 
 def test_a_scalar_target_is_a_tensor_without_axes(brain):
-    assert maker_of("none", targets={"latent": ()})(brain, 0, 0)[1]["latent"].shape == ()
+    assert maker_of("none", wants={"latent": ()})(brain, 0, 0)[1]["latent"].shape == ()
 
 
 def test_no_global_random_state_is_read_or_moved(brain):
     torch_state = torch.get_rng_state()
     numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002
-    maker_of("yaware", targets={"latent": (4,)})(brain, 0, 0)
+    maker_of("yaware", wants={"latent": (4,)})(brain, 0, 0)
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
 
 
 def test_fits_the_protocol_and_describes_itself():
-    maker = maker_of("crop", targets={"latent": (4,)}, seed=5)
+    maker = maker_of("crop", wants={"latent": (4,)}, seed=5)
     assert isinstance(maker, MakesViews)
     assert maker.shapes((1, 8, 9, 10)) == ((1, 8, 9, 10), (1, 8, 9, 10))
     described = json.loads(json.dumps(maker.to_dict()))
     rebuilt = ViewMaker(
         [build_policy(p) for p in described["policies"]],
         n_views=described["n_views"],
-        targets=described["targets"],
+        wants=described["wants"],
         seed=described["seed"],
     )
     assert rebuilt.to_dict() == maker.to_dict()
@@ -194,7 +194,7 @@ def test_fits_the_protocol_and_describes_itself():
         ({"policy": build_policy("none"), "n_views": 2.0}, UserError, "whole number of views"),
         ({"policy": [build_policy("none")]}, UserError, "one policy, or one per view"),
         ({"policy": "robust"}, UserError, "build_policy makes one"),
-        ({"policy": build_policy("none"), "targets": {"rotation": ()}}, RecipeError, "'rotation'"),
+        ({"policy": build_policy("none"), "wants": {"rotation": ()}}, RecipeError, "'rotation'"),
         ({"policy": build_policy("none"), "seed": -1}, UserError, "seed is -1"),
     ],
 )
@@ -226,7 +226,7 @@ def test_views_of_real_scans_stay_plausible(brain):
 
 
 def test_a_repeated_draw_has_views_and_answers_of_its_own_alone_and_in_a_batch(brain):
-    maker = maker_of("robust", n_views=2, targets={"latent": (4,)})
+    maker = maker_of("robust", n_views=2, wants={"latent": (4,)})
     draws = [maker(brain, 1, 2, repeat) for repeat in range(3)]
     for a, b in ((0, 1), (0, 2), (1, 2)):
         for view in range(2):

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,29 +22,12 @@ from medssl.data.volumes.buffers import Rooms
 from medssl.data.volumes.preprocess import Preprocessing
 from medssl.errors import UserError
 
+if TYPE_CHECKING:
+    from medssl.views.base import MakesViews
+
 Item = dict[str, Any]
 """{"views": list of (B, C, D, H, W), "index", "epoch", "repeat": (B,), "meta": {name: (B,)},
 "target": {name: (B, ...)}}; index, epoch and repeat are those of the ``Draw``."""
-
-
-class Maker(Protocol):
-    """A view maker: deterministic in (scan, epoch, repeat)."""
-
-    def __call__(
-        self, x: Tensor, epoch: int, scan: int, repeat: int = 0
-    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        """Views of one volume (C, D, H, W) and the targets drawn with them."""
-        ...
-
-    def batch(
-        self, x: Tensor, epochs: Sequence[int], scans: Sequence[int], repeats: Sequence[int] | None = None
-    ) -> tuple[Tensor, ...]:
-        """The views of B volumes (B, C, D, H, W) at once, on their device."""
-        ...
-
-    def answers(self, epoch: int, scan: int, repeat: int = 0) -> dict[str, Tensor]:
-        """The targets alone."""
-        ...
 
 
 class ScanDataset(Dataset[Item]):
@@ -64,7 +47,7 @@ class ScanDataset(Dataset[Item]):
         cache: VolumeCache,
         preprocessing: Preprocessing,
         meta: Mapping[str, Tensor],
-        maker: Maker | None = None,
+        maker: MakesViews | None = None,
         clean: Callable[[Tensor], Tensor] | None = None,
         keys: Sequence[str] | None = None,
         *,
@@ -134,7 +117,7 @@ class TableDataset(ScanDataset):
         self,
         values_NF: np.ndarray,
         meta: Mapping[str, Tensor],
-        maker: Maker | None = None,
+        maker: MakesViews | None = None,
         clean: Callable[[Tensor], Tensor] | None = None,
         *,
         late: bool = False,

@@ -328,7 +328,7 @@ def test_repeats_are_counted_over_all_processes(kind: str) -> None:
 
 def seen(workers: int = 0, late: bool = False, done: int = 0) -> list[tuple[int, bytes, bytes]]:
     """Row, first view and answer of every draw of a training on weighted scans, after ``done`` batches."""
-    noise = ViewMaker(build_policy([{"noise": {"sd": [0.5, 1.0]}}]), 1, {"latent": (3,)}, seed=4)
+    noise = ViewMaker(build_policy([{"noise": {"sd": [0.5, 1.0]}}]), 1, wants={"latent": (3,)}, seed=4)
     dataset = scans(maker=noise)
     dataset.late = late
     loader = ResumableLoader(dataset, plan_of("weights"), 2, workers, lambda epoch: WEIGHTS)

@@ -50,7 +50,7 @@ def train(run: Path, late: bool, workers: int = 0, resume: Path | None = None, *
         **{"epochs": 2, "accelerator": "cpu", "clip": None, "checkpoint_steps": 1, "keep_checkpoints": 9, **options}
     )
     data = ScanDataset([(Path(str(r)),) for r in range(SCANS)], Shelf(), Preprocessing(), {})
-    data.maker = ViewMaker(build_policy("robust"), targets={"latent": (3,)}, seed=5)
+    data.maker = ViewMaker(build_policy("robust"), wants={"latent": (3,)}, seed=5)
     data.late = late
 
     def loader(rank: int, processes: int, before: Callable[[int], Any]) -> ResumableLoader:
