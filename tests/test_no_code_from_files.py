@@ -99,6 +99,7 @@ IMPORTS = {
     "__init__.py": "names of the package's own table of what it exports",
     "recipe/catalog.py": "names of the catalogue's own table",
     "encoders/__init__.py": "names of the encoders' own table",
+    "views/table.py": "names of the view makers' own table",
 }
 """Files that import a module by a name from a table of the source."""
 

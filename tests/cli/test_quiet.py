@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from medssl.recipe import build
+from medssl import distributed
 from tests.cli.conftest import Told, one_sentence
 from tests.test_files import HOLDER
 from tests.test_tables import QUICK, SMALL, regions
@@ -21,7 +21,7 @@ from tests.test_tables import QUICK, SMALL, regions
 def test_quiet_hides_bars_and_no_note_on_a_possible_leak(
     tmp_path: Path, medssl: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(build, "_TOLD", set())
+    monkeypatch.setattr(distributed, "_TOLD", set())
     manifest = regions(tmp_path / "regions.csv")
     table = pd.read_csv(manifest, dtype=str)
     test = int((table["split"] == "internal_test").to_numpy().argmax())

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from medssl.errors import RecipeError, UserError
-from medssl.views import MakesViews, ViewMaker, build_policy, pair
+from medssl.views import MakesViews, ViewMaker, base, build_policy
 from tests.ready import processes
 
 
@@ -239,7 +239,7 @@ def test_a_repeated_draw_has_views_and_answers_of_its_own_alone_and_in_a_batch(b
 
 
 def test_answers_belong_to_their_scan_and_every_name_has_a_stream_of_its_own(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(pair.ANSWERS, "token_noise", pair.ANSWERS["latent"])
-    maker = ViewMaker(build_policy("none"), n_views=1, targets={"latent": (6,), "token_noise": (6,)}, seed=3)
+    monkeypatch.setitem(base.ANSWERS, "token_noise", base.ANSWERS["latent"])
+    maker = ViewMaker(build_policy("none"), n_views=1, wants={"latent": (6,), "token_noise": (6,)}, seed=3)
     drawn = [maker.answers(epoch, scan) for epoch, scan in ((0, 0), (0, 1), (1, 0))]
     assert len({tuple(values.tolist()) for answers in drawn for values in answers.values()}) == 6
