@@ -99,14 +99,15 @@ def check_target(path: Path) -> None:
     """UserError where a table could not be written under this name, before hours are spent on its content."""
     if len(os.fsencode(path.name)) > _LONGEST_NAME:
         raise UserError(f"{path.name} has more than {_LONGEST_NAME} letters, too many for a file; shorten it")
+    if path.is_dir():  # also "", which stands for the working folder
+        raise UserError(f"{path} is a folder, but a feature table needs a file name such as {path / 'features.csv'}")
     if _suffix(path) == ".parquet":
         _need_pyarrow(path)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder, but a feature table needs a file name such as {path / 'features.csv'}")
 
 
 def refuse_foreign_table(path: Path, inputs: Sequence[str | Path]) -> None:
     """Refuse to replace one of the files that the table is made from, or a file that is no features table."""
+    check_target(path)
     recorded = record_of(path).is_file()
     refuse_foreign(path, _ANYTHING if recorded else _TABLE, inputs)
 
