@@ -260,7 +260,7 @@ def large_manifest(folder: Path, rows: int = ROWS) -> Any:
         lines.append(f"sub-{i:06d},1,{i % 64:02d}/{image.name},{known},1,{80 + i % 40},{'LR'[i % 9 > 0]}")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
     cohort = Cohort.read(folder / "manifest.csv")
-    first = {row for row, _ in EpochBatches(cohort.rows("train"), recipe.data.batch_size, 0).batches(0)[0]}
+    first = {draw.row for draw in EpochBatches(cohort.rows("train"), recipe.data.batch_size, 0).batches(0)[0]}
     for i, group in enumerate(cohort.files(cohort.rows())):
         key, which = store.key(group, prep), i % 7 if i in first else -1
         entry = store.path(key)
