@@ -33,9 +33,8 @@ def now() -> str:
 
 def origin() -> dict[str, Any]:
     """Versions and hardware, for run.json and for records of measurements."""
-    installed = {d.metadata["Name"].lower(): d.version for d in metadata.distributions() if d.metadata["Name"]}
     versions = {"medssl": __version__, "python": platform.python_version()}
-    versions |= {name: installed.get(name.lower(), "not installed") for name in _PACKAGES}
+    versions |= {name: _version(name) for name in _PACKAGES}
     hardware = {
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
@@ -48,3 +47,10 @@ def origin() -> dict[str, Any]:
         "hardware": hardware,
         "command": " ".join(sys.argv),
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

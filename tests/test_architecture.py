@@ -27,7 +27,7 @@ ARROWS = {
     "training": "checks data.loading distributed documents errors evaluation features files memory methods tables "
     "types progress",
     "features": "data.loading data.manifest data.volumes documents errors files tables progress",
-    "report": "data.manifest data.synthetic documents errors evaluation files tables",
+    "report": "data.manifest data.synthetic documents errors evaluation files progress tables",
     "evaluation": "errors files harmonize tables",
     "harmonize": "checks errors tables",
     "methods": "checks distributed errors heads kernels losses memory types",

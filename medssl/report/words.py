@@ -10,6 +10,7 @@ from typing import Any
 
 from medssl.evaluation.caution import SITE_DIRECTION as SITE_DIRECTION
 from medssl.evaluation.caution import guessing
+from medssl.progress.steps import duration as spoken_time
 from medssl.report.read import Row, Scores
 
 ROWS: Mapping[str, str] = {
@@ -153,11 +154,7 @@ def duration(created: Any, finished: Any) -> str:
         seconds = (stamp(finished) - stamp(created)).total_seconds()
     except (ValueError, TypeError):
         return ""
-    if seconds < 0:
-        return ""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return spoken_time(seconds) if seconds >= 0 else ""
 
 
 def stamp(text: Any) -> datetime:

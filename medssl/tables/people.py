@@ -81,9 +81,13 @@ def spelling_key(name: object, key: str = "sub") -> str:
     >>> spelling_key("1.2E+06"), spelling_key("1.25e1"), spelling_key("1e6")
     ('1200000', '1.25e1', '1000000')
     """
-    text = unicodedata.normalize("NFKC", str(name))
-    text = "".join(c for c in text if unicodedata.category(c) not in ("Cf", "Cc") or c.isspace())
-    text = unicodedata.normalize("NFKC", " ".join(text.split()).casefold())
+    text = str(name)
+    if text.isascii() and text.isprintable():  # most names, and nothing below would change them otherwise
+        text = " ".join(text.split()).lower()
+    else:
+        text = unicodedata.normalize("NFKC", text)
+        text = "".join(c for c in text if unicodedata.category(c) not in ("Cf", "Cc") or c.isspace())
+        text = unicodedata.normalize("NFKC", " ".join(text.split()).casefold())
     text = re.sub(r"^(\d+)\.0+$", r"\1", bare(text, key) if key else text)
     if (number := _EXPONENT.fullmatch(text)) and len(digits := (number[2] or "").rstrip("0")) <= int(number[3]):
         text = f"{number[1]}{digits.ljust(int(number[3]), '0')}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,14 +60,14 @@ def alike_people(
     """
     people: dict[str, dict[str, dict[str, int]]] = {}  # key -> data set -> person and side -> first row
     names: list[tuple[str, str]] = []
-    keys = {name: spelling_key(name) for name in {*ids, *subjects}}
+    key_of = cache(spelling_key)
     sets = {name: spelling_key(name, "") for name in {*datasets}} | {"": ""}
     for row, (own, dataset, subject) in enumerate(zip(ids, datasets, subjects, strict=True)):
         given = subject not in ("", own) and not subject.endswith(f"/{own}")
         names.append((subject, "") if given else (own, dataset))
         if names[-1][0]:
             side = "train" if train[row] else "test" if test[row] else ""
-            group = people.setdefault(f"{keys[names[-1][0]]}\x1f{given}", {})
+            group = people.setdefault(f"{key_of(names[-1][0])}\x1f{given}", {})
             group.setdefault(sets[names[-1][1]], {}).setdefault(f"{subject}\x1f{side}", row)
     pairs: list[Alike] = []
     for group in people.values():

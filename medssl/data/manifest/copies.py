@@ -19,9 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from medssl.data.volumes.gunzip import MAGIC
-from medssl.data.volumes.image_files import data_file
+from medssl.data.volumes.image_files import PAIRS, data_file
 from medssl.data.volumes.reference import parse
 
+_HEADERS = tuple(PAIRS)
+"""Ends of names of files whose voxels are in another file."""
 _POINTS = 128
 """Voxels that a mark is made of, in the middle half of every axis, where there is brain."""
 _PARTS = 4
@@ -105,14 +107,19 @@ def repeats(marks: Sequence[str]) -> list[tuple[int, int]]:
 
 def file_key(cell: str | os.PathLike[str]) -> str:
     """The file behind a cell (and its part), the same through links of either kind; "" where it cannot be found."""
-    if not os.fspath(cell):
+    text = os.fspath(cell)
+    if not text:
         return ""
-    reference = parse(cell)
+    if "#" not in text and not text.lower().endswith(_HEADERS):  # most scans: one file, and a cohort has many
+        place, part = text, "#@None"
+    else:
+        reference = parse(cell)
+        place, part = os.fspath(data_file(reference.file)), f"#{reference.part}@{reference.row}"
     try:
-        state = os.stat(data_file(reference.file))
+        state = os.stat(place)
     except (OSError, RuntimeError, ValueError):
         return ""
-    return f"{state.st_dev}:{state.st_ino}#{reference.part}@{reference.row}" if state.st_ino else ""
+    return f"{state.st_dev}:{state.st_ino}{part}" if state.st_ino else ""
 
 
 def file_mark(path: Path) -> str:
